@@ -1,0 +1,33 @@
+# Each target sets up all that it needs: Python and make are enough.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check bench verify clean
+
+demo: $(VENV)/lab
+	$(BIN)/adamite demo
+
+test: check
+	$(BIN)/python -m pytest
+
+check: $(VENV)/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/lab
+	$(BIN)/adamite bench
+
+verify: $(VENV)/lab
+	$(BIN)/adamite verify
+
+# A virtual environment with the extra of the target's name.
+$(VENV)/lab $(VENV)/test: $(VENV)/%: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) adamite-demo

@@ -1,0 +1,61 @@
+"""adamite: the Adam you can read is the Adam you run."""
+
+from adamite import schedules
+from adamite.engine import set_threads, threads
+from adamite.errors import NonFiniteError, RuleError, StateDictError
+from adamite.maths import abs, maximum, minimum, sign, sqrt, where
+from adamite.numpy import (
+    ADOPT,
+    SGD,
+    AdaBelief,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    AMSGrad,
+    Lion,
+    Momentum,
+    NAdam,
+    Optimizer,
+    RAdam,
+    RMSprop,
+    optimizer,
+)
+from adamite.rule import Rule, Scalar, rule
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ADOPT",
+    "SGD",
+    "AMSGrad",
+    "AdaBelief",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "Lion",
+    "Momentum",
+    "NAdam",
+    "NonFiniteError",
+    "Optimizer",
+    "RAdam",
+    "RMSprop",
+    "Rule",
+    "RuleError",
+    "Scalar",
+    "StateDictError",
+    "abs",
+    "maximum",
+    "minimum",
+    "optimizer",
+    "rule",
+    "schedules",
+    "set_threads",
+    "sign",
+    "sqrt",
+    "threads",
+    "where",
+]

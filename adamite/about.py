@@ -1,0 +1,125 @@
+"""What an optimizer is, in words and equations, gathered from its rule: for help, the command line and the docs."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from adamite.conventions import Convention
+from adamite.readers.text import Equation, equations, symbol
+from adamite.rule import REQUIRED
+from adamite.update import WEIGHT_DECAY, Surroundings, Update, build
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One hyperparameter or choice."""
+
+    name: str
+    symbol: str
+    default: str
+    allowed: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How one framework's optimizer of this name departs from the paper's."""
+
+    framework: str
+    title: str  # of its rule, where it is another one
+    equations: tuple[Equation, ...]  # those that aren't among the paper's
+    defaults: Mapping[str, str]  # those that differ
+    decay: str  # what weight_decay means there
+
+
+@dataclass(frozen=True)
+class About:
+    """Everything that `adamite show` prints."""
+
+    name: str
+    title: str
+    summary: str
+    update: Update
+    arguments: tuple[Argument, ...]
+    differences: tuple[Difference, ...]
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of state for a float32 parameter."""
+        return 4 * len(self.update.states)
+
+
+_DECAY = {
+    "l2": "weight_decay is L2: added to the gradient",
+    "decoupled": "weight_decay is decoupled, times lr",
+    None: "no weight_decay",
+}
+
+
+def about(name: str, conventions: Mapping[str, Convention]) -> About:
+    """Gather what there is to say of an optimizer."""
+    paper = conventions["paper"]
+    rule, update = paper.rule, _update(paper)
+    choices = [
+        Argument(c.name, "", repr(paper.default(c.name)), _allowed(c.allowed), c.meaning) for c in rule.choices.values()
+    ]
+    numbers = [
+        Argument(n.name, symbol(n.name), _shown(paper.default(n.name)), n.range, n.meaning)
+        for n in rule.numbers.values()
+    ]
+    if update.surroundings.decay:
+        decay = WEIGHT_DECAY
+        numbers.append(
+            Argument(decay.name, symbol(decay.name), _shown(paper.default(decay.name)), decay.range, decay.meaning)
+        )
+    differences = [_difference(framework, c, paper) for framework, c in conventions.items() if framework != "paper"]
+    return About(name, rule.title, rule.summary, update, (*numbers, *choices), tuple(differences))
+
+
+def documentation(name: str, conventions: Mapping[str, Convention]) -> str:
+    """The docstring of an optimizer's class."""
+    it = about(name, conventions)
+    lines = [it.summary, ""]
+    lines += [f"    {e}" for e in equations(it.update)]
+    lines += ["", "Args:", "    params: an array, or any nesting of dicts, lists and tuples of arrays."]
+    for argument in it.arguments:
+        allowed = f" in {argument.allowed}" if argument.allowed else ""
+        text = f"{argument.name}{allowed}, default {argument.default}: {argument.meaning}"
+        lines += textwrap.wrap(text, 96, initial_indent="    ", subsequent_indent="        ")
+    lines += [
+        "",
+        "The arguments of every optimizer (convention, groups, clip_norm, ...): help(adamite.Optimizer).",
+    ]
+    return "\n".join(lines)
+
+
+def _update(convention: Convention) -> Update:
+    rule = convention.rule
+    choices = tuple((name, convention.default(name)) for name in rule.choices)
+    absent = frozenset(name for name in rule.numbers if convention.default(name) is None)
+    decay = convention.decay if convention.default("weight_decay") else None
+    return build(rule, choices, absent, Surroundings(decay=decay))
+
+
+def _difference(framework: str, convention: Convention, paper: Convention) -> Difference:
+    known = {str(e) for e in equations(_update(paper))}
+    other = tuple(e for e in equations(_update(convention)) if str(e) not in known)
+    names = [*convention.rule.numbers, "weight_decay"]
+    defaults = {
+        name: _shown(convention.default(name))
+        for name in names
+        if name in {*paper.rule.numbers, "weight_decay"} and convention.default(name) != paper.default(name)
+        if not (name == "weight_decay" and convention.decay is None)
+    }
+    title = convention.rule.title if convention.rule is not paper.rule else ""
+    return Difference(framework, title, other, defaults, _DECAY[convention.decay])
+
+
+def _shown(value: object) -> str:
+    return "required" if value is REQUIRED else "none" if value is None else f"{value:g}"
+
+
+def _allowed(values: tuple[object, ...]) -> str:
+    return "{" + ", ".join(map(str, values)) + "}" if values else "any string"

@@ -1,0 +1,250 @@
+"""Many tensors, one call: kernels, threads, norms.
+
+A kernel is compiled once for each (update, format) and kept in memory. A job (readers/job.py) is run inline when
+small, else by a pool of threads that claim ranges of it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import math
+import os
+import platform
+import threading
+import warnings
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from adamite.graph import Graph, lower
+from adamite.readers import llvm
+from adamite.readers import numpy as interpreter
+from adamite.readers.job import BLOCK, COUNTER, GRAIN, SCALE, Job
+from adamite.readers.job import Kernel as Call
+from adamite.storage import Format
+from adamite.update import Update
+
+Backend = Literal["llvm", "numpy"]
+
+_HOLD = 20_000  # elements up to which a call keeps the GIL: a few microseconds
+_INLINE = 300_000  # elements below which waking a thread costs more than it saves
+_SHARE = 1 << 17  # elements that a thread claims at a time
+
+
+# ---- settings -------------------------------------------------------------------------------------
+
+
+def _available() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _from_environment() -> int:
+    text = os.environ.get("ADAMITE_THREADS", "")
+    if not text:
+        return _available()
+    if not text.isdigit() or not int(text):
+        raise ValueError(f"ADAMITE_THREADS must be a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+_threads: int | None = None
+
+
+def threads() -> int:
+    """How many threads large steps use: `set_threads`, else ADAMITE_THREADS, else the cores at hand."""
+    return _from_environment() if _threads is None else _threads
+
+
+def set_threads(count: int | None) -> None:
+    """Set how many threads large steps use; None goes back to the environment's setting.
+
+    Raises:
+        ValueError: for a count below 1.
+
+    >>> set_threads(2)
+    >>> threads()
+    2
+    >>> set_threads(None)
+    """
+    global _threads
+    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+        raise ValueError(f"set_threads takes a whole number of at least 1, or None; got {count!r}")
+    _threads = count
+
+
+# ---- kernels --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A compiled step, or sum of squares; `call_held` keeps the GIL."""
+
+    call: Call
+    call_held: Call
+    code: llvm.Compiled | None = None  # owns the machine code; None for the NumPy reading
+
+
+@functools.cache
+def graph(update: Update) -> Graph:
+    """The update's graph."""
+    return lower(update)
+
+
+@functools.cache
+def step_kernel(update: Update, format: Format, backend: Backend) -> Kernel:
+    """The kernel that updates every tensor of a job: length, coefficients, x, g, states."""
+    return _kernel(
+        backend,
+        lambda: llvm.step_text(graph(update), format, platform.machine()),
+        lambda: interpreter.step(graph(update), format),
+    )
+
+
+@functools.cache
+def squares_kernel(format: Format, backend: Backend) -> Kernel:
+    """The kernel that sums squares: blocks, elements, g, where the sums go."""
+    return _kernel(
+        backend,
+        lambda: llvm.squares_text(format, platform.machine()),
+        lambda: interpreter.squares(format),
+    )
+
+
+def _kernel(backend: Backend, text: Callable[[], str], interpreted: Callable[[], Call]) -> Kernel:
+    if backend == "llvm":
+        try:
+            compiled = llvm.compile(text())
+            return Kernel(compiled.call, compiled.call_held, compiled)
+        except Exception as error:
+            _warn(f"{type(error).__name__}: {error}")
+    call = interpreted()
+    return Kernel(call, call)
+
+
+@functools.cache
+def _warn(problem: str) -> None:
+    warnings.warn(
+        f"adamite can't compile here ({problem}); the same steps run in NumPy, several times slower. "
+        "Reinstall llvmlite to mend it",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
+def default_backend() -> Backend:
+    """llvm, unless ADAMITE_BACKEND says numpy."""
+    name = os.environ.get("ADAMITE_BACKEND", "llvm")
+    if name not in ("llvm", "numpy"):
+        raise ValueError(f"ADAMITE_BACKEND must be llvm or numpy, got {name!r}")
+    return "numpy" if name == "numpy" else "llvm"
+
+
+# ---- running --------------------------------------------------------------------------------------
+
+
+def run(kernel: Kernel, job: Job, unit: int = 1) -> None:
+    """Do the whole job; a unit of it is `unit` elements."""
+    cells, elements = job.cells, job.total * unit
+    cells[COUNTER] = 0
+    if elements < _INLINE or kernel.code is None or (count := min(threads(), elements // _SHARE)) < 2:
+        cells[GRAIN] = job.total
+        (kernel.call_held if elements < _HOLD else kernel.call)(job.address)
+    else:
+        cells[GRAIN] = _SHARE // unit
+        _share(kernel.call, job.address, count)
+
+
+def _share(call: Call, address: int, count: int) -> None:
+    """Run a job on `count` threads, this one among them. Ctrl-C waits for the others, then raises."""
+    futures: list[Future[None]] = []
+    interrupt: KeyboardInterrupt | None = None
+    while True:
+        try:
+            if interrupt is None:
+                pool = _pool(threads() - 1)
+                while len(futures) < count - 1:
+                    futures.append(pool.submit(call, address))
+            call(address)  # a call on a finished job does nothing, so it may be repeated
+            wait([future for future in futures if not future.cancel()])
+            break
+        except KeyboardInterrupt as error:
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt
+
+
+_executor: tuple[int, ThreadPoolExecutor] | None = None
+_lock = threading.Lock()
+
+
+def _pool(size: int) -> ThreadPoolExecutor:
+    global _executor
+    with _lock:
+        if _executor is None or _executor[0] != size:
+            if _executor is not None:
+                _executor[1].shutdown(wait=False)
+            _executor = size, ThreadPoolExecutor(size, thread_name_prefix="adamite")
+        return _executor[1]
+
+
+def _forget() -> None:
+    """In a forked child the pool's threads don't exist."""
+    global _executor, _lock
+    _executor, _lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+# ---- norms ----------------------------------------------------------------------------------------
+
+
+class Squares:
+    """The sums of squares of tensors, one reading pass, the same bits for any number of threads."""
+
+    def __init__(self, format: Format, sizes: list[int], backend: Backend) -> None:
+        self.kernel = squares_kernel(format, backend)
+        self.blocks = blocks = [-(-size // BLOCK) for size in sizes]
+        self.starts = np.concatenate([[0], np.cumsum(blocks)]).astype(int)
+        self.sums = np.zeros(int(self.starts[-1]))
+        self.job = Job(len(sizes), 4)
+        self.job.lengths(blocks)
+        self.job.fill(1, sizes)
+        self.job.fill(3, [self.sums.ctypes.data + 8 * int(start) for start in self.starts[:-1]])
+
+    def run(
+        self, addresses: list[int], scale: float = 1.0, sizes: list[int] | None = None
+    ) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """The blocks' sums of (scale * x)**2, tensor after tensor.
+
+        An address of 0 leaves its tensor out; `sizes` may be given anew, within the blocks there are.
+        """
+        job = self.job
+        if sizes is not None:
+            job.fill(1, sizes)
+        job.fill(2, addresses)
+        job.lengths([n if a else 0 for n, a in zip(self.blocks, addresses, strict=True)])
+        ctypes.c_double.from_address(job.address + 8 * SCALE).value = scale
+        self.sums[...] = 0.0
+        run(self.kernel, job, BLOCK)
+        return self.sums
+
+    def tensor(self, index: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """The sums of one tensor's blocks."""
+        return self.sums[self.starts[index] : self.starts[index + 1]]
+
+
+def total(sums: np.ndarray[Any, np.dtype[np.float64]]) -> float:
+    """The sum in index order, so that it has the same bits everywhere."""
+    return float(np.add.accumulate(sums)[-1]) if sums.size else 0.0
+
+
+def clip_factor(norm: float, limit: float) -> float:
+    """What gradients of this norm are multiplied by, so that their norm is at most the limit."""
+    return 1.0 if norm <= limit else limit / norm if math.isfinite(norm) else math.nan

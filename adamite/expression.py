@@ -1,0 +1,182 @@
+"""Symbols: what a rule is run on, and the graph that it leaves behind.
+
+An `Expression` is one operation with its arguments. It is *scalar* where it depends on numbers alone
+(hyperparameters, the step number), else it stands for one element of a tensor. `boolean` marks comparisons.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NoReturn
+
+from adamite.errors import RuleError
+
+Operand = Any  # an Expression or a number
+
+_COMPARISONS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "eq": "==", "ne": "!="}
+BOOLEAN = frozenset({*_COMPARISONS, "and", "or", "not"})
+
+
+class Expression:
+    """One operation of a rule: `op` and its `args` (expressions; names and numbers at the leaves)."""
+
+    __slots__ = ("args", "op", "scalar")
+    __hash__: ClassVar[Any] = object.__hash__
+
+    def __init__(self, op: str, *args: Any, scalar: bool | None = None) -> None:
+        self.op, self.args = op, args
+        self.scalar = all(a.scalar for a in args) if scalar is None else scalar
+
+    @property
+    def boolean(self) -> bool:
+        return self.op in BOOLEAN
+
+    def __repr__(self) -> str:
+        kind = "boolean" if self.boolean else "number" if self.scalar else "tensor"
+        return f"<{kind} symbol: {self.op}>"
+
+    # arithmetic
+    def __add__(self, other: Operand) -> Expression:
+        return apply("add", self, other)
+
+    def __radd__(self, other: Operand) -> Expression:
+        return apply("add", other, self)
+
+    def __sub__(self, other: Operand) -> Expression:
+        return apply("sub", self, other)
+
+    def __rsub__(self, other: Operand) -> Expression:
+        return apply("sub", other, self)
+
+    def __mul__(self, other: Operand) -> Expression:
+        return apply("mul", self, other)
+
+    def __rmul__(self, other: Operand) -> Expression:
+        return apply("mul", other, self)
+
+    def __truediv__(self, other: Operand) -> Expression:
+        return apply("div", self, other)
+
+    def __rtruediv__(self, other: Operand) -> Expression:
+        return apply("div", other, self)
+
+    def __pow__(self, other: Operand) -> Expression:
+        return apply("pow", self, other)
+
+    def __rpow__(self, other: Operand) -> Expression:
+        return apply("pow", other, self)
+
+    def __neg__(self) -> Expression:
+        return apply("neg", self)
+
+    def __pos__(self) -> Expression:
+        return self
+
+    def __abs__(self) -> Expression:
+        return apply("abs", self)
+
+    # comparisons, for `where`
+    def __gt__(self, other: Operand) -> Expression:
+        return apply("gt", self, other)
+
+    def __ge__(self, other: Operand) -> Expression:
+        return apply("ge", self, other)
+
+    def __lt__(self, other: Operand) -> Expression:
+        return apply("lt", self, other)
+
+    def __le__(self, other: Operand) -> Expression:
+        return apply("le", self, other)
+
+    def __eq__(self, other: object) -> Expression:  # type: ignore[override]
+        return apply("eq", self, other)
+
+    def __ne__(self, other: object) -> Expression:  # type: ignore[override]
+        return apply("ne", self, other)
+
+    def __and__(self, other: Operand) -> Expression:
+        return apply("and", self, other)
+
+    def __or__(self, other: Operand) -> Expression:
+        return apply("or", self, other)
+
+    def __invert__(self) -> Expression:
+        return apply("not", self)
+
+    # what would run the rule on values: refused, with the way out
+    def __bool__(self) -> NoReturn:
+        raise RuleError(
+            "a rule is run once, on symbols, so it can't branch on a value (`if`, `and`, `min`, `max`, "
+            "a chained comparison): use where(condition, a, b), maximum, minimum, `&` or `|`"
+        )
+
+    def __float__(self) -> NoReturn:
+        raise RuleError(
+            "a symbol has no value yet, so float(), math.* and numpy.* can't read it: "
+            "use the functions of adamite.maths (sqrt, abs, maximum, minimum, sign, where)"
+        )
+
+    __int__ = __index__ = __complex__ = __float__
+
+    def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        self.__float__()
+
+    def __array_ufunc__(self, ufunc: Any, *args: Any, **kwargs: Any) -> NoReturn:
+        self.__float__()
+
+    def __array_function__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        self.__float__()
+
+    def _refuse(self, *args: Any) -> NoReturn:
+        raise RuleError(
+            "this operation can't be traced; a rule may use + - * / **, comparisons, `&`, `|`, `~` and "
+            "sqrt, abs, maximum, minimum, sign, where of adamite.maths"
+        )
+
+    __mod__ = __rmod__ = __floordiv__ = __rfloordiv__ = __matmul__ = __rmatmul__ = _refuse
+    __divmod__ = __round__ = __xor__ = __rxor__ = __lshift__ = __rshift__ = _refuse
+    __getitem__ = __len__ = __iter__ = __contains__ = _refuse
+
+
+def constant(value: Any) -> Expression:
+    """A number written in a rule."""
+    if isinstance(value, Expression):
+        return value
+    if isinstance(value, bool) or not hasattr(type(value), "__float__") or hasattr(value, "shape"):
+        raise RuleError(
+            f"a rule computes with symbols and plain numbers, not with {type(value).__name__} ({value!r:.40})"
+        )
+    return Expression("const", float(value), scalar=True)
+
+
+def tensor(name: str) -> Expression:
+    """An input that has one value an element: the parameter, its gradient, a state."""
+    return Expression("tensor", name, scalar=False)
+
+
+def number(name: str) -> Expression:
+    """An input that has one value a step: a hyperparameter, the step number, a Scalar state."""
+    return Expression("number", name, scalar=True)
+
+
+def apply(op: str, *operands: Operand) -> Expression:
+    """The operation on its operands, checked for what can be known without values."""
+    args = tuple(constant(a) for a in operands)
+    wants = [op in ("and", "or", "not") or (op == "where" and i == 0) for i in range(len(args))]
+    for want, arg in zip(wants, args, strict=True):
+        if want and not arg.boolean:
+            raise RuleError(f"{op} takes a comparison here (such as v > 0), not a number or a tensor")
+        if arg.boolean and not want:
+            raise RuleError("a comparison has no numeric value: use where(condition, 1, 0)")
+    if op == "pow" and not (args[0].scalar and args[1].scalar):
+        _check_power(*args)
+    return Expression(op, *args)
+
+
+def _check_power(base: Expression, exponent: Expression) -> None:
+    value = exponent.args[0] if exponent.op == "const" else None
+    if base.scalar or value is None or not (value == 0.5 or (value.is_integer() and abs(value) <= 64)):
+        shown = "a symbol" if value is None else f"{value:g}"
+        raise RuleError(
+            "a tensor can be raised to a whole number from -64 to 64 or to 0.5 (its square root), "
+            f"not to {shown}; numbers may be raised to any power"
+        )

@@ -1,0 +1,250 @@
+"""An update in primitive operations: what depends on numbers alone, once a step, and what the loop does.
+
+Numbers are evaluated in float64 by a generated straight-line function and rounded once to the compute dtype
+(the coefficients). Tensors become a list of primitive operations, each on earlier ones:
+
+    tensor NAME | coefficient INDEX | const VALUE | tiny
+    add sub mul div neg sqrt abs | gt ge lt le eq ne and or not | where
+
+A division by a number is a multiplication by its reciprocal; whole powers are products; a new state below the
+smallest normal number is stored as zero. Nothing else is reordered or contracted.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from adamite.expression import Expression, apply, constant
+from adamite.maths import DEFINITIONS
+from adamite.trace import walk
+from adamite.update import Update
+
+
+@dataclass(frozen=True)
+class Node:
+    """A primitive operation: `args` are indices of earlier nodes; leaves carry a `value`."""
+
+    op: str
+    args: tuple[int, ...] = ()
+    value: Any = None
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The loop's body and the function of its coefficients."""
+
+    inputs: tuple[str, ...]  # tensors in the order of the engine's table
+    outputs: tuple[tuple[str, int], ...]  # name and node of what is stored
+    nodes: tuple[Node, ...]
+    coefficient_count: int
+    numbers: tuple[str, ...]  # what `evaluate` takes after t, the Scalar states last
+    scalars: tuple[str, ...]  # Scalar states
+    evaluate: Callable[..., tuple[float, ...]]  # (t, *numbers) -> coefficients, then new Scalar states
+    source: str  # of `evaluate`
+
+
+def lower(update: Update) -> Graph:
+    """The graph of an update."""
+    return _Lowering(update).graph
+
+
+class _Lowering:
+    def __init__(self, update: Update) -> None:
+        self.nodes: list[Node] = []
+        self.known: dict[Node, int] = {}
+        self.done: dict[Expression, int] = {}
+        self.scalars = _Scalars()
+        self.coefficients: list[str] = []
+
+        inputs = ("x", "g", *update.states)
+        outputs = []
+        for name, expression in update.outputs.items():
+            node = self.value(expression)
+            outputs.append((name, node if name == "x" else self.flush(node)))
+        new_scalars = [self.scalars.value(e) for e in update.scalars.values()]
+        numbers = (*self.scalars.numbers(exclude=("t", *update.scalars)), *update.scalars)
+        source, evaluate = self.scalars.compile(("t", *numbers), [*self.coefficients, *new_scalars])
+        self.graph = Graph(
+            inputs=inputs,
+            outputs=tuple(outputs),
+            nodes=tuple(self.nodes),
+            coefficient_count=len(self.coefficients),
+            numbers=numbers,
+            scalars=tuple(update.scalars),
+            evaluate=evaluate,
+            source=source,
+        )
+
+    def node(self, op: str, *args: int, value: Any = None) -> int:
+        new = Node(op, args, value if not isinstance(value, float) else _Bits(value))
+        if new not in self.known:
+            self.known[new] = len(self.nodes)
+            self.nodes.append(new)
+        return self.known[new]
+
+    def flush(self, node: int) -> int:
+        """Zero in place of a subnormal state: arithmetic on those is many times slower."""
+        small = self.node("lt", self.node("abs", node), self.node("tiny"))
+        return self.node("where", small, self.node("const", value=0.0), node)
+
+    def value(self, root: Expression) -> int:
+        for e in walk(root):
+            if e not in self.done and not (e.scalar and e is not root):
+                self.done[e] = self.operation(e)
+        return self.done[root]
+
+    def operand(self, e: Expression) -> int:
+        """An argument of a tensor operation; a number among them becomes a coefficient."""
+        if e not in self.done:
+            self.done[e] = self.operation(e)
+        return self.done[e]
+
+    def operation(self, e: Expression) -> int:
+        if e.scalar:
+            return self.coefficient(e)
+        if e.op == "tensor":
+            return self.node("tensor", value=e.args[0])
+        if e.op in DEFINITIONS:
+            return self.value(DEFINITIONS[e.op](*e.args))
+        if e.op == "pow":
+            return self.value(_power(e.args[0], e.args[1].args[0]))
+        if e.op == "div" and e.args[1].scalar:
+            return self.node("mul", self.operand(e.args[0]), self.operand(1.0 / e.args[1]))
+        return self.node(e.op, *(self.operand(a) for a in e.args))
+
+    def coefficient(self, e: Expression) -> int:
+        if e.boolean:  # a coefficient is a number
+            return self.node("ne", self.operand(apply("where", e, 1.0, 0.0)), self.operand(constant(0.0)))
+        name = self.scalars.value(e)
+        folded = self.scalars.constants.get(name)
+        if folded is not None:
+            return self.node("const", value=folded)
+        if name not in self.coefficients:
+            self.coefficients.append(name)
+        return self.node("coefficient", value=self.coefficients.index(name))
+
+
+class _Bits(float):
+    """A float that equals another by its bits: 0.0 and -0.0 are two constants, NaN is one."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Bits) and self.hex() == other.hex() and str(self) == str(other)
+
+    def __hash__(self) -> int:
+        return hash(self.hex())
+
+
+def _power(base: Expression, exponent: float) -> Expression:
+    """A tensor's power as products."""
+    if exponent == 0.5:
+        return apply("sqrt", base)
+    if exponent < 0:
+        return 1.0 / _power(base, -exponent)
+    if exponent <= 1:
+        return base if exponent else base * 0.0 + 1.0
+    half = _power(base, exponent // 2)
+    square = half * half
+    return square * base if exponent % 2 else square
+
+
+# ---- numbers: IEEE float64 arithmetic, where Python's own / and ** may raise ----------------------
+
+
+def _div(a: float, b: float) -> float:
+    try:
+        return a / b
+    except ZeroDivisionError:
+        return math.nan if a == 0 or a != a else math.copysign(math.inf, a) * math.copysign(1.0, b)
+
+
+def _pow(a: float, b: float) -> float:
+    try:
+        power = a**b
+    except OverflowError:
+        return -math.inf if a < 0 and b % 2 == 1 else math.inf
+    except ZeroDivisionError:
+        return math.copysign(math.inf, a) if b % 2 == 1 else math.inf
+    return power if isinstance(power, float) else math.nan
+
+
+def _sqrt(a: float) -> float:
+    return math.sqrt(a) if a >= 0 else math.nan
+
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {"div": _div, "pow": _pow, "sqrt": _sqrt, "abs": abs}
+_OPERATORS: dict[str, tuple[str, Callable[..., Any]]] = {
+    "add": ("{} + {}", operator.add),
+    "sub": ("{} - {}", operator.sub),
+    "mul": ("{} * {}", operator.mul),
+    "neg": ("-{}", operator.neg),
+    "gt": ("{} > {}", operator.gt),
+    "ge": ("{} >= {}", operator.ge),
+    "lt": ("{} < {}", operator.lt),
+    "le": ("{} <= {}", operator.le),
+    "eq": ("{} == {}", operator.eq),
+    "ne": ("{} != {}", operator.ne),
+    "and": ("{} and {}", lambda a, b: a and b),
+    "or": ("{} or {}", lambda a, b: a or b),
+    "not": ("not {}", operator.not_),
+    "where": ("{1} if {0} else {2}", lambda c, a, b: a if c else b),
+}
+
+
+class _Scalars:
+    """Straight-line code for what depends on numbers alone."""
+
+    def __init__(self) -> None:
+        self.lines: dict[tuple[Any, ...], str] = {}  # operation -> the variable that holds it
+        self.done: dict[Expression, str] = {}
+        self.constants: dict[str, Any] = {}
+
+    def numbers(self, exclude: Sequence[str]) -> tuple[str, ...]:
+        names = (key[1] for key in self.lines if key[0] == "number")
+        return tuple(dict.fromkeys(n for n in names if n not in exclude))
+
+    def value(self, root: Expression) -> str:
+        for e in walk(root):
+            if e not in self.done:
+                if e.op in DEFINITIONS:
+                    self.done[e] = self.value(DEFINITIONS[e.op](*e.args))
+                else:
+                    self.done[e] = self.variable(e)
+        return self.done[root]
+
+    def variable(self, e: Expression) -> str:
+        if e.op == "const":
+            return self.constant(e.args[0])
+        if e.op == "number":
+            return self.lines.setdefault(("number", e.args[0]), e.args[0])
+        args = [self.done[a] for a in e.args]
+        if all(a in self.constants for a in args):
+            function = _FUNCTIONS.get(e.op) or _OPERATORS[e.op][1]
+            return self.constant(function(*(self.constants[a] for a in args)))
+        return self.lines.setdefault((e.op, *args), f"_{len(self.lines)}")
+
+    def constant(self, value: Any) -> str:
+        name = repr(value) if value in (True, False) or math.isfinite(value) else f'float("{value}")'
+        self.constants[name] = value
+        return name
+
+    def compile(
+        self, parameters: Sequence[str], results: Sequence[str]
+    ) -> tuple[str, Callable[..., tuple[float, ...]]]:
+        body = []
+        for (op, *args), name in self.lines.items():
+            if op == "div":
+                body.append(f"{name} = {args[0]} / {args[1]} if {args[1]} else div({', '.join(args)})")
+            elif op in _FUNCTIONS:
+                body.append(f"{name} = {op}({', '.join(args)})")
+            elif op != "number":
+                body.append(f"{name} = {_OPERATORS[op][0].format(*args)}")
+        returned = "".join(f"{r}, " for r in results)
+        source = "\n    ".join([f"def coefficients({', '.join(parameters)}):", *body, f"return ({returned})"])
+        namespace: dict[str, Any] = dict(_FUNCTIONS)
+        exec(source, namespace)  # straight-line arithmetic generated above
+        evaluate: Callable[..., tuple[float, ...]] = namespace["coefficients"]
+        return source, evaluate

@@ -1,0 +1,261 @@
+"""The arrays of one native call: parameters with their states, their coefficients, and a step in four parts."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from adamite import engine
+from adamite.arrays import Array, Ranges, address, dense, overlaps_itself, pieces
+from adamite.graph import Graph
+from adamite.readers.job import BLOCK, Job
+from adamite.settings import Settings
+from adamite.storage import FORMATS, Format
+from adamite.update import Update
+
+_ndarray = np.ndarray
+_from_buffer: Callable[[Any], Any] = ctypes.c_char.from_buffer
+_addressof = ctypes.addressof
+
+
+class Slot:
+    """One parameter with its states."""
+
+    def __init__(self, index: int, name: str, x: Any) -> None:
+        if not isinstance(x, np.ndarray) or isinstance(x, np.ma.MaskedArray):
+            raise TypeError(
+                f"parameter {name!r} must be a NumPy array, which can be updated in place; got "
+                f"{type(x).__name__}. Write np.array(...) around it"
+            )
+        if x.dtype not in FORMATS:
+            raise TypeError(
+                f"parameter {name!r} must be float32 or float64, got {x.dtype}; convert it with .astype(np.float32)"
+            )
+        if not x.flags.writeable:
+            raise ValueError(f"parameter {name!r} is read-only, and a step works in place; give a copy")
+        if overlaps_itself(x):
+            raise ValueError(f"parameter {name!r} holds elements that share memory (a broadcast?); give a copy")
+        self.index, self.name, self.x = index, name, x
+        self.format: Format = FORMATS[x.dtype]
+        self.dtype, self.shape, self.strides, self.size = self.format.dtype, x.shape, x.strides, x.size
+        self.dense = dense(x)
+        self.states: dict[str, Array] = {}
+        self.settings: Settings
+        self.absent: frozenset[str]
+        self.choices: tuple[tuple[str, bool | str], ...]
+
+    def place(self) -> int:
+        """Where a parameter lies that isn't plainly contiguous."""
+        if not self.x.flags.writeable:
+            raise ValueError(
+                f"parameter {self.name!r} has become read-only, and a step works in place; set flags.writeable = True"
+            )
+        return address(self.x)
+
+    def admit(self, g: Any) -> Array | None:
+        """A gradient that isn't simply an array of this shape and type: converted, or refused."""
+        if g is None:
+            return None
+        if type(g) is self.dtype.type and self.shape == ():  # what NumPy makes of 0-d arithmetic
+            return np.asarray(g)
+        if self.shape == () and isinstance(g, (np.generic, float)):
+            g = np.asarray(g, self.dtype if isinstance(g, float) and not isinstance(g, np.generic) else None)
+        if not isinstance(g, np.ndarray) or isinstance(g, np.ma.MaskedArray):
+            raise TypeError(f"the gradient of {self.name!r} must be a NumPy array, got {type(g).__name__}")
+        if g.shape != self.shape:
+            raise ValueError(
+                f"the gradient of {self.name!r} must have the parameter's shape {self.shape}, got {g.shape}"
+            )
+        if g.dtype != self.dtype:
+            raise TypeError(
+                f"the gradient of {self.name!r} must be {self.dtype}, as its parameter is, got {g.dtype}; "
+                f"convert it with .astype(np.{self.dtype})"
+            )
+        return g.view(np.ndarray)
+
+
+class Cohort:
+    """Parameters whose coefficients are equal: one group, one step number, one history."""
+
+    def __init__(self, graph: Graph, slot: Slot, t: int, scalars: tuple[float, ...]) -> None:
+        self.graph, self.settings, self.t, self.scalars = graph, slot.settings, t, scalars
+        kind = ctypes.c_float if slot.format.itemsize == 4 else ctypes.c_double
+        self.buffer = (kind * graph.coefficient_count)()
+        self.address = ctypes.addressof(self.buffer)
+        self.rows: set[int] = set()
+        self.new_scalars = scalars
+        self.names = graph.numbers[: len(graph.numbers) - len(graph.scalars)]
+        self.clip = self.names.index("clip") if "clip" in self.names else None
+        self.read(0)
+
+    def read(self, step: int) -> None:
+        """Read the hyperparameters as they are after so many steps."""
+        own = [name for name in self.names if name != "clip"]
+        self.scheduled = any(callable(self.settings.source(name)) for name in own)
+        self.arguments = [1.0 if name == "clip" else self.settings.at(name, step) for name in self.names]
+
+    def prepare(self, step: int, clip: float) -> None:
+        """Evaluate the coefficients of the next update."""
+        if self.scheduled:
+            self.read(step)
+        if self.clip is not None:
+            self.arguments[self.clip] = clip
+        values = self.graph.evaluate(float(self.t + 1), *self.arguments, *self.scalars)
+        count = self.graph.coefficient_count
+        self.buffer[:] = values[:count]
+        self.new_scalars = values[count:]
+
+
+class Batch:
+    """The parameters that one native call updates."""
+
+    def __init__(
+        self, update: Update, format: Format, slots: list[Slot], history: Mapping[str, tuple[int, Any]]
+    ) -> None:
+        backend = engine.default_backend()
+        self.graph, self.format, self.slots = engine.graph(update), format, slots
+        self.kernel = engine.step_kernel(update, format, backend)
+        self.job = Job(len(slots), 2 + len(self.graph.inputs))
+        self.piece = Job(1, 2 + len(self.graph.inputs))  # for layouts that need buffers
+        self.squares = engine.Squares(format, [s.size for s in slots], backend)
+        self.piece_squares = engine.Squares(format, [BLOCK], backend)
+        self.tensors = [[s.states[name] for name in self.graph.inputs[2:]] for s in slots]
+        for column in range(len(self.graph.inputs) - 2):
+            self.job.fill(4 + column, [address(states[column]) for states in self.tensors])
+
+        cohorts: dict[Any, Cohort] = {}
+        self.of: list[Cohort] = []
+        for row, slot in enumerate(slots):
+            t, scalars = history[slot.name]
+            key = (slot.settings, t, scalars)
+            if key not in cohorts:
+                cohorts[key] = Cohort(self.graph, slot, t, scalars)
+            self.of.append(cohorts[key])
+            cohorts[key].rows.add(row)
+        self.cohorts = list(cohorts.values())
+        self.active = self.cohorts
+
+        # Strides of None never match: what isn't dense goes through buffers.
+        self.rows = [(s.index, s.x, s.dtype, s.shape, s.strides if s.dense else None) for s in slots]
+        self.found: list[Any] = []
+        self.xs: list[int] = []
+        self.gs: list[int] = []
+        self.missing: list[int] = []
+        self.odd: list[int] = []
+        self._out: list[int] | None = None  # rows that the job leaves out
+        self._point()
+
+    def _point(self) -> None:
+        self.job.fill(1, [cohort.address for cohort in self.of])
+
+    # ---- a step, in four parts: only the last one changes anything
+
+    def look(self, found: list[Any], guard: Callable[[], Ranges]) -> None:
+        """Check the gradients, and read where everything lies."""
+        xs: list[int] = []
+        gs: list[int] = []
+        missing: list[int] = []
+        odd: list[int] = []
+        for index, x, dtype, shape, strides in self.rows:
+            g = found[index]
+            if type(g) is not _ndarray or g.dtype is not dtype or g.shape != shape:
+                g = found[index] = self.slots[len(xs)].admit(g)
+            try:
+                xs.append(_addressof(_from_buffer(x)))
+            except (TypeError, ValueError, BufferError):
+                xs.append(self.slots[len(xs)].place())
+            if g is None:
+                missing.append(len(gs))
+                gs.append(0)
+                continue
+            if g.strides != strides:
+                odd.append(len(gs))
+            try:
+                gs.append(_addressof(_from_buffer(g)))
+            except (TypeError, ValueError, BufferError):
+                gs.append(address(g))
+        self.found, self.missing = found, missing
+        if xs != self.xs or gs != self.gs or odd != self.odd:
+            self._moved(xs, gs, odd, guard())
+
+    def _moved(self, xs: list[int], gs: list[int], odd: list[int], ranges: Ranges) -> None:
+        """Something lies elsewhere than before: look for overlaps, and point the job at it."""
+        for row, slot in enumerate(self.slots):
+            g = self.found[slot.index]
+            if g is None or (gs[row] == xs[row] and g.strides == slot.strides):
+                continue  # elementwise, a gradient may be the parameter itself
+            if gs[row] % slot.format.itemsize and row not in odd:
+                odd.append(row)
+            owner = ranges.clash(g)
+            if owner is not None:
+                raise ValueError(
+                    f"the gradient of {slot.name!r} shares memory with {owner}, which the step writes; give a copy"
+                )
+        self.xs, self.gs, self.odd = xs, gs, odd
+        self.job.fill(2, xs)
+        self.job.fill(3, gs)
+        self._out = None
+
+    def sums(self, scale: float = 1.0) -> list[Array]:
+        """The sums of the gradients' squares, a tensor each."""
+        plain = [0 if row in self.odd else place for row, place in enumerate(self.gs)]
+        self.squares.run(plain, scale)
+        found = [self.squares.tensor(row) for row in range(len(self.slots))]
+        for row in self.odd:
+            parts = [
+                float(self.piece_squares.run([places[0]], scale, [size])[0])
+                for size, places in pieces([self.found[self.slots[row].index]], [], BLOCK)
+            ]
+            found[row] = np.array(parts)
+        return found
+
+    def prepare(self, step: int, clip: float) -> None:
+        """Evaluate the coefficients."""
+        if self.missing:
+            self._part()
+            self.active = [c for c in self.cohorts if c.rows.isdisjoint(self.missing)]
+        elif self.active is not self.cohorts:
+            self.active = self.cohorts
+        for cohort in self.active:
+            cohort.prepare(step, clip)
+
+    def _part(self) -> None:
+        """Parameters without a gradient stay behind: they part from the others of their cohort."""
+        for cohort in list(self.cohorts):
+            behind = cohort.rows.intersection(self.missing)
+            if behind and behind != cohort.rows:
+                other = Cohort(self.graph, self.slots[min(behind)], cohort.t, cohort.scalars)
+                other.rows = behind
+                cohort.rows = cohort.rows - behind
+                for row in behind:
+                    self.of[row] = other
+                self.cohorts.append(other)
+                self._point()
+
+    def go(self) -> None:
+        """Update."""
+        out = self.missing + self.odd
+        if out != self._out:
+            self.job.lengths([0 if row in out else s.size for row, s in enumerate(self.slots)])
+            self._out = out
+        engine.run(self.kernel, self.job)
+        for row in self.odd:
+            slot = self.slots[row]
+            self.piece.fill(1, [self.of[row].address])
+            operands = [self.found[slot.index]], [slot.x, *self.tensors[row]]
+            for size, (g, x, *states) in pieces(*operands, BLOCK):
+                self.piece.lengths([size])
+                for column, place in enumerate([x, g, *states], start=2):
+                    self.piece.fill(column, [place])
+                engine.run(self.kernel, self.piece)
+        for cohort in self.active:
+            cohort.t += 1
+            cohort.scalars = cohort.new_scalars
+        self.found = []
+
+    def history(self) -> Iterator[tuple[str, tuple[int, tuple[float, ...]]]]:
+        for slot, cohort in zip(self.slots, self.of, strict=True):
+            yield slot.name, (cohort.t, cohort.scalars)

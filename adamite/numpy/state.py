@@ -1,0 +1,121 @@
+"""An optimizer's state by name, and what is checked before it is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from adamite.numpy.batch import Slot
+from adamite.settings import Settings
+
+if TYPE_CHECKING:
+    from adamite.numpy.optimizer import Optimizer
+
+
+def saved(settings: Settings) -> dict[str, Any]:
+    """Numbers, and for a schedule what it says of itself."""
+    out: dict[str, Any] = {}
+    for name, value in settings.own():
+        if callable(value):
+            state = getattr(value, "state_dict", None)
+            out[name] = {"schedule": repr(value), **({"state": state()} if state else {})}
+        else:
+            out[name] = value
+    return out
+
+
+class Loading:
+    """A state dict held against an optimizer: what doesn't fit, and what to do if all does."""
+
+    def __init__(self, optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+        self.optimizer = optimizer
+        self.problems: list[str] = []
+        self.actions: list[Callable[[], Any]] = []
+        keys = {"rule", "choices", "steps", "skipped", "hyperparameters", "groups", "parameters"}
+        if not isinstance(state, Mapping) or not self._names("the state dict", keys, state):
+            self.problems = self.problems or [f"a state dict is a dict, not {type(state).__name__}"]
+            return
+        for label, mine, theirs in (
+            ("the rule", optimizer._convention.rule.name, state["rule"]),
+            ("the choices", optimizer._choices, state["choices"]),
+        ):
+            if mine != theirs:
+                self.problems.append(f"{label}: here {mine!r}, in the state {theirs!r}")
+        for label in ("steps", "skipped"):
+            self._count(label, state[label])
+        self._settings("", optimizer._settings, state["hyperparameters"])
+        if self._names("groups", {g.pattern for g in optimizer._groups}, state["groups"]):
+            for group in optimizer._groups:
+                self._settings(f"group {group.pattern!r}, ", group._settings, state["groups"][group.pattern])
+        if self._names("parameters", {s.name for s in optimizer._slots}, state["parameters"]):
+            for slot in optimizer._slots:
+                self._parameter(slot, state["parameters"][slot.name])
+
+    def _names(self, label: str, mine: set[str], theirs: Any) -> bool:
+        if not isinstance(theirs, Mapping):
+            self.problems.append(f"{label}: expected a dict, got {type(theirs).__name__}")
+            return False
+        for kind, names in (("missing", mine - set(theirs)), ("unknown", set(theirs) - mine)):
+            if names:
+                self.problems.append(f"{label}: {kind} {', '.join(sorted(map(repr, names)))}")
+        return mine == set(theirs)
+
+    def _count(self, label: str, value: Any) -> bool:
+        good = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and int(value) >= 0
+        if not good:
+            self.problems.append(f"{label}: expected a whole number of at least 0, got {value!r:.40}")
+        return good
+
+    def _settings(self, where: str, settings: Settings, saved: Any) -> None:
+        if not self._names(f"{where}hyperparameters", set(settings.values), saved):
+            return
+        for name, value in saved.items():
+            mine = settings.values[name]
+            if isinstance(value, Mapping):
+                if not callable(mine):
+                    self.problems.append(
+                        f"{where}{name} was the schedule {value.get('schedule')} when saved, here it is {mine!r}: "
+                        "assign the schedule first"
+                    )
+                elif "state" in value and hasattr(mine, "load_state_dict"):
+                    self.actions.append(partial(mine.load_state_dict, value["state"]))
+            elif callable(mine):
+                self.problems.append(
+                    f"{where}{name} was the number {value!r} when saved, here a schedule: load first, then assign it"
+                )
+            elif (value is None) != (mine is None) and name in self.optimizer._convention.rule.numbers:
+                self.problems.append(f"{where}{name}: here {mine!r}, in the state {value!r}")
+            else:
+                try:
+                    settings.check(name, value)
+                except (TypeError, ValueError) as error:
+                    self.problems.append(str(error))
+                    continue
+                self.actions.append(partial(settings.set, name, value))
+
+    def _parameter(self, slot: Slot, saved: Any) -> None:
+        label = f"parameter {slot.name!r}"
+        scalars = [s.name for s in self.optimizer._convention.rule.states if s.scalar]
+        if not self._names(label, {"step", *scalars, *slot.states}, saved):
+            return
+        good = self._count(f"{label}, step", saved["step"])
+        for name in scalars:
+            if not isinstance(saved[name], float):
+                self.problems.append(f"{label}, {name}: expected a float, got {saved[name]!r:.40}")
+                good = False
+        for name, mine in slot.states.items():
+            theirs = saved[name]
+            if not isinstance(theirs, np.ndarray):
+                self.problems.append(f"{label}, state {name}: expected an array, got {type(theirs).__name__}")
+            elif (theirs.shape, theirs.dtype) != (mine.shape, mine.dtype):
+                self.problems.append(
+                    f"{label}, state {name}: here {mine.shape} {mine.dtype}, in the state {theirs.shape} {theirs.dtype}"
+                )
+            else:
+                self.actions.append(partial(np.copyto, mine, theirs))
+        if good:
+            entry = int(saved["step"]), tuple(saved[name] for name in scalars)
+            self.actions.append(partial(self.optimizer._history.__setitem__, slot.name, entry))

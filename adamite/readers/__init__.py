@@ -1,0 +1,1 @@
+"""What a graph becomes: array arithmetic (numpy), machine code (llvm), print (text)."""

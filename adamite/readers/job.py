@@ -1,0 +1,43 @@
+"""The memory that a kernel reads: which tensors, how long, where, and how far the work has got.
+
+A job is one block of 64-bit integers, in columns:
+
+    rows | total | grain | counter | scale | column 0: the rows' lengths | column 1 | column 2 | ...
+
+Threads claim the next `grain` units out of `total` by adding to `counter` until nothing is left, so any number of
+them may be set on one job, and a call on a finished job does nothing. A unit is an element for the step (columns:
+length, coefficients, x, g, states...) and a block of `BLOCK` elements for the sum of squares (columns: length
+in blocks, elements, g, where the sums go).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+
+ROWS, TOTAL, GRAIN, COUNTER, SCALE, HEADER = range(6)
+LANES = 32  # partial sums kept in each block of a sum
+BLOCK = 8192  # elements of a block
+
+Kernel = Callable[[int], None]  # takes the address of a job
+
+
+class Job:
+    """A table for one kernel."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        self.rows = rows
+        self.total = 0
+        self.cells = (ctypes.c_int64 * (HEADER + rows * columns))()
+        self.cells[ROWS] = rows
+        self.address = ctypes.addressof(self.cells)
+
+    def fill(self, column: int, values: list[int]) -> None:
+        """Write one column, a value a row."""
+        start = HEADER + column * self.rows
+        self.cells[start : start + self.rows] = values
+
+    def lengths(self, values: list[int]) -> None:
+        """Write the rows' lengths."""
+        self.fill(0, values)
+        self.cells[TOTAL] = self.total = sum(values)

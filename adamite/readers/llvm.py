@@ -1,0 +1,313 @@
+"""The graph as machine code: LLVM's language as text, compiled in memory by llvmlite.
+
+One frame serves every kernel: claim a range of the job, walk the rows that it meets, run a body on each. The
+bodies are the step (the graph, one fused loop) and the sum of squares (a norm's reading pass). No fast-math, no
+contraction, no reassociation: the bits are those of the NumPy reading.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from adamite.graph import Graph, Node
+from adamite.readers.job import BLOCK, COUNTER, GRAIN, HEADER, LANES, SCALE, TOTAL
+from adamite.storage import Format
+
+# What a kernel may call: these become instructions, never calls of a library that may not be there.
+_INTRINSICS = re.compile(
+    r"@llvm\.(sqrt|fabs|smin|smax|vector\.reduce\.fadd|x86\.sse\.(st|ld)mxcsr|aarch64\.[gs]et\.fpcr)\b"
+)
+
+
+class Text:
+    """LLVM text that grows line by line; values get fresh names."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.count = 0
+
+    def line(self, text: str) -> None:
+        self.lines.append("  " + text)
+
+    def label(self, name: str) -> None:
+        self.lines.append(f"{name}:")
+
+    def value(self, text: str) -> str:
+        self.count += 1
+        name = f"%v{self.count}"
+        self.line(f"{name} = {text}")
+        return name
+
+    def load(self, base: str, index: str | int, kind: str = "i64", note: str = "") -> str:
+        return self.value(f"load {kind}, ptr {self.at(base, index, kind)}{note}")
+
+    def at(self, base: str, index: str | int, kind: str) -> str:
+        return self.value(f"getelementptr inbounds {kind}, ptr {base}, i64 {index}")
+
+    def cell(self, column: int, kind: str = "i64") -> str:
+        """The current row's cell."""
+        index = self.value(f"add i64 %row, {self.value(f'mul i64 %rows, {column}')}")
+        return self.load("%table", index, kind) if kind == "i64" else self.pointer(index)
+
+    def pointer(self, index: str) -> str:
+        return self.value(f"load ptr, ptr {self.at('%table', index, 'i64')}")
+
+
+def step_text(graph: Graph, format: Format, machine: str) -> str:
+    """The kernel that updates every tensor of a job."""
+    out = Text()
+    coefficients = out.cell(1, "ptr")
+    places = {name: out.cell(2 + k, "ptr") for k, name in enumerate(graph.inputs)}
+    numbers = [out.load(coefficients, k, format.llvm) for k in range(graph.coefficient_count)]
+    out.line("br label %loop")
+    out.label("loop")
+    out.line("%i = phi i64 [ %low, %body ], [ %i.next, %loop ]")
+    values: list[str] = []
+    for node in graph.nodes:
+        values.append(_operation(out, node, values, numbers, places, format))
+    for name, index in graph.outputs:
+        out.line(f"store {format.llvm} {values[index]}, ptr {out.at(places[name], '%i', format.llvm)}{_GROUP}")
+    out.line("%i.next = add nsw i64 %i, 1")
+    out.line("%again = icmp slt i64 %i.next, %high")
+    out.line("br i1 %again, label %loop, label %next, !llvm.loop !1")
+    return _frame(out.lines, machine)
+
+
+_GROUP = ", !llvm.access.group !0"
+_ARITHMETIC = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
+_COMPARE = {"gt": "ogt", "ge": "oge", "lt": "olt", "le": "ole", "eq": "oeq", "ne": "une"}
+
+
+def _operation(
+    out: Text, node: Node, values: list[str], numbers: list[str], places: dict[str, str], format: Format
+) -> str:
+    kind = format.llvm
+    args = [values[a] for a in node.args]
+    match node.op:
+        case "tensor":
+            return out.load(places[node.value], "%i", kind, _GROUP)
+        case "coefficient":
+            index: int = node.value
+            return numbers[index]
+        case "const":
+            return format.literal(node.value)
+        case "tiny":
+            return format.literal(format.tiny)
+        case "add" | "sub" | "mul" | "div":
+            return out.value(f"{_ARITHMETIC[node.op]} {kind} {args[0]}, {args[1]}")
+        case "neg":
+            return out.value(f"fneg {kind} {args[0]}")
+        case "sqrt" | "abs":
+            name = f"llvm.{'fabs' if node.op == 'abs' else 'sqrt'}.f{8 * format.itemsize}"
+            return out.value(f"call {kind} @{name}({kind} {args[0]})")
+        case "gt" | "ge" | "lt" | "le" | "eq" | "ne":
+            return out.value(f"fcmp {_COMPARE[node.op]} {kind} {args[0]}, {args[1]}")
+        case "and" | "or":
+            return out.value(f"{node.op} i1 {args[0]}, {args[1]}")
+        case "not":
+            return out.value(f"xor i1 {args[0]}, true")
+        case "where":
+            return out.value(f"select i1 {args[0]}, {kind} {args[1]}, {kind} {args[2]}")
+    raise NotImplementedError(node.op)
+
+
+def squares_text(format: Format, machine: str) -> str:
+    """The kernel that sums scaled squares: blocks of 32 float64 lanes, lanes then added in order."""
+    wide, narrow = f"<{LANES} x double>", f"<{LANES} x {format.llvm}>"
+    out = Text()
+    elements, place, sums = out.cell(1), out.cell(2, "ptr"), out.cell(3, "ptr")
+    out.line(f"%scale.one = load double, ptr {out.at('%job', SCALE, 'i64')}")
+    out.line(f"%scale.ins = insertelement {wide} poison, double %scale.one, i64 0")
+    out.line(f"%scale = shufflevector {wide} %scale.ins, {wide} poison, <{LANES} x i32> zeroinitializer")
+    out.line("%lanes = load ptr, ptr %lanes.place")
+    out.line("br label %block")
+
+    out.label("block")
+    out.line("%b = phi i64 [ %low, %body ], [ %b.next, %sum ]")
+    begin = out.value(f"mul i64 %b, {BLOCK}")
+    limit = out.value(f"add i64 {begin}, {BLOCK}")
+    stop = out.value(f"call i64 @llvm.smin.i64(i64 {limit}, i64 {elements})")
+    whole = out.value(f"sub i64 {stop}, {LANES - 1}")
+    out.line(f"%some = icmp slt i64 {begin}, {whole}")
+    out.line("br i1 %some, label %whole, label %rest")
+
+    out.label("whole")
+    out.line(f"%i = phi i64 [ {begin}, %block ], [ %i.next, %whole ]")
+    out.line(f"%acc = phi {wide} [ zeroinitializer, %block ], [ %acc.next, %whole ]")
+    x = out.value(f"load {narrow}, ptr {out.at(place, '%i', format.llvm)}, align {format.itemsize}")
+    x = out.value(f"fpext {narrow} {x} to {wide}") if format.llvm != "double" else x
+    x = out.value(f"fmul {wide} {x}, %scale")
+    out.line(f"%acc.next = fadd {wide} %acc, {out.value(f'fmul {wide} {x}, {x}')}")
+    out.line(f"%i.next = add nsw i64 %i, {LANES}")
+    out.line(f"%whole.more = icmp slt i64 %i.next, {whole}")
+    out.line("br i1 %whole.more, label %whole, label %rest")
+
+    out.label("rest")
+    out.line(f"%first = phi i64 [ {begin}, %block ], [ %i.next, %whole ]")
+    out.line(f"%full = phi {wide} [ zeroinitializer, %block ], [ %acc.next, %whole ]")
+    out.line(f"store {wide} %full, ptr %lanes.place")
+    out.line(f"%rest.some = icmp slt i64 %first, {stop}")
+    out.line("br i1 %rest.some, label %tail, label %sum")
+
+    out.label("tail")
+    out.line("%j = phi i64 [ %first, %rest ], [ %j.next, %tail ]")
+    y = out.load(place, "%j", format.llvm)
+    y = out.value(f"fpext {format.llvm} {y} to double") if format.llvm != "double" else y
+    y = out.value(f"fmul double {y}, %scale.one")
+    lane = out.at("%lanes.place", out.value("sub i64 %j, %first"), "double")
+    total = out.value(f"fadd double {out.value(f'load double, ptr {lane}')}, {out.value(f'fmul double {y}, {y}')}")
+    out.line(f"store double {total}, ptr {lane}")
+    out.line("%j.next = add nsw i64 %j, 1")
+    out.line(f"%j.more = icmp slt i64 %j.next, {stop}")
+    out.line("br i1 %j.more, label %tail, label %sum")
+
+    out.label("sum")
+    lanes = out.value(f"load {wide}, ptr %lanes.place")
+    reduced = out.value(f"call double @llvm.vector.reduce.fadd.v{LANES}f64(double -0.0, {wide} {lanes})")
+    out.line(f"store double {reduced}, ptr {out.at(sums, '%b', 'double')}")
+    out.line("%b.next = add nsw i64 %b, 1")
+    out.line("%b.more = icmp slt i64 %b.next, %high")
+    out.line("br i1 %b.more, label %block, label %next")
+    return _frame(out.lines, machine, scratch=f"%lanes.place = alloca {wide}")
+
+
+def _frame(body: list[str], machine: str, scratch: str = "") -> str:
+    """Claim ranges, walk the rows, run the body with %low and %high; in the default floating-point mode."""
+    save, restore, declare = _float_mode(machine)
+    text = f"""
+define void @kernel(ptr %job) {{
+entry:
+  {scratch}
+  {save}
+  %rows = load i64, ptr %job
+  %total.place = getelementptr i64, ptr %job, i64 {TOTAL}
+  %total = load i64, ptr %total.place
+  %grain.place = getelementptr i64, ptr %job, i64 {GRAIN}
+  %grain = load i64, ptr %grain.place
+  %counter = getelementptr i64, ptr %job, i64 {COUNTER}
+  %table = getelementptr i64, ptr %job, i64 {HEADER}
+  br label %claim
+claim:
+  %begin = atomicrmw add ptr %counter, i64 %grain monotonic
+  %some.left = icmp slt i64 %begin, %total
+  br i1 %some.left, label %range, label %done
+range:
+  %past = add i64 %begin, %grain
+  %end = call i64 @llvm.smin.i64(i64 %past, i64 %total)
+  br label %walk
+walk:
+  %row = phi i64 [ 0, %range ], [ %row.next, %next ]
+  %offset = phi i64 [ 0, %range ], [ %offset.next, %next ]
+  %length.place = getelementptr i64, ptr %table, i64 %row
+  %length = load i64, ptr %length.place
+  %offset.next = add i64 %offset, %length
+  %low.any = sub i64 %begin, %offset
+  %low = call i64 @llvm.smax.i64(i64 %low.any, i64 0)
+  %high.any = sub i64 %end, %offset
+  %high = call i64 @llvm.smin.i64(i64 %high.any, i64 %length)
+  %meets = icmp slt i64 %low, %high
+  br i1 %meets, label %body, label %next
+body:
+{chr(10).join(body)}
+next:
+  %row.next = add i64 %row, 1
+  %more.rows = icmp slt i64 %row.next, %rows
+  %more.range = icmp slt i64 %offset.next, %end
+  %more = and i1 %more.rows, %more.range
+  br i1 %more, label %walk, label %claim
+done:
+  {restore}
+  ret void
+}}
+{declare}
+declare i64 @llvm.smin.i64(i64, i64)
+declare i64 @llvm.smax.i64(i64, i64)
+!0 = distinct !{{}}
+!1 = distinct !{{!1, !2}}
+!2 = !{{!"llvm.loop.parallel_accesses", !0}}
+"""
+    used = dict.fromkeys(re.findall(r"call (\S+(?: x \S+>)?) @(llvm\.(?:sqrt|fabs)\.\w+)\((\w+)", text))
+    text += "".join(f"declare {result} @{name}({kind})\n" for result, name, kind in used)
+    if "vector.reduce" in text:
+        text += f"declare double @llvm.vector.reduce.fadd.v{LANES}f64(double, <{LANES} x double>)\n"
+    return text
+
+
+def _float_mode(machine: str) -> tuple[str, str, str]:
+    """Set round-to-nearest with denormals, whatever the calling thread had; restore it in the end."""
+    if machine in ("x86_64", "AMD64", "amd64", "i386", "i686"):
+        save = """%mode = alloca i32
+  %default = alloca i32
+  call void @llvm.x86.sse.stmxcsr(ptr %mode)
+  store i32 8064, ptr %default
+  call void @llvm.x86.sse.ldmxcsr(ptr %default)"""
+        declare = "declare void @llvm.x86.sse.stmxcsr(ptr)\ndeclare void @llvm.x86.sse.ldmxcsr(ptr)"
+        return save, "call void @llvm.x86.sse.ldmxcsr(ptr %mode)", declare
+    if machine in ("aarch64", "arm64"):
+        save = """%mode = call i64 @llvm.aarch64.get.fpcr()
+  call void @llvm.aarch64.set.fpcr(i64 0)"""
+        declare = "declare i64 @llvm.aarch64.get.fpcr()\ndeclare void @llvm.aarch64.set.fpcr(i64)"
+        return save, "call void @llvm.aarch64.set.fpcr(i64 %mode)", declare
+    return "", "", ""
+
+
+# ---- compiling ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """Machine code. `call` releases the GIL; `call_held` keeps it, which is faster for short jobs."""
+
+    call: Any
+    call_held: Any
+    optimized: str  # LLVM's text after its passes
+    assembly: str | None
+    engine: Any  # owns the code
+
+
+@functools.cache
+def _llvm() -> Any:
+    import llvmlite.binding as llvm
+
+    if hasattr(llvm, "initialize"):
+        with contextlib.suppress(RuntimeError):  # newer versions do it by themselves
+            llvm.initialize()
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm
+
+
+def compile(text: str, cpu: str | None = None, features: str = "", assembly: bool = False) -> Compiled:
+    """Machine code for this processor, or for an older one of its family (`cpu`, `features`)."""
+    llvm = _llvm()
+    if cpu is None:
+        cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    module = llvm.parse_assembly(text)
+    module.triple = llvm.get_process_triple()
+    module.verify()
+    # One target machine an engine: the engine owns it.
+    target = llvm.Target.from_triple(module.triple).create_target_machine(cpu=cpu, features=features, opt=3)
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = True
+    passes = llvm.create_pass_builder(target, options)
+    passes.getModulePassManager().run(module, passes)
+    foreign = [f.name for f in module.functions if f.is_declaration and not _INTRINSICS.match("@" + f.name)]
+    if foreign:
+        raise RuntimeError(f"the kernel calls functions that aren't in it: {', '.join(foreign)}")
+    optimized = str(module)
+    listing = target.emit_assembly(module) if assembly else None
+    engine = llvm.create_mcjit_compiler(module, target)
+    engine.finalize_object()
+    address = engine.get_function_address("kernel")
+    return Compiled(
+        ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address),
+        ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(address),
+        optimized,
+        listing,
+        engine,
+    )

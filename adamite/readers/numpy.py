@@ -1,0 +1,112 @@
+"""The graph in NumPy: the bit-exact reference, and what runs where LLVM is missing."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from adamite.graph import Graph
+from adamite.readers.job import BLOCK, COUNTER, GRAIN, HEADER, LANES, ROWS, SCALE, TOTAL, Kernel
+from adamite.storage import Format
+
+_OPERATIONS: dict[str, Callable[..., Any]] = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+    "neg": np.negative,
+    "sqrt": np.sqrt,
+    "abs": np.abs,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+    "lt": np.less,
+    "le": np.less_equal,
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "and": np.logical_and,
+    "or": np.logical_or,
+    "not": np.logical_not,
+    "where": np.where,
+}
+
+
+def evaluate(graph: Graph, tensors: dict[str, Any], coefficients: Any, format: Format) -> dict[str, Any]:
+    """What the graph stores, by name. Coefficients are NumPy scalars of the format's type."""
+    kind = format.dtype.type
+    values: list[Any] = []
+    with np.errstate(all="ignore"):
+        for node in graph.nodes:
+            if node.op == "tensor":
+                values.append(tensors[node.value])
+            elif node.op == "coefficient":
+                values.append(coefficients[node.value])
+            elif node.op == "const":
+                values.append(kind(node.value))
+            elif node.op == "tiny":
+                values.append(kind(format.tiny))
+            else:
+                values.append(_OPERATIONS[node.op](*(values[a] for a in node.args)))
+    return {name: values[index] for name, index in graph.outputs}
+
+
+def step(graph: Graph, format: Format) -> Kernel:
+    """A kernel that updates every tensor of a job."""
+
+    def kernel(address: int) -> None:
+        for row, begin, end in _claims(address, 2 + len(graph.inputs)):
+            coefficients = _view(row[1], graph.coefficient_count, format.dtype)
+            for at in range(begin, end, BLOCK):
+                parts = {
+                    name: _view(place + at * format.itemsize, min(BLOCK, end - at), format.dtype)
+                    for name, place in zip(graph.inputs, row[2:], strict=True)
+                }
+                # Every output before the first store: a gradient may be the parameter itself.
+                for name, value in evaluate(graph, parts, coefficients, format).items():
+                    parts[name][...] = value
+
+    return kernel
+
+
+def squares(format: Format) -> Kernel:
+    """A kernel that sums scaled squares, block by block."""
+
+    def kernel(address: int) -> None:
+        scale = ctypes.c_double.from_address(address + 8 * SCALE).value
+        for (_, elements, place, sums), begin, end in _claims(address, 4):
+            for block in range(begin, end):
+                at = block * BLOCK
+                part = _view(place + at * format.itemsize, min(BLOCK, elements - at), format.dtype)
+                padded = np.zeros(-(-part.size // LANES) * LANES)
+                padded[: part.size] = part
+                with np.errstate(all="ignore"):
+                    padded *= scale
+                    lanes = np.add.reduce(np.square(padded).reshape(-1, LANES), axis=0)
+                    _view(sums + 8 * block, 1, np.dtype(float))[0] = np.add.accumulate(lanes)[-1]
+
+    return kernel
+
+
+def _view(address: int, size: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """The array that lies at an address."""
+    buffer: Any = (ctypes.c_char * (size * dtype.itemsize)).from_address(address)
+    return np.frombuffer(buffer, dtype, size) if size else np.empty(0, dtype)
+
+
+def _claims(address: int, columns: int) -> Iterator[tuple[list[int], int, int]]:
+    """Each row's cells with the range of it that is claimed, until the job is done."""
+    header = (ctypes.c_int64 * HEADER).from_address(address)
+    rows, total, grain = header[ROWS], header[TOTAL], header[GRAIN]
+    table = _view(address + 8 * HEADER, rows * columns, np.dtype(np.int64)).reshape(columns, rows)
+    ends = np.cumsum(table[0])
+    while (begin := header[COUNTER]) < total:
+        header[COUNTER] = begin + grain
+        for row in range(int(np.searchsorted(ends, begin, "right")), rows):
+            start = int(ends[row]) - int(table[0, row])
+            if start >= begin + grain:
+                break
+            low, high = max(begin - start, 0), min(begin + grain - start, int(table[0, row]))
+            if low < high:
+                yield table[:, row].tolist(), low, high

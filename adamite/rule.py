@@ -1,0 +1,236 @@
+"""What a rule declares by its signature: states, numbers and choices. Nothing is traced here."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, overload
+
+from adamite.errors import RuleError
+
+REQUIRED: Any = inspect.Parameter.empty  # the value of a number that has no default
+
+
+if typing.TYPE_CHECKING:
+    Scalar: typing.TypeAlias = float
+else:
+
+    class Scalar(float):
+        """Annotation for a state that is one float64 number a parameter: `mu_product: Scalar = 1.0`."""
+
+
+@dataclass(frozen=True)
+class State:
+    """One state: `start` is a number, the name of a hyperparameter, or "x" (the parameter)."""
+
+    name: str
+    scalar: bool
+    start: float | str
+
+
+@dataclass(frozen=True)
+class Number:
+    """One hyperparameter; `optional` ones may be None, which takes their part of the rule out."""
+
+    name: str
+    default: float | None
+    optional: bool = False
+    low: float = -float("inf")
+    high: float = float("inf")
+    range: str = ""  # as the docstring writes it: "[0, 1)"
+    meaning: str = ""
+
+    def allows(self, value: float) -> bool:
+        above = value > self.low if self.range.startswith("(") else value >= self.low
+        below = value < self.high if self.range.endswith(")") else value <= self.high
+        return above and below
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A keyword fixed before tracing: a bool, or one of some strings (`allowed` is empty for any)."""
+
+    name: str
+    default: bool | str
+    allowed: tuple[bool | str, ...]
+    meaning: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """An optimizer's equations: a function that is run once, on symbols."""
+
+    function: Callable[..., Any]
+    name: str
+    title: str
+    summary: str  # the docstring without its list of arguments
+    uses_x: bool
+    states: tuple[State, ...]
+    numbers: Mapping[str, Number]
+    choices: Mapping[str, Choice]
+    variant_of: Rule | None = field(default=None)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the equations inside another rule, on its symbols."""
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<rule {self.name}>"
+
+    def __reduce__(self) -> Any:
+        # As functions do: by reference to where it is defined.
+        return (_load, (self.function.__module__, self.function.__qualname__))
+
+
+def _load(module: str, qualname: str) -> Any:
+    import importlib
+
+    return functools.reduce(getattr, qualname.split("."), importlib.import_module(module))
+
+
+@overload
+def rule(function: Callable[..., Any], /) -> Rule: ...
+@overload
+def rule(*, variant_of: Rule) -> Callable[[Callable[..., Any]], Rule]: ...
+def rule(function: Callable[..., Any] | None = None, /, *, variant_of: Rule | None = None) -> Any:
+    """Make a function of the gradient and the states an optimizer.
+
+    Positional arguments: the gradient `g`, then the states (a rule that needs the parameter names it `x`,
+    first). Keyword-only: the step number `t` (from 1) and the hyperparameters with their defaults. Returned:
+    the step that is subtracted from the parameter, then the new states.
+
+    A keyword with a bool or str default is a choice, fixed before tracing. `name: float | None = None` is a
+    number that may be left out. A state starts at 0 or at its default: a number, a hyperparameter's name, or
+    "x", the parameter. `name: Scalar = 1.0` is a state of one number a parameter.
+
+    A line `lr in [0, inf): learning rate` in the docstring states a hyperparameter's range and meaning.
+
+    Args:
+        variant_of: the rule whose docstring speaks for the arguments that this one doesn't describe.
+
+    Returns:
+        A `Rule`: give it to `adamite.optimizer`, or call it inside another rule.
+
+    Raises:
+        RuleError: where the signature isn't of that form.
+
+    >>> @rule
+    ... def signum(g, m, *, t, lr=1e-3, beta=0.9):
+    ...     m = beta * m + (1 - beta) * g
+    ...     return lr * sign(m), m
+    >>> signum.states[0].name, signum.numbers["beta"].default
+    ('m', 0.9)
+    """
+    if function is None:
+        return functools.partial(_read, variant_of=variant_of)
+    return _read(function, variant_of)
+
+
+def _read(function: Callable[..., Any], variant_of: Rule | None = None) -> Rule:
+    name = getattr(function, "__name__", repr(function))
+
+    def refuse(problem: str) -> RuleError:
+        code = getattr(function, "__code__", None)
+        at = f" ({code.co_filename}, line {code.co_firstlineno})" if code else ""
+        return RuleError(
+            f"rule {name}{at}: {problem}. A rule reads `def {name}(g, m, *, t, lr=1e-3): ... return step, m`"
+        )
+
+    if not isinstance(function, types.FunctionType):
+        raise refuse("a rule is a plain function")
+    signature = inspect.signature(function)
+    try:
+        hints = typing.get_type_hints(function, localns={"Scalar": Scalar})
+    except Exception:  # an annotation that can't be evaluated is one we don't need
+        hints = {k: v for k, v in function.__annotations__.items() if not isinstance(v, str)}
+    positional: list[inspect.Parameter] = []
+    keywords: list[inspect.Parameter] = []
+    for p in signature.parameters.values():
+        if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
+            raise refuse(f"*{p.name} hides what the rule needs; name each argument")
+        (keywords if p.kind is p.KEYWORD_ONLY else positional).append(p)
+    names = [p.name for p in positional]
+    uses_x = names[:1] == ["x"]
+    if names[uses_x : uses_x + 1] != ["g"]:
+        raise refuse(f"the first argument is the gradient g (or x, then g), not {', '.join(names) or 'none'}")
+    if "t" not in (p.name for p in keywords):
+        raise refuse("the step number t is missing among the keyword-only arguments")
+
+    summary, about = _docstring(function.__doc__ or "", [p.name for p in keywords])
+    numbers: dict[str, Number] = {}
+    choices: dict[str, Choice] = {}
+    for p in keywords:
+        if p.name == "t":
+            continue
+        spec = _keyword(p, hints.get(p.name), about.get(p.name), variant_of)
+        if spec is None:
+            raise refuse(f"{p.name}={p.default!r} is neither a number, a bool nor a str")
+        if isinstance(spec, Number):
+            numbers[p.name] = spec
+        else:
+            choices[p.name] = spec
+
+    states = []
+    for p in positional[uses_x + 1 :]:
+        start = 0.0 if p.default is p.empty else p.default
+        scalar = hints.get(p.name) is Scalar
+        if isinstance(start, bool) or not isinstance(start, (int, float, str)):
+            raise refuse(f"state {p.name} can't start at {start!r}; a number, a hyperparameter's name or 'x'")
+        if isinstance(start, str) and start not in numbers and (start != "x" or scalar):
+            raise refuse(f"state {p.name} starts at {start!r}, which is no hyperparameter and not 'x'")
+        states.append(State(p.name, scalar, start if isinstance(start, str) else float(start)))
+
+    return Rule(
+        function=function,
+        name=name,
+        title=summary.split("\n", 1)[0].strip(),
+        summary=summary,
+        uses_x=uses_x,
+        states=tuple(states),
+        numbers=types.MappingProxyType(numbers),
+        choices=types.MappingProxyType(choices),
+        variant_of=variant_of,
+    )
+
+
+def _keyword(
+    p: inspect.Parameter, hint: Any, about: tuple[str, str] | None, variant_of: Rule | None
+) -> Number | Choice | None:
+    inherited: Number | Choice | None = None
+    if variant_of is not None:
+        inherited = variant_of.numbers.get(p.name) or variant_of.choices.get(p.name)
+    range_, meaning = about or ("", "")
+    if inherited is not None and about is None:
+        range_, meaning = getattr(inherited, "range", ""), inherited.meaning
+    if typing.get_origin(hint) is Literal:
+        return Choice(p.name, p.default, typing.get_args(hint), meaning)
+    if isinstance(p.default, bool):
+        return Choice(p.name, p.default, (False, True), meaning)
+    if isinstance(p.default, str):
+        return Choice(p.name, p.default, (), meaning)
+    optional = p.default is None or type(None) in typing.get_args(hint)
+    if not (p.default in (REQUIRED, None) or isinstance(p.default, (int, float))):
+        return None
+    low, high = (float(v) for v in re.split(r",\s*", range_[1:-1])) if range_ else (-float("inf"), float("inf"))
+    default = p.default if p.default in (REQUIRED, None) else float(p.default)
+    return Number(p.name, default, optional, low, high, range_, meaning)
+
+
+_LINE = r"^ *{name}(?: in (?P<range>[\[(][^\])]*[\])]))?: (?P<meaning>.*(?:\n(?! *\w+(?: in [\[(].*)?: )(?! *$).+)*)"
+
+
+def _docstring(doc: str, names: list[str]) -> tuple[str, dict[str, tuple[str, str]]]:
+    """The text, and for each argument described in it its range and meaning."""
+    doc = inspect.cleandoc(doc)
+    about: dict[str, tuple[str, str]] = {}
+    for name in names:
+        found = re.search(_LINE.format(name=name), doc, re.MULTILINE)
+        if found:
+            about[name] = (found["range"] or "", " ".join(found["meaning"].split()))
+            doc = doc.replace(found[0], "")
+    return re.sub(r"\n\s*\n(\s*\n)*", "\n\n", doc).strip(), about

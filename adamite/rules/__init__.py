@@ -1,0 +1,42 @@
+"""The equations: one file a family, and here one table of them all."""
+
+from adamite.rule import Rule
+from adamite.rules.adabelief import adabelief
+from adamite.rules.adadelta import adadelta
+from adamite.rules.adagrad import adagrad, adagrad_eps_inside
+from adamite.rules.adam import adam, adam_eps_hat
+from adamite.rules.adamax import adamax, adamax_eps_in_max
+from adamite.rules.adopt import adopt
+from adamite.rules.amsgrad import amsgrad, amsgrad_corrected, amsgrad_eps_hat, amsgrad_max_hat
+from adamite.rules.lion import lion
+from adamite.rules.nadam import nadam, nadam_unscheduled
+from adamite.rules.radam import radam, radam_eps_hat
+from adamite.rules.rmsprop import rmsprop, rmsprop_eps_outside
+from adamite.rules.sgd import sgd, sgd_lr_inside
+
+__all__ = [
+    "adabelief",
+    "adadelta",
+    "adagrad",
+    "adagrad_eps_inside",
+    "adam",
+    "adam_eps_hat",
+    "adamax",
+    "adamax_eps_in_max",
+    "adopt",
+    "amsgrad",
+    "amsgrad_corrected",
+    "amsgrad_eps_hat",
+    "amsgrad_max_hat",
+    "lion",
+    "nadam",
+    "nadam_unscheduled",
+    "radam",
+    "radam_eps_hat",
+    "rmsprop",
+    "rmsprop_eps_outside",
+    "sgd",
+    "sgd_lr_inside",
+]  # fmt: skip
+
+RULES: dict[str, Rule] = {name: globals()[name] for name in __all__}

@@ -1,0 +1,106 @@
+"""Hyperparameters: what is a valid value, where it comes from, and what it is at a step."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import numbers
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from adamite.rule import REQUIRED, Number
+from adamite.storage import Format
+
+Schedule = Callable[[int], float]  # steps done so far -> value
+
+
+def check_number(owner: str, spec: Number, value: Any, formats: Collection[Format] = ()) -> float:
+    """The value as a float, or the error that says what is wrong with it."""
+    meaning = f" ({spec.name}: {spec.meaning})" if spec.meaning else ""
+    allowed = f"a number in {spec.range}" if spec.range else "a finite number"
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+        raise TypeError(
+            f"{owner}: {spec.name} must be {allowed}, or a schedule (a function of the step); "
+            f"got {value!r:.60}, a {type(value).__name__}{meaning}"
+        )
+    result = float(value)
+    if not math.isfinite(result) or not spec.allows(result):
+        raise ValueError(f"{owner}: {spec.name} must be {allowed}, got {value!r}{meaning}")
+    for format in formats:
+        with np.errstate(over="ignore", under="ignore"):
+            rounded = float(format.dtype.type(result))
+        if (rounded == 0 and result != 0) or math.isinf(rounded):
+            raise ValueError(
+                f"{owner}: {spec.name}={value!r} becomes {rounded:g} in {format.name}; give a number between "
+                f"{format.tiny:.2g} and {float(np.finfo(format.dtype).max):.2g}, or use float64 parameters"
+            )
+    return result
+
+
+def unknown(owner: str, name: str, known: Collection[str], kind: str = "argument") -> str:
+    """The message for a name that isn't there."""
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{owner} has no {kind} {name!r}{hint} It takes {', '.join(sorted(known)) or 'none'}".replace("? It", "? It")
+
+
+class Settings:
+    """The hyperparameters of one group of parameters; what it doesn't set comes from its parent.
+
+    Values are numbers or schedules. `version` grows with every change, so that readers may cache.
+    """
+
+    def __init__(
+        self,
+        owner: str,
+        specs: Mapping[str, Number],
+        formats: Collection[Format],
+        parent: Settings | None = None,
+    ) -> None:
+        self.owner, self.specs, self.formats, self.parent = owner, specs, formats, parent
+        self.values: dict[str, float | Schedule | None] = {}
+        self.version = 0
+
+    def check(self, name: str, value: Any) -> float | Schedule | None:
+        """The value, validated; a schedule is validated when it is read."""
+        if name not in self.specs:
+            raise TypeError(unknown(self.owner, name, self.specs, "hyperparameter"))
+        spec = self.specs[name]
+        if value is REQUIRED:
+            raise TypeError(f"{self.owner}: {name} is required here, with no default; give {name}=...")
+        if value is None and spec.optional:
+            return None
+        if callable(value) and not isinstance(value, np.generic):
+            check_number(f"{self.owner}, at step 0 of its schedule", spec, value(0), self.formats)
+            schedule: Schedule = value
+            return schedule
+        return check_number(self.owner, spec, value, self.formats)
+
+    def set(self, name: str, value: Any) -> None:
+        self.values[name] = self.check(name, value)
+        self.version += 1
+
+    def source(self, name: str) -> float | Schedule | None:
+        """What was set here or above: a number, a schedule or None."""
+        settings: Settings | None = self
+        while settings is not None:
+            if name in settings.values:
+                return settings.values[name]
+            settings = settings.parent
+        raise KeyError(name)
+
+    def at(self, name: str, step: int) -> float | None:
+        """The value after `step` steps."""
+        value = self.source(name)
+        if not callable(value):
+            return value
+        return check_number(
+            f"{self.owner}, at step {step} of its schedule", self.specs[name], value(step), self.formats
+        )
+
+    def own(self) -> Iterator[tuple[str, float | Schedule | None]]:
+        yield from self.values.items()

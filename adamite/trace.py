@@ -1,0 +1,122 @@
+"""A rule run once on symbols."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+import traceback
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from adamite import expression, maths
+from adamite.errors import RuleError
+from adamite.expression import Expression, constant, number, tensor
+from adamite.rule import Rule
+
+_OURS = (expression.__file__, maths.__file__, __file__)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a rule leaves behind: the step, the new states, and the names of its local variables."""
+
+    step: Expression
+    states: Mapping[str, Expression]  # tensor states that the rule reads or changes
+    scalars: Mapping[str, Expression]  # Scalar states
+    locals: Mapping[str, Expression]
+
+
+def trace(
+    rule: Rule,
+    choices: Mapping[str, bool | str],
+    absent: Collection[str] = (),
+    *,
+    x: Expression | None = None,
+    g: Expression | None = None,
+) -> Trace:
+    """Run the rule on symbols, its choices fixed and its absent numbers None.
+
+    A state that the rule neither reads nor changes under these choices isn't kept.
+    """
+    x = tensor("x") if x is None else x
+    inputs = {s.name: number(s.name) if s.scalar else tensor(s.name) for s in rule.states}
+    keywords: dict[str, Any] = {"t": number("t"), **choices}
+    keywords |= {name: None if name in absent else number(name) for name in rule.numbers}
+    positional = [x] * rule.uses_x + [tensor("g") if g is None else g, *inputs.values()]
+
+    named: dict[str, Expression] = {}
+    returned = _run(rule, positional, keywords, named)
+    if not isinstance(returned, tuple):
+        returned = (returned,)
+    if len(returned) != 1 + len(rule.states):
+        expected = ", ".join(["step", *inputs])
+        raise RuleError(
+            f"rule {rule.name} must return {1 + len(rule.states)} values ({expected}), not {len(returned)}: "
+            "the step that is subtracted, then each new state in the order of the arguments"
+        )
+    try:
+        step, *news = (constant(value) for value in returned)
+    except RuleError as error:
+        raise RuleError(f"rule {rule.name} returned something that is no symbol: {error}") from None
+    for label, value in zip(["step", *inputs], [step, *news], strict=True):
+        if value.boolean:
+            raise RuleError(f"rule {rule.name}: its {label} is a comparison; use where(condition, a, b)")
+
+    new = dict(zip(inputs, news, strict=True))
+    scalars = {s.name: new[s.name] for s in rule.states if s.scalar}
+    for name, value in scalars.items():
+        if not value.scalar:
+            raise RuleError(
+                f"rule {rule.name}: the new {name} depends on a tensor, but it is declared Scalar, one number "
+                "a parameter; drop the annotation, or compute it from numbers alone"
+            )
+    tensors = {name: value for name, value in new.items() if name not in scalars}
+    changed = [value for name, value in tensors.items() if value is not inputs[name]]
+    read = {node for root in (step, *changed) for node in walk(root)}
+    kept = {n: value for n, value in tensors.items() if value is not inputs[n] or inputs[n] in read}
+    return Trace(step, kept, scalars, named)
+
+
+def walk(root: Expression) -> Iterator[Expression]:
+    """Every expression under this one, arguments before what uses them, each once."""
+    seen: set[Expression] = set()
+    stack = [(root, False)]
+    while stack:
+        node, ready = stack.pop()
+        if ready:
+            yield node
+        elif node not in seen:
+            seen.add(node)
+            stack.append((node, True))
+            stack.extend((a, False) for a in reversed(node.args) if isinstance(a, Expression))
+
+
+def _run(rule: Rule, positional: list[Any], keywords: dict[str, Any], named: dict[str, Expression]) -> Any:
+    """Call the function; note its local variables' names; say which line an error comes from."""
+
+    def note(frame: FrameType, event: str, _: Any) -> None:
+        if event == "return" and frame.f_code.co_filename not in _OURS:
+            named.update((k, v) for k, v in frame.f_locals.items() if isinstance(v, Expression))
+
+    profiler = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        return rule.function(*positional, **keywords)
+    except Exception as error:
+        sys.setprofile(profiler)
+        line = _line(error)
+        problem = str(error) if isinstance(error, RuleError) else f"{type(error).__name__}: {error}"
+        raise RuleError(f"rule {rule.name}, {line}: {problem}") from error
+    finally:
+        sys.setprofile(profiler)
+
+
+def _line(error: Exception) -> str:
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename not in _OURS]
+    if not frames:  # the call itself failed
+        return "its arguments"
+    last = frames[-1]
+    text = (last.line or linecache.getline(last.filename, last.lineno or 0)).strip()
+    return f"line {last.lineno} of {last.filename}: `{text}`" if text else f"line {last.lineno}"

@@ -1,0 +1,95 @@
+"""Parameters as any nesting of dicts, lists and tuples of arrays, and a name for each leaf."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+class Tree:
+    """The shape of a nesting. Leaves are named by their path: `encoder.0.weight`."""
+
+    def __init__(self, nesting: Any) -> None:
+        self.names: list[str] = []
+        self.leaves: list[Any] = []
+        self._shape = self._read(nesting, ())
+        if len(set(self.names)) < len(self.names):
+            twice = next(n for n in self.names if self.names.count(n) > 1)
+            raise ValueError(f"two parameters are named {twice!r} by their path; rename a key that holds a dot")
+
+    def _read(self, node: Any, path: tuple[str, ...]) -> Any:
+        if isinstance(node, Mapping):
+            return {key: self._read(value, (*path, str(key))) for key, value in node.items()}
+        if isinstance(node, (list, tuple)):
+            return [self._read(value, (*path, str(index))) for index, value in enumerate(node)]
+        self.names.append(".".join(path) or "x")
+        self.leaves.append(node)
+        return len(self.leaves) - 1
+
+    def flatten(self, nesting: Any) -> list[Any]:
+        """The leaves of another nesting of this shape, in this one's order; whoever asks checks the leaves.
+
+        Raises:
+            ValueError: where the nesting differs, with the path and what was found there.
+        """
+        if self._shape == 0:
+            return [nesting]
+        found: list[Any] = []
+        _collect(self._shape, nesting, (), found)
+        return found
+
+    def unflatten(self, leaves: list[Any]) -> Any:
+        """A nesting of this shape (dicts and lists) with these leaves."""
+        return _rebuild(self._shape, leaves.__getitem__)
+
+
+def _collect(shape: Any, node: Any, path: tuple[str, ...], found: list[Any]) -> None:
+    if type(shape) is dict:
+        if type(node) is not dict and not isinstance(node, Mapping):
+            raise _mismatch(path, f"a dict with the keys {_some(shape)}", node)
+        if node.keys() != shape.keys():
+            missing, extra = [k for k in shape if k not in node], [k for k in node if k not in shape]
+            text = "; ".join(
+                f"{label} {_some(keys)}" for label, keys in (("missing", missing), ("unknown", extra)) if keys
+            )
+            raise ValueError(f"the gradients don't match the parameters at {_at(path)}: {text}")
+        children: Any = shape.items()
+    else:
+        if not isinstance(node, (list, tuple)) or len(node) != len(shape):
+            raise _mismatch(path, f"a list or tuple of {len(shape)}", node)
+        children = enumerate(shape)
+    for key, child in children:
+        if type(child) is int:
+            found.append(node[key])
+        else:
+            _collect(child, node[key], (*path, str(key)), found)
+
+
+def _rebuild(shape: Any, leaf: Callable[[int], Any]) -> Any:
+    if isinstance(shape, int):
+        return leaf(shape)
+    if isinstance(shape, dict):
+        return {key: _rebuild(child, leaf) for key, child in shape.items()}
+    return [_rebuild(child, leaf) for child in shape]
+
+
+def _at(path: tuple[str, ...]) -> str:
+    return repr(".".join(path)) if path else "the top"
+
+
+def _some(keys: Any) -> str:
+    shown = [repr(k) for k in keys]
+    return ", ".join(shown[:6]) + (f" and {len(shown) - 6} more" if len(shown) > 6 else "")
+
+
+def _mismatch(path: tuple[str, ...], expected: str, node: Any) -> ValueError:
+    if isinstance(node, (list, tuple)):
+        got = f"a {type(node).__name__} of {len(node)}"
+    elif isinstance(node, Mapping):
+        got = f"a dict with the keys {_some(node)}"
+    else:
+        got = type(node).__name__
+    return ValueError(
+        f"the gradients don't match the parameters at {_at(path)}: expected {expected}, got {got}. "
+        "Give gradients in the same nesting as the parameters"
+    )

@@ -1,0 +1,89 @@
+"""The one place where a parameter moves: x <- x - (step + lr * weight_decay * x).
+
+Everything that surrounds a rule (clipping, maximizing, coupled and decoupled weight decay, the average of the
+weights) stands here once, and is traced in only when it is on.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from adamite.expression import Expression, number, tensor
+from adamite.rule import Number, Rule
+from adamite.trace import trace
+
+Decay = Literal["l2", "decoupled"]
+
+# The hyperparameters that the surroundings bring along.
+WEIGHT_DECAY = Number(
+    "weight_decay",
+    0.0,
+    low=0.0,
+    range="[0, inf)",
+    meaning="how fast weights shrink toward zero. 0.01 to 0.1 for transformers; leave biases and norms out.",
+)
+EMA = Number(
+    "ema",
+    None,
+    low=0.0,
+    high=1.0,
+    range="[0, 1)",
+    meaning="decay of the running average of the weights; 0.999 averages the last thousand steps.",
+)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What is wrapped around a rule."""
+
+    decay: Decay | None = None
+    clip: bool = False
+    maximize: bool = False
+    ema: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Update:
+    """A rule with its choices and surroundings, as expressions: what every reader reads."""
+
+    rule: Rule
+    choices: Mapping[str, bool | str]
+    surroundings: Surroundings
+    outputs: Mapping[str, Expression]  # "x", the tensor states, "average"
+    scalars: Mapping[str, Expression]  # Scalar states
+    named: Mapping[str, Expression]  # the rule's local variables
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """The tensors that are kept beside the parameter."""
+        return tuple(name for name in self.outputs if name != "x")
+
+
+@functools.cache
+def build(
+    rule: Rule,
+    choices: tuple[tuple[str, bool | str], ...] = (),
+    absent: frozenset[str] = frozenset(),
+    around: Surroundings = Surroundings(),
+) -> Update:
+    """Trace the rule with what surrounds it."""
+    x, g = tensor("x"), tensor("g")
+    lr, weight_decay, ema = number("lr"), number("weight_decay"), number("ema")
+    gradient = g
+    if around.clip:
+        gradient = number("clip") * gradient
+    if around.maximize:
+        gradient = -gradient
+    if around.decay == "l2":
+        gradient = gradient + weight_decay * x
+    traced = trace(rule, dict(choices), absent, x=x, g=gradient)
+    step = traced.step
+    if around.decay == "decoupled":
+        step = step + lr * weight_decay * x
+    outputs = {"x": x - step, **traced.states}
+    if around.ema:
+        outputs["average"] = ema * tensor("average") + (1 - ema) * outputs["x"]
+    return Update(rule, dict(choices), around, outputs, traced.scalars, traced.locals)
