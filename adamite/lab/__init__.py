@@ -1,0 +1,1 @@
+"""The laboratory: problems to train on, comparisons, and the reports made of them. Never prints."""
