@@ -104,6 +104,5 @@ def pieces(reading: Sequence[Array], writing: Sequence[Array], size: int) -> Ite
     with iterator:
         iterator.reset()
         for parts in iterator:
-            if len(operands) == 1:
-                parts = (parts,)
-            yield parts[0].size, [int(p.ctypes.data) for p in parts]
+            together: Any = parts if len(operands) > 1 else (parts,)
+            yield together[0].size, [int(p.ctypes.data) for p in together]

@@ -6,6 +6,7 @@ An `Expression` is one operation with its arguments. It is *scalar* where it dep
 
 from __future__ import annotations
 
+import numbers
 from typing import Any, ClassVar, NoReturn
 
 from adamite.errors import RuleError
@@ -13,6 +14,10 @@ from adamite.errors import RuleError
 Operand = Any  # an Expression or a number
 
 _COMPARISONS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "eq": "==", "ne": "!="}
+_OPERATORS = {
+    "add": "add", "subtract": "sub", "multiply": "mul", "divide": "div", "power": "pow",
+    "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le", "equal": "eq", "not_equal": "ne",
+}  # fmt: skip
 BOOLEAN = frozenset({*_COMPARISONS, "and", "or", "not"})
 
 
@@ -120,7 +125,9 @@ class Expression:
     def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
         self.__float__()
 
-    def __array_ufunc__(self, ufunc: Any, *args: Any, **kwargs: Any) -> NoReturn:
+    def __array_ufunc__(self, ufunc: Any, method: str, *args: Any, **kwargs: Any) -> Expression:
+        if ufunc.__name__ in _OPERATORS:  # a NumPy number on the left of an operator
+            return apply(_OPERATORS[ufunc.__name__], *args)
         self.__float__()
 
     def __array_function__(self, *args: Any, **kwargs: Any) -> NoReturn:
@@ -141,7 +148,7 @@ def constant(value: Any) -> Expression:
     """A number written in a rule."""
     if isinstance(value, Expression):
         return value
-    if isinstance(value, bool) or not hasattr(type(value), "__float__") or hasattr(value, "shape"):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise RuleError(
             f"a rule computes with symbols and plain numbers, not with {type(value).__name__} ({value!r:.40})"
         )

@@ -219,12 +219,12 @@ class _Scalars:
         if e.op == "const":
             return self.constant(e.args[0])
         if e.op == "number":
-            return self.lines.setdefault(("number", e.args[0]), e.args[0])
+            return self.lines.setdefault(("number", e.args[0]), f"n_{e.args[0]}")
         args = [self.done[a] for a in e.args]
         if all(a in self.constants for a in args):
             function = _FUNCTIONS.get(e.op) or _OPERATORS[e.op][1]
             return self.constant(function(*(self.constants[a] for a in args)))
-        return self.lines.setdefault((e.op, *args), f"_{len(self.lines)}")
+        return self.lines.setdefault((e.op, *args), f"v{len(self.lines)}")
 
     def constant(self, value: Any) -> str:
         name = repr(value) if value in (True, False) or math.isfinite(value) else f'float("{value}")'
@@ -243,7 +243,7 @@ class _Scalars:
             elif op != "number":
                 body.append(f"{name} = {_OPERATORS[op][0].format(*args)}")
         returned = "".join(f"{r}, " for r in results)
-        source = "\n    ".join([f"def coefficients({', '.join(parameters)}):", *body, f"return ({returned})"])
+        source = "\n    ".join([f"def coefficients({', '.join(f'n_{p}' for p in parameters)}):", *body, f"return ({returned})"])
         namespace: dict[str, Any] = dict(_FUNCTIONS)
         exec(source, namespace)  # straight-line arithmetic generated above
         evaluate: Callable[..., tuple[float, ...]] = namespace["coefficients"]

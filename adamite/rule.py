@@ -13,6 +13,13 @@ from typing import Any, Literal, overload
 
 from adamite.errors import RuleError
 
+# Names that belong to what surrounds a rule.
+_TAKEN_STATES = frozenset({"x", "g", "t", "step", "average"})
+_TAKEN = frozenset(
+    "params convention groups weight_decay decay clip clip_norm nonfinite ema maximize "
+    "step steps skipped gradient_norm schedule averaged state_dict load_state_dict".split()
+)
+
 REQUIRED: Any = inspect.Parameter.empty  # the value of a number that has no default
 
 
@@ -161,6 +168,10 @@ def _read(function: Callable[..., Any], variant_of: Rule | None = None) -> Rule:
     if "t" not in (p.name for p in keywords):
         raise refuse("the step number t is missing among the keyword-only arguments")
 
+    taken = [n for n in names[uses_x + 1 :] if n in _TAKEN_STATES or n in (p.name for p in keywords)]
+    taken += [p.name for p in keywords if p.name in _TAKEN]
+    if taken:
+        raise refuse(f"the name {taken[0]} means something else to every optimizer; choose another")
     summary, about = _docstring(function.__doc__ or "", [p.name for p in keywords])
     numbers: dict[str, Number] = {}
     choices: dict[str, Choice] = {}

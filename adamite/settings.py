@@ -44,8 +44,8 @@ def check_number(owner: str, spec: Number, value: Any, formats: Collection[Forma
 def unknown(owner: str, name: str, known: Collection[str], kind: str = "argument") -> str:
     """The message for a name that isn't there."""
     close = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{owner} has no {kind} {name!r}{hint} It takes {', '.join(sorted(known)) or 'none'}".replace("? It", "? It")
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    return f"{owner} has no {kind} {name!r}{hint} It takes {', '.join(sorted(known)) or 'none'}"
 
 
 class Settings:

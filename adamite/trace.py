@@ -11,11 +11,12 @@ from types import FrameType
 from typing import Any
 
 from adamite import expression, maths
+from adamite import rule as declaration
 from adamite.errors import RuleError
 from adamite.expression import Expression, constant, number, tensor
 from adamite.rule import Rule
 
-_OURS = (expression.__file__, maths.__file__, __file__)
+_OURS = (expression.__file__, maths.__file__, declaration.__file__, __file__)
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def trace(
 
     named: dict[str, Expression] = {}
     returned = _run(rule, positional, keywords, named)
-    if not isinstance(returned, tuple):
+    if not isinstance(returned, (tuple, list)):
         returned = (returned,)
     if len(returned) != 1 + len(rule.states):
         expected = ", ".join(["step", *inputs])

@@ -176,7 +176,8 @@ class Optimizer(metaclass=_Documented):
             self._keep(slot)
         self._refuse_idle({**hyperparameters})
         self._history: dict[str, tuple[int, tuple[float, ...]]] = {
-            s.name: (0, tuple(float(state.start) for state in rule.states if state.scalar)) for s in self._slots
+            s.name: (0, tuple(self._start(s, state.start) for state in rule.states if state.scalar))
+            for s in self._slots
         }
         self._batches: list[Batch] = []
         self._refresh()
@@ -331,7 +332,8 @@ class Optimizer(metaclass=_Documented):
             )
         if name not in self._readable():
             raise AttributeError(unknown(owner, name, self._readable(), "hyperparameter"))
-        if name in self._convention.rule.numbers and (value is None) != (settings.source(name) is None):
+        spec = self._convention.rule.numbers.get(name)
+        if spec is not None and spec.optional and (value is None) != (settings.source(name) is None):
             raise ValueError(
                 f"{owner}: {name} can't change between None and a number, which decides what states are kept; "
                 f"make a new optimizer with {name}={value!r}"
@@ -406,6 +408,11 @@ class Optimizer(metaclass=_Documented):
             settings = Settings(
                 f"{owner}, group {pattern!r}", self._settings.specs, self._settings.formats, self._settings
             )
+            if not isinstance(pattern, str):
+                raise TypeError(
+                    f"{owner}: a group's pattern is a string, a glob on parameters' names such as '*.bias' or '0'; "
+                    f"got {pattern!r}"
+                )
             if not isinstance(values, Mapping):
                 raise TypeError(f"{owner}: the settings of group {pattern!r} must be a dict, got {values!r:.40}")
             matched = [s for s in self._slots if fnmatchcase(s.name, pattern)]
@@ -452,11 +459,14 @@ class Optimizer(metaclass=_Documented):
             if start == "x":
                 slot.states[name] = slot.x.copy(order="K")
                 continue
-            if isinstance(start, str):
-                start = slot.settings.at(start, 0) or 0.0
             slot.states[name] = np.zeros_like(slot.x, subok=False)
-            if start:
-                slot.states[name].fill(start)
+            value = self._start(slot, start)
+            if value:
+                slot.states[name].fill(value)
+
+    def _start(self, slot: Slot, start: float | str) -> float:
+        """What a state starts at: a number, or a hyperparameter's."""
+        return (slot.settings.at(start, 0) or 0.0) if isinstance(start, str) else start
 
     def _refresh(self) -> None:
         """Follow changed settings; compiles only where an option was turned on or off."""

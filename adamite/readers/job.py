@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from typing import Any
 
 ROWS, TOTAL, GRAIN, COUNTER, SCALE, HEADER = range(6)
 LANES = 32  # partial sums kept in each block of a sum
@@ -35,7 +36,8 @@ class Job:
     def fill(self, column: int, values: list[int]) -> None:
         """Write one column, a value a row."""
         start = HEADER + column * self.rows
-        self.cells[start : start + self.rows] = values
+        cells: Any = self.cells
+        cells[start : start + self.rows] = values
 
     def lengths(self, values: list[int]) -> None:
         """Write the rows' lengths."""
