@@ -4,6 +4,7 @@ from adamite import schedules
 from adamite.engine import set_threads, threads
 from adamite.errors import NonFiniteError, RuleError, StateDictError
 from adamite.maths import abs, maximum, minimum, sign, sqrt, where
+from adamite.minimization import minimize
 from adamite.numpy import (
     ADOPT,
     SGD,
@@ -49,6 +50,7 @@ __all__ = [
     "StateDictError",
     "abs",
     "maximum",
+    "minimize",
     "minimum",
     "optimizer",
     "rule",

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+DEMO_FOLDER = Path("adamite-demo")
 INSTALL = "adamite: this command needs {}; install it with: pip install 'adamite[lab]'"
 
 try:
@@ -49,10 +50,10 @@ def adamite() -> None:
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Option("--out", file_okay=False, writable=True, help="Folder for the page.")] = Path(
-        "adamite-demo"
-    ),
-    seeds: Annotated[int, typer.Option(min=1, max=100, help="Trainings of each optimizer on the digits.")] = 10,
+    folder: Annotated[
+        Path, typer.Option("--out", file_okay=False, writable=True, help="Folder for the page.")
+    ] = DEMO_FOLDER,
+    seeds: Annotated[int, typer.Option(min=1, max=100, help="Trainings of each optimizer on the digits.")] = 7,
 ) -> None:
     """Fit a line, learn digits, draw a page of both: ten seconds."""
     with progress_bar() as progress:

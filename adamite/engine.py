@@ -13,8 +13,9 @@ import os
 import platform
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -47,7 +48,7 @@ def _from_environment() -> int:
     text = os.environ.get("ADAMITE_THREADS", "")
     if not text:
         return _available()
-    if not text.isdigit() or not int(text):
+    if not (text.isascii() and text.isdecimal() and int(text)):
         raise ValueError(f"ADAMITE_THREADS must be a whole number of at least 1, got {text!r}")
     return int(text)
 
@@ -75,6 +76,17 @@ def set_threads(count: int | None) -> None:
     if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
         raise ValueError(f"set_threads takes a whole number of at least 1, or None; got {count!r}")
     _threads = count
+
+
+@contextmanager
+def using_threads(count: int) -> Iterator[None]:
+    """Large steps inside use so many threads."""
+    before = _threads
+    set_threads(count)
+    try:
+        yield
+    finally:
+        set_threads(before)
 
 
 # ---- kernels --------------------------------------------------------------------------------------
@@ -136,12 +148,26 @@ def _warn(problem: str) -> None:
     )
 
 
+_forced: Backend | None = None
+
+
 def default_backend() -> Backend:
-    """llvm, unless ADAMITE_BACKEND says numpy."""
-    name = os.environ.get("ADAMITE_BACKEND", "llvm")
+    """llvm, unless `using` or ADAMITE_BACKEND says numpy."""
+    name = _forced or os.environ.get("ADAMITE_BACKEND") or "llvm"
     if name not in ("llvm", "numpy"):
         raise ValueError(f"ADAMITE_BACKEND must be llvm or numpy, got {name!r}")
     return "numpy" if name == "numpy" else "llvm"
+
+
+@contextmanager
+def using(backend: Backend) -> Iterator[None]:
+    """Optimizers made inside run on this backend: to compare the machine code with its reference."""
+    global _forced
+    before, _forced = _forced, backend
+    try:
+        yield
+    finally:
+        _forced = before
 
 
 # ---- running --------------------------------------------------------------------------------------

@@ -126,9 +126,9 @@ class Expression:
         self.__float__()
 
     def __array_ufunc__(self, ufunc: Any, method: str, *args: Any, **kwargs: Any) -> Expression:
-        if ufunc.__name__ in _OPERATORS:  # a NumPy number on the left of an operator
-            return apply(_OPERATORS[ufunc.__name__], *args)
-        self.__float__()
+        if ufunc.__name__ not in _OPERATORS:
+            self.__float__()
+        return apply(_OPERATORS[ufunc.__name__], *args)  # a NumPy number on the left of an operator
 
     def __array_function__(self, *args: Any, **kwargs: Any) -> NoReturn:
         self.__float__()

@@ -243,7 +243,9 @@ class _Scalars:
             elif op != "number":
                 body.append(f"{name} = {_OPERATORS[op][0].format(*args)}")
         returned = "".join(f"{r}, " for r in results)
-        source = "\n    ".join([f"def coefficients({', '.join(f'n_{p}' for p in parameters)}):", *body, f"return ({returned})"])
+        source = "\n    ".join(
+            [f"def coefficients({', '.join(f'n_{p}' for p in parameters)}):", *body, f"return ({returned})"]
+        )
         namespace: dict[str, Any] = dict(_FUNCTIONS)
         exec(source, namespace)  # straight-line arithmetic generated above
         evaluate: Callable[..., tuple[float, ...]] = namespace["coefficients"]

@@ -54,7 +54,10 @@ DEFINITIONS: dict[str, Callable[..., Any]] = {
 
 
 def _defined(name: str, *operands: Any) -> Any:
-    return apply(name, *operands) if _symbolic(*operands) else DEFINITIONS[name](*operands)
+    if _symbolic(*operands):
+        return apply(name, *operands)
+    with np.errstate(invalid="ignore"):
+        return DEFINITIONS[name](*operands)
 
 
 def maximum(a: Any, b: Any) -> Any:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
+import numbers as kinds
+import pickle
 import re
 import types
 import typing
@@ -15,10 +18,10 @@ from adamite.errors import RuleError
 
 # Names that belong to what surrounds a rule.
 _TAKEN_STATES = frozenset({"x", "g", "t", "step", "average"})
-_TAKEN = frozenset(
-    "params convention groups weight_decay decay clip clip_norm nonfinite ema maximize "
-    "step steps skipped gradient_norm schedule averaged state_dict load_state_dict".split()
-)
+_TAKEN = frozenset({
+    "params", "convention", "groups", "weight_decay", "decay", "clip", "clip_norm", "nonfinite", "ema", "maximize",
+    "step", "steps", "update", "skipped", "gradient_norm", "schedule", "averaged", "state_dict", "load_state_dict",
+})  # fmt: skip
 
 REQUIRED: Any = inspect.Parameter.empty  # the value of a number that has no default
 
@@ -89,9 +92,19 @@ class Rule:
     def __repr__(self) -> str:
         return f"<rule {self.name}>"
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Rule:
+        return self  # as functions do
+
     def __reduce__(self) -> Any:
-        # As functions do: by reference to where it is defined.
-        return (_load, (self.function.__module__, self.function.__qualname__))
+        # By reference to where it is defined, as functions do.
+        where = (self.function.__module__, self.function.__qualname__)
+        try:
+            found = _load(*where)
+        except (ImportError, AttributeError):
+            found = None
+        if found is not self:
+            raise pickle.PicklingError(f"rule {self.name} isn't found as {'.'.join(where)}; define it in a module")
+        return (_load, where)
 
 
 def _load(module: str, qualname: str) -> Any:
@@ -178,9 +191,10 @@ def _read(function: Callable[..., Any], variant_of: Rule | None = None) -> Rule:
     for p in keywords:
         if p.name == "t":
             continue
-        spec = _keyword(p, hints.get(p.name), about.get(p.name), variant_of)
-        if spec is None:
-            raise refuse(f"{p.name}={p.default!r} is neither a number, a bool nor a str")
+        try:
+            spec = _keyword(p, hints.get(p.name), about.get(p.name), variant_of)
+        except ValueError as error:
+            raise refuse(str(error)) from None
         if isinstance(spec, Number):
             numbers[p.name] = spec
         else:
@@ -211,25 +225,44 @@ def _read(function: Callable[..., Any], variant_of: Rule | None = None) -> Rule:
 
 def _keyword(
     p: inspect.Parameter, hint: Any, about: tuple[str, str] | None, variant_of: Rule | None
-) -> Number | Choice | None:
+) -> Number | Choice:
     inherited: Number | Choice | None = None
     if variant_of is not None:
         inherited = variant_of.numbers.get(p.name) or variant_of.choices.get(p.name)
     range_, meaning = about or ("", "")
     if inherited is not None and about is None:
         range_, meaning = getattr(inherited, "range", ""), inherited.meaning
-    if typing.get_origin(hint) is Literal:
-        return Choice(p.name, p.default, typing.get_args(hint), meaning)
-    if isinstance(p.default, bool):
-        return Choice(p.name, p.default, (False, True), meaning)
-    if isinstance(p.default, str):
-        return Choice(p.name, p.default, (), meaning)
+
+    literal = typing.get_origin(hint) is Literal
+    if literal or hint in (bool, str) or isinstance(p.default, (bool, str)):
+        allowed = typing.get_args(hint) if literal else () if isinstance(p.default, str) else (False, True)
+        if p.default is REQUIRED or (allowed and p.default not in allowed):
+            raise ValueError(f"{p.name} is a choice and needs a default among {allowed or 'strings'}")
+        return Choice(p.name, p.default, allowed, meaning)
+
+    low, high = _bounds(p.name, range_)
+    default: float | None = p.default
+    if p.default is not REQUIRED and p.default is not None:
+        if not isinstance(p.default, kinds.Real):
+            raise ValueError(f"{p.name}={p.default!r} is neither a number, a bool nor a str")
+        default = float(p.default)
     optional = p.default is None or type(None) in typing.get_args(hint)
-    if not (p.default in (REQUIRED, None) or isinstance(p.default, (int, float))):
-        return None
-    low, high = (float(v) for v in re.split(r",\s*", range_[1:-1])) if range_ else (-float("inf"), float("inf"))
-    default = p.default if p.default in (REQUIRED, None) else float(p.default)
-    return Number(p.name, default, optional, low, high, range_, meaning)
+    number = Number(p.name, default, optional, low, high, range_, meaning)
+    if isinstance(default, float) and not (math.isfinite(default) and number.allows(default)):
+        raise ValueError(f"the default {p.name}={default:g} is outside of {range_ or 'the finite numbers'}")
+    return number
+
+
+def _bounds(name: str, range_: str) -> tuple[float, float]:
+    if not range_:
+        return -math.inf, math.inf
+    try:
+        low, high = (float(part) for part in range_[1:-1].split(","))
+    except ValueError:
+        low, high = 1.0, 0.0
+    if not low <= high:
+        raise ValueError(f"the range {name} in {range_} can't be read; write it as [0, 1) or (0, inf)")
+    return low, high
 
 
 _LINE = r"^ *{name}(?: in (?P<range>[\[(][^\])]*[\])]))?: (?P<meaning>.*(?:\n(?! *\w+(?: in [\[(].*)?: )(?! *$).+)*)"

@@ -41,10 +41,24 @@ def check_number(owner: str, spec: Number, value: Any, formats: Collection[Forma
     return result
 
 
+# What other libraries call it.
+_SYNONYMS: dict[str, tuple[str, ...]] = {
+    "learning_rate": ("lr",),
+    "alpha": ("lr", "rho"),
+    "betas": ("beta1", "beta2"),
+    "b1": ("beta1",),
+    "b2": ("beta2",),
+    "epsilon": ("eps",),
+    "mu": ("momentum",),
+    "global_clipnorm": ("clip_norm",),
+    "max_grad_norm": ("clip_norm",),
+}
+
+
 def unknown(owner: str, name: str, known: Collection[str], kind: str = "argument") -> str:
     """The message for a name that isn't there."""
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else "."
+    close = [n for n in _SYNONYMS.get(name.lower(), ()) if n in known] or difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {' and '.join(close)}?" if close else "."
     return f"{owner} has no {kind} {name!r}{hint} It takes {', '.join(sorted(known)) or 'none'}"
 
 

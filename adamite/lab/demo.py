@@ -168,7 +168,7 @@ class Report:
     page: Path
 
 
-def run(out: Path, seeds: int = 10, progress: Progress | None = None) -> Report:
+def run(out: Path, seeds: int = 7, progress: Progress | None = None) -> Report:
     """Fit the line, race on the digits; write pictures and ``index.html`` into the folder."""
     begin = time.perf_counter()
     tell = progress or (lambda *_: None)
@@ -249,7 +249,7 @@ PICTURES = {
     ),
     "digits-scans": Picture(
         _digits_scans,
-        "Scans of the test and what the network reads; where it is wrong, framed, the truth too.",
+        "Test scans and what the network reads in them. Framed: wrong answers, with the truth.",
         size=(5.0, 2.3),
     ),
 }

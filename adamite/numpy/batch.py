@@ -40,12 +40,17 @@ class Slot:
             raise ValueError(f"parameter {name!r} holds elements that share memory (a broadcast?); give a copy")
         self.index, self.name, self.x = index, name, x
         self.format: Format = FORMATS[x.dtype]
-        self.dtype, self.shape, self.strides, self.size = self.format.dtype, x.shape, x.strides, x.size
-        self.dense = dense(x)
+        self.dtype, self.shape, self.size = self.format.dtype, x.shape, x.size
         self.states: dict[str, Array] = {}
         self.settings: Settings
         self.absent: frozenset[str]
         self.choices: tuple[tuple[str, bool | str], ...]
+
+    def layout(self) -> tuple[int, ...] | None:
+        """The strides of parameter and states, where they lie alike and without gaps."""
+        strides = self.x.strides
+        plain = dense(self.x) and all(a.strides == strides and a.flags.aligned for a in self.states.values())
+        return strides if plain else None
 
     def place(self) -> int:
         """Where a parameter lies that isn't plainly contiguous."""
@@ -139,7 +144,7 @@ class Batch:
         self.active = self.cohorts
 
         # Strides of None never match: what isn't dense goes through buffers.
-        self.rows = [(s.index, s.x, s.dtype, s.shape, s.strides if s.dense else None) for s in slots]
+        self.rows = [(s.index, s.x, s.dtype, s.shape, s.layout()) for s in slots]
         self.found: list[Any] = []
         self.xs: list[int] = []
         self.gs: list[int] = []
@@ -178,14 +183,14 @@ class Batch:
             except (TypeError, ValueError, BufferError):
                 gs.append(address(g))
         self.found, self.missing = found, missing
-        if xs != self.xs or gs != self.gs or odd != self.odd:
+        if xs != self.xs or gs != self.gs or odd or self.odd:
             self._moved(xs, gs, odd, guard())
 
     def _moved(self, xs: list[int], gs: list[int], odd: list[int], ranges: Ranges) -> None:
         """Something lies elsewhere than before: look for overlaps, and point the job at it."""
         for row, slot in enumerate(self.slots):
             g = self.found[slot.index]
-            if g is None or (gs[row] == xs[row] and g.strides == slot.strides):
+            if g is None or (gs[row] == xs[row] and g.strides == slot.x.strides):
                 continue  # elementwise, a gradient may be the parameter itself
             if gs[row] % slot.format.itemsize and row not in odd:
                 odd.append(row)

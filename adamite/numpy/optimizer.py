@@ -214,12 +214,15 @@ class Optimizer(metaclass=_Documented):
         self.__dict__["_steps"] += 1
 
     def _guard(self) -> Ranges:
-        if self._swapped:
-            raise RuntimeError("the averages are swapped in: step outside of the `with opt.averaged()` block")
+        self._refuse_swapped()
         return Ranges(
             [(f"parameter {s.name!r}", s.x) for s in self._slots]
             + [(f"state {k} of {s.name!r}", v) for s in self._slots for k, v in s.states.items()]
         )
+
+    def _refuse_swapped(self) -> None:
+        if self._swapped:
+            raise RuntimeError("the averages are swapped in; do this outside of the `with opt.averaged()` block")
 
     def _inspect(self) -> float | None:
         """The norm's clipping factor; None where the step is to be skipped."""
@@ -290,7 +293,8 @@ class Optimizer(metaclass=_Documented):
 
     def schedule(self, name: str) -> Schedule | None:
         """The schedule of a hyperparameter, None where it is a number."""
-        value = self._settings.source(name)
+        self._get(self._settings, name)
+        value = self._settings.source(name) if name not in self._choices else None
         return value if callable(value) else None
 
     def __getattr__(self, name: str) -> Any:
@@ -326,9 +330,10 @@ class Optimizer(metaclass=_Documented):
 
     def _set(self, settings: Settings, name: str, value: Any) -> None:
         owner = type(self).__name__
-        if name in self._choices or (name == "ema" and not self._ema):
+        starts = [state.start for state in self._convention.rule.states]
+        if name in self._choices or name in starts or (name == "ema" and not self._ema):
             raise AttributeError(
-                f"{owner}: {name} decides which states are kept, so it is fixed; make a new optimizer with {name}=..."
+                f"{owner}: {name} decides how states are made, so it is fixed; make a new optimizer with {name}=..."
             )
         if name not in self._readable():
             raise AttributeError(unknown(owner, name, self._readable(), "hyperparameter"))
@@ -344,7 +349,7 @@ class Optimizer(metaclass=_Documented):
         owner = type(self).__name__
         if name == "clip_norm" and settings is not self._settings:
             raise ValueError(f"{owner}: clip_norm is of all parameters together; set it on the optimizer")
-        if name == "weight_decay" and self._decay is None and not (isinstance(value, (int, float)) and value == 0):
+        if name == "weight_decay" and self._decay is None and (callable(value) or value != 0):
             raise ValueError(
                 f"{owner} has no weight decay in the {self._framework} convention; say which kind: "
                 'decay="decoupled" (as in AdamW) or decay="l2" (added to the gradient)'
@@ -438,6 +443,11 @@ class Optimizer(metaclass=_Documented):
     def _update(self, slot: Slot) -> Update:
         return build(self._convention.rule, slot.choices, slot.absent, self._surroundings())
 
+    @property
+    def update(self) -> Update:
+        """What is run: the rule with its choices and surroundings."""
+        return self._update(self._slots[0])
+
     def _surroundings(self) -> Surroundings:
         every = [self._settings, *(group._settings for group in self._groups)]
         decays = any(callable(v) or v != 0 for v in (s.source("weight_decay") for s in every))
@@ -476,6 +486,7 @@ class Optimizer(metaclass=_Documented):
         if [engine.graph(update) for update, _ in kinds] != [b.graph for b in self._batches]:
             self._history.update(item for b in self._batches for item in b.history())
             self._batches = [Batch(update, format, slots, self._history) for (update, format), slots in kinds.items()]
+        engine.threads()  # a wrong setting is refused before anything moves
         for batch in self._batches:
             for cohort in batch.cohorts:
                 cohort.read(self._steps)
@@ -493,6 +504,7 @@ class Optimizer(metaclass=_Documented):
         """
         if not self._ema:
             raise ValueError(f"{type(self).__name__} keeps no average of the weights; make it with ema=0.999")
+        self._refuse_swapped()
         self._exchange()
         try:
             yield
@@ -523,6 +535,7 @@ class Optimizer(metaclass=_Documented):
         >>> sorted(opt.state_dict()["parameters"]["w"])
         ['m', 'step', 'v']
         """
+        self._refuse_swapped()
         histories = dict(item for b in self._batches for item in b.history())
         scalars = [s.name for s in self._convention.rule.states if s.scalar]
         parameters = {}
@@ -536,6 +549,8 @@ class Optimizer(metaclass=_Documented):
         return {
             "rule": self._convention.rule.name,
             "choices": dict(self._choices),
+            "decay": self._decay,
+            "maximize": self._maximize,
             "steps": self._steps,
             "skipped": self._skipped,
             "hyperparameters": saved(self._settings),
@@ -553,6 +568,7 @@ class Optimizer(metaclass=_Documented):
             StateDictError: where it doesn't fit: another rule, missing or unknown names, other shapes or types.
                 The message lists the differences; nothing was loaded.
         """
+        self._refuse_swapped()
         load = Loading(self, state)
         if load.problems:
             more = f"\n  and {len(load.problems) - 8} more" if load.problems[8:] else ""
@@ -571,6 +587,7 @@ class Optimizer(metaclass=_Documented):
         return new
 
     def __getstate__(self) -> dict[str, Any]:
+        self._refuse_swapped()
         state = dict(self.__dict__)
         state["_history"] = {**self._history, **dict(item for b in self._batches for item in b.history())}
         state["_batches"] = []
@@ -586,11 +603,8 @@ class Optimizer(metaclass=_Documented):
         return (_again, (made or cls,), self.__getstate__())
 
     def __repr__(self) -> str:
-        shown = [
-            f"{n}={v!r}"
-            for n in (*self._convention.rule.numbers, *self._choices)
-            if (v := self._get(self._settings, n)) is not None
-        ]
+        numbers = {name: self._settings.source(name) for name in self._convention.rule.numbers}
+        shown = [f"{name}={value!r}" for name, value in {**numbers, **self._choices}.items() if value is not None]
         return f"{type(self).__name__}({len(self._slots)} parameters, {', '.join(shown)}, steps={self._steps})"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -34,13 +35,15 @@ class Loading:
         self.optimizer = optimizer
         self.problems: list[str] = []
         self.actions: list[Callable[[], Any]] = []
-        keys = {"rule", "choices", "steps", "skipped", "hyperparameters", "groups", "parameters"}
+        keys = {"rule", "choices", "decay", "maximize", "steps", "skipped", "hyperparameters", "groups", "parameters"}
         if not isinstance(state, Mapping) or not self._names("the state dict", keys, state):
             self.problems = self.problems or [f"a state dict is a dict, not {type(state).__name__}"]
             return
         for label, mine, theirs in (
             ("the rule", optimizer._convention.rule.name, state["rule"]),
             ("the choices", optimizer._choices, state["choices"]),
+            ("the kind of weight decay", optimizer._decay, state["decay"]),
+            ("maximize", optimizer._maximize, state["maximize"]),
         ):
             if mine != theirs:
                 self.problems.append(f"{label}: here {mine!r}, in the state {theirs!r}")
@@ -75,13 +78,7 @@ class Loading:
         for name, value in saved.items():
             mine = settings.values[name]
             if isinstance(value, Mapping):
-                if not callable(mine):
-                    self.problems.append(
-                        f"{where}{name} was the schedule {value.get('schedule')} when saved, here it is {mine!r}: "
-                        "assign the schedule first"
-                    )
-                elif "state" in value and hasattr(mine, "load_state_dict"):
-                    self.actions.append(partial(mine.load_state_dict, value["state"]))
+                self._schedule(f"{where}{name}", mine, value)
             elif callable(mine):
                 self.problems.append(
                     f"{where}{name} was the number {value!r} when saved, here a schedule: load first, then assign it"
@@ -95,6 +92,23 @@ class Loading:
                     self.problems.append(str(error))
                     continue
                 self.actions.append(partial(settings.set, name, value))
+
+    def _schedule(self, label: str, mine: Any, saved: Mapping[str, Any]) -> None:
+        then = saved.get("schedule")
+        if not callable(mine):
+            self.problems.append(
+                f"{label} was the schedule {then} when saved, here it is {mine!r}: assign the schedule first"
+            )
+        elif "state" not in saved:
+            if repr(mine) != then and " at 0x" not in f"{mine!r}{then}":
+                self.problems.append(f"{label}: here the schedule {mine!r}, in the state {then}")
+        else:
+            try:
+                copy.deepcopy(mine).load_state_dict(saved["state"])
+            except Exception as error:
+                self.problems.append(f"{label}, its schedule's own state: {error}")
+            else:
+                self.actions.append(partial(mine.load_state_dict, saved["state"]))
 
     def _parameter(self, slot: Slot, saved: Any) -> None:
         label = f"parameter {slot.name!r}"

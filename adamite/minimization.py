@@ -1,0 +1,198 @@
+"""Minimize a function of an array, alone or as a method of `scipy.optimize.minimize`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from adamite.numpy import Optimizer, optimizer
+from adamite.rule import Rule
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+
+class OptimizeResult(dict[str, Any]):
+    """What SciPy calls so: x, fun, jac, nit, nfev, njev, success, status, message, as attributes and items."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self]
+
+    def __repr__(self) -> str:
+        width = max(map(len, self))
+        return "\n".join(f"{name:>{width}}: {value!r}" for name, value in self.items())
+
+
+_MESSAGES = (
+    "The largest gradient component is at most gtol.",
+    "The maximum number of iterations was reached.",
+    "The function or its gradient is not finite.",
+    "The callback asked to stop.",
+)
+
+
+def minimize(
+    fun: Callable[..., Any],
+    x0: Any,
+    args: tuple[Any, ...] = (),
+    *,
+    jac: Callable[..., Any] | bool | None = None,
+    optimizer: str | Rule | type[Optimizer] = "adam",
+    lr: Any = 0.01,
+    maxiter: int = 10_000,
+    gtol: float = 1e-5,
+    tol: float | None = None,
+    callback: Callable[..., Any] | None = None,
+    hess: None = None,
+    hessp: None = None,
+    bounds: None = None,
+    constraints: Any = (),
+    **settings: Any,
+) -> OptimizeResult:
+    """Minimize fun(x, *args), starting from x0.
+
+    Args:
+        fun: the function of a float64 array of x0's shape; it returns a number, or with jac=True a pair of the
+            number and the gradient.
+        x0: where to start; it isn't changed.
+        args: further arguments of `fun` and `jac`; a tuple.
+        jac: the gradient, a function like `fun`; True if `fun` returns it too; None for central differences
+            (two evaluations a coordinate).
+        optimizer: a name ("adam", "lion", ...), a rule or a class.
+        lr: learning rate, a number or a schedule; about the distance that x moves in a step.
+        maxiter: steps at most.
+        gtol: stop when no component of the gradient is larger. `tol` is another name for it.
+        callback: called after each step with a copy of x, or with `intermediate_result=` if its argument has that
+            name; it stops the search by raising StopIteration or returning True.
+        settings: the optimizer's own (beta1, weight_decay, clip_norm, ...).
+
+    Returns:
+        The best point that was evaluated, as SciPy's result: x, fun, jac, nit, nfev, njev, success, status
+        (0 converged, 1 maxiter, 2 not finite, 3 the callback), message.
+
+    Raises:
+        ValueError: for bounds, constraints and Hessians, which no first-order method reads here.
+
+    >>> def bowl(x):
+    ...     return ((x - 3) ** 2).sum(), 2 * (x - 3)
+    >>> found = minimize(bowl, [0.0, 9.0], jac=True, lr=0.1)
+    >>> found.success, found.x.round(3).tolist()
+    (True, [3.0, 3.0])
+
+    As a method: `scipy.optimize.minimize(fun, x0, jac=jac, method=adamite.minimize, options={"lr": 0.1})`.
+    """
+    for name, value in (("hess", hess), ("hessp", hessp), ("bounds", bounds), ("constraints", constraints)):
+        if value is not None and len(np.atleast_1d(value)):
+            raise ValueError(f"minimize: {name} isn't supported by first-order optimizers; leave it out")
+    if not isinstance(maxiter, (int, np.integer)) or isinstance(maxiter, bool) or maxiter < 1:
+        raise ValueError(f"minimize: maxiter must be a whole number of at least 1, got {maxiter!r}")
+    limit = gtol if tol is None else tol
+    if not limit >= 0:
+        raise ValueError(f"minimize: gtol must be a number of at least 0, got {limit!r}")
+    if not isinstance(args, tuple):
+        args = (args,)
+
+    x = np.array(x0, np.float64)
+    problem = _Problem(fun, jac, args)
+    cls = optimizer if isinstance(optimizer, type) else _class(optimizer)
+    opt = cls(x, lr=lr, **settings)
+    report = _reporter(callback)
+    value, gradient = problem(x)
+    best = value, x.copy(), gradient
+    status = _finished(value, gradient, limit)
+    while status is None:
+        opt.step(gradient)
+        value, gradient = problem(x)
+        if value < best[0] or not np.isfinite(best[0]):
+            best = value, x.copy(), gradient
+        status = _finished(value, gradient, limit)
+        if report(x, value):
+            status = 3
+        elif status is None and opt.steps >= maxiter:
+            status = 1
+    if status == 0:
+        best = value, x, gradient
+    return OptimizeResult(
+        x=best[1], fun=best[0], jac=best[2], nit=opt.steps, nfev=problem.nfev, njev=problem.njev,
+        success=status == 0, status=status, message=_MESSAGES[status],
+    )  # fmt: skip
+
+
+_class = optimizer
+
+
+def _finished(value: float, gradient: Array, limit: float) -> int | None:
+    if not (np.isfinite(value) and np.isfinite(gradient).all()):
+        return 2
+    return 0 if np.max(np.abs(gradient), initial=0.0) <= limit else None
+
+
+class _Problem:
+    """The function with its gradient, counted."""
+
+    def __init__(self, fun: Callable[..., Any], jac: Callable[..., Any] | bool | None, args: tuple[Any, ...]) -> None:
+        if jac not in (None, True, False) and not callable(jac):
+            raise ValueError(f"minimize: jac must be a function, True or None, got {jac!r}")
+        self.fun, self.jac, self.args = fun, jac, args
+        self.nfev = self.njev = 0
+
+    def __call__(self, x: Array) -> tuple[float, Array]:
+        if self.jac is True:
+            self.nfev += 1
+            value, gradient = self.fun(x.copy(), *self.args)
+        else:
+            value, gradient = self.value(x), None
+        self.njev += 1
+        if callable(self.jac):
+            gradient = self.jac(x.copy(), *self.args)
+        elif gradient is None:
+            gradient = self.differences(x)
+        gradient = np.asarray(gradient, np.float64)
+        if gradient.shape != x.shape:
+            raise ValueError(f"minimize: the gradient must have x0's shape {x.shape}, got {gradient.shape}")
+        return float(value), gradient
+
+    def value(self, x: Array) -> float:
+        self.nfev += 1
+        return float(self.fun(x.copy(), *self.args))
+
+    def differences(self, x: Array) -> Array:
+        """Central differences."""
+        gradient, moved = np.empty_like(x), x.copy()
+        for index in np.ndindex(x.shape):
+            width = np.cbrt(np.finfo(float).eps) * max(1.0, abs(x[index]))
+            sides = []
+            for side in (x[index] + width, x[index] - width):
+                moved[index] = side
+                sides.append((side, self.value(moved)))
+            (right, above), (left, below) = sides
+            gradient[index] = (above - below) / (right - left)
+            moved[index] = x[index]
+        return gradient
+
+
+def _reporter(callback: Callable[..., Any] | None) -> Callable[[Array, float], bool]:
+    if callback is None:
+        return lambda x, value: False
+    try:
+        whole = "intermediate_result" in inspect.signature(callback).parameters
+    except (TypeError, ValueError):
+        whole = False
+
+    def report(x: Array, value: float) -> bool:
+        try:
+            if whole:
+                return bool(callback(intermediate_result=OptimizeResult(x=x.copy(), fun=value)))
+            return bool(callback(x.copy()))
+        except StopIteration:
+            return True
+
+    return report

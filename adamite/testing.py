@@ -1,0 +1,180 @@
+"""A conformance kit for rules: what adamite's own go through, for yours too."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from adamite import engine
+from adamite.numpy import Optimizer, optimizer
+from adamite.readers.text import equations
+from adamite.rule import REQUIRED, Rule
+from adamite.storage import FORMATS, Format
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One property and how it went; `error` is empty where it holds."""
+
+    name: str
+    error: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return not self.error
+
+
+def check_rule(rule: Rule, **settings: Any) -> list[Check]:
+    """Hold a rule against what every optimizer must do, in float32 and float64.
+
+    It can be traced and printed; the machine code gives the bits of the NumPy reading, also on NaN, infinities,
+    zeros and subnormals, for any number of threads; no state stays subnormal; a step at the same settings depends on
+    nothing but its inputs; zero gradients and empty arrays are harmless; a saved state goes on alike; a step on a
+    bowl goes downhill.
+
+    Args:
+        rule: a function with `@adamite.rule`.
+        settings: hyperparameters and choices, where the defaults won't do or aren't there.
+
+    Returns:
+        The checks that were made, all passed.
+
+    Raises:
+        AssertionError: naming each property that fails.
+
+    >>> from adamite.rules import adam
+    >>> len(check_rule(adam)) > 5
+    True
+    """
+    checks = list(run_checks(rule, **settings))
+    failed = [f"{check.name}: {check.error}" for check in checks if not check.passed]
+    if failed:
+        raise AssertionError(f"rule {rule.name} fails {len(failed)} of {len(checks)} checks:\n  " + "\n  ".join(failed))
+    return checks
+
+
+def run_checks(rule: Rule, **settings: Any) -> Iterator[Check]:
+    """The checks one by one, failing ones too."""
+    settings = {**{n: 0.01 for n, number in rule.numbers.items() if number.default is REQUIRED}, **settings}
+    yield Check(
+        "has a title", "" if rule.title else "write a docstring; its first line names the optimizer and its source"
+    )
+    for format in FORMATS.values():
+        kit = _Kit(rule, format, settings)
+        for name in ("same_bits", "same_bits_threads", "no_subnormals", "resumes", "zero_gradients", "descends"):
+            try:
+                error = getattr(kit, name)()
+            except Exception as failure:
+                error = f"{type(failure).__name__}: {failure}"
+            yield Check(f"{format.name}: {name.replace('_', ' ')}", error)
+    update = optimizer(rule)(np.zeros(1), **settings).update
+    yield Check("prints its equations", "" if equations(update) else "nothing to print")
+
+
+def specials(format: Format, size: int, seed: int = 0) -> Array:
+    """Random values of many scales, with zeros, subnormals, infinities and NaN among them."""
+    rng = np.random.default_rng(seed)
+    values = rng.standard_normal(size) * 10.0 ** rng.uniform(-12, 4, size)
+    rare = [0.0, -0.0, format.tiny, -format.tiny / 3, np.finfo(format.dtype).max, np.inf, -np.inf, np.nan]
+    places = rng.random(size) < 0.2
+    values[places] = rng.choice(rare, int(places.sum()))
+    with np.errstate(over="ignore", under="ignore"):
+        return values.astype(format.dtype)
+
+
+class _Kit:
+    def __init__(self, rule: Rule, format: Format, settings: Mapping[str, Any]) -> None:
+        self.cls, self.format, self.settings = optimizer(rule), format, settings
+
+    def make(self, x: Array, backend: engine.Backend = "llvm") -> Optimizer:
+        with engine.using(backend):
+            return self.cls(x, **self.settings)
+
+    def normal(self, size: int = 1000, seed: int = 0) -> Array:
+        return np.random.default_rng(seed).standard_normal(size).astype(self.format.dtype)
+
+    def same_bits(self) -> str:
+        return self._compare(1003, steps=8)
+
+    def same_bits_threads(self) -> str:
+        with engine.using_threads(3):
+            return self._compare(400_003, steps=2)
+
+    def _compare(self, size: int, steps: int) -> str:
+        start = specials(self.format, size, seed=99)
+        runs = []
+        backends: tuple[engine.Backend, ...] = ("llvm", "numpy")
+        for backend in backends:
+            x = start.copy()
+            opt = self.make(x, backend)
+            for step in range(steps):
+                opt.step(specials(self.format, size, seed=step))
+            runs.append({"x": x, **_states(opt)})
+        for name, mine in runs[0].items():
+            count = int(differing(mine, runs[1][name]).sum())
+            if count:
+                return f"{name} differs from the NumPy reading in {count} of {size} elements"
+        return ""
+
+    def no_subnormals(self) -> str:
+        opt = self.make(self.normal())
+        state = opt.state_dict()
+        for name, value in state["parameters"]["x"].items():
+            if isinstance(value, np.ndarray) and name != "average":
+                value[...] = self.format.tiny
+        state["parameters"]["x"]["step"] = 1
+        opt.load_state_dict(state)
+        opt.step(np.zeros(1000, self.format.dtype))
+        for name, value in _states(opt).items():
+            count = int(((np.abs(value) < self.format.tiny) & (value != 0)).sum())
+            if count:
+                return f"state {name} holds {count} subnormal numbers"
+        return ""
+
+    def resumes(self) -> str:
+        xs = [self.normal(), self.normal()]
+        straight, broken = (self.make(x) for x in xs)
+        for step, opt in itertools.product(range(3), (straight, broken)):
+            opt.step(self.normal(seed=step))
+        again = self.make(xs[1])
+        again.load_state_dict(broken.state_dict())
+        for step, opt in itertools.product(range(3, 6), (straight, again)):
+            opt.step(self.normal(seed=step))
+        return "a run that is saved and loaded goes another way" if differing(*xs).any() else ""
+
+    def zero_gradients(self) -> str:
+        for shape in ((), (0,), (3,)):
+            x = np.ones(shape, self.format.dtype)
+            opt = self.make(x)
+            for _ in range(3):
+                opt.step(np.zeros(shape, self.format.dtype))
+            if not np.isfinite(x).all():
+                return f"zero gradients make a parameter of shape {shape} {x}; is something divided by zero?"
+        return ""
+
+    def descends(self) -> str:
+        x = self.normal() + 3
+        opt = self.make(x)
+        before = float((x.astype(float) ** 2).sum())
+        for _ in range(20):
+            opt.step(2 * x)
+        after = float((x.astype(float) ** 2).sum())
+        return "" if after < before else f"20 steps on a bowl take the loss from {before:.6g} to {after:.6g}"
+
+
+def _states(opt: Optimizer) -> dict[str, Array]:
+    saved = opt.state_dict()["parameters"]["x"]
+    return {name: value for name, value in saved.items() if isinstance(value, np.ndarray)}
+
+
+def differing(a: Array, b: Array) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Where the bits differ; a NaN equals any other."""
+    bits = np.dtype(f"i{a.itemsize}")
+    different: np.ndarray[Any, np.dtype[np.bool_]] = (a.view(bits) != b.view(bits)) & ~(np.isnan(a) & np.isnan(b))
+    return different
