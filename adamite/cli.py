@@ -53,7 +53,7 @@ def demo(
     folder: Annotated[
         Path, typer.Option("--out", file_okay=False, writable=True, help="Folder for the page.")
     ] = DEMO_FOLDER,
-    seeds: Annotated[int, typer.Option(min=1, max=100, help="Trainings of each optimizer on the digits.")] = 7,
+    seeds: Annotated[int, typer.Option(min=1, max=100, help="Trainings of each optimizer on the digits.")] = 5,
 ) -> None:
     """Fit a line, learn digits, draw a page of both: ten seconds."""
     with progress_bar() as progress:

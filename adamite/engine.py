@@ -101,6 +101,9 @@ class Kernel:
     code: llvm.Compiled | None = None  # owns the machine code; None for the NumPy reading
 
 
+machine = platform.machine
+
+
 @functools.cache
 def graph(update: Update) -> Graph:
     """The update's graph."""
@@ -112,7 +115,7 @@ def step_kernel(update: Update, format: Format, backend: Backend) -> Kernel:
     """The kernel that updates every tensor of a job: length, coefficients, x, g, states."""
     return _kernel(
         backend,
-        lambda: llvm.step_text(graph(update), format, platform.machine()),
+        lambda: llvm.step_text(graph(update), format, machine()),
         lambda: interpreter.step(graph(update), format),
     )
 
@@ -122,7 +125,7 @@ def squares_kernel(format: Format, backend: Backend) -> Kernel:
     """The kernel that sums squares: blocks, elements, g, where the sums go."""
     return _kernel(
         backend,
-        lambda: llvm.squares_text(format, platform.machine()),
+        lambda: llvm.squares_text(format, machine()),
         lambda: interpreter.squares(format),
     )
 
@@ -181,7 +184,7 @@ def run(kernel: Kernel, job: Job, unit: int = 1) -> None:
         cells[GRAIN] = job.total
         (kernel.call_held if elements < _HOLD else kernel.call)(job.address)
     else:
-        cells[GRAIN] = _SHARE // unit
+        cells[GRAIN] = max(1, _SHARE // unit)
         _share(kernel.call, job.address, count)
 
 

@@ -3,11 +3,12 @@
 Numbers are evaluated in float64 by a generated straight-line function and rounded once to the compute dtype
 (the coefficients). Tensors become a list of primitive operations, each on earlier ones:
 
-    tensor NAME | coefficient INDEX | const VALUE | tiny
-    add sub mul div neg sqrt abs | gt ge lt le eq ne and or not | where
+    tensor NAME | coefficient INDEX | const VALUE
+    add sub mul div neg sqrt abs | gt ge lt le eq ne and or not | where | flush
 
-A division by a number is a multiplication by its reciprocal; whole powers are products; a new state below the
-smallest normal number is stored as zero. Nothing else is reordered or contracted.
+A division by a number is a multiplication by its reciprocal; whole powers are products; a state is flushed to zero
+near the subnormal numbers (`Format.smallest_state`), as it is read and as it is stored, since arithmetic on those is
+many times slower. Nothing else is reordered or contracted.
 """
 
 from __future__ import annotations
@@ -61,16 +62,14 @@ class _Lowering:
         self.coefficients: list[str] = []
 
         inputs = ("x", "g", *update.states)
-        outputs = []
-        for name, expression in update.outputs.items():
-            node = self.value(expression)
-            outputs.append((name, node if name == "x" else self.flush(node)))
+        outputs = {name: self.state(update.outputs[name]) for name in update.states}
+        outputs = {"x": self.value(update.outputs["x"]), **outputs}
         new_scalars = [self.scalars.value(e) for e in update.scalars.values()]
         numbers = (*self.scalars.numbers(exclude=("t", *update.scalars)), *update.scalars)
         source, evaluate = self.scalars.compile(("t", *numbers), [*self.coefficients, *new_scalars])
         self.graph = Graph(
             inputs=inputs,
-            outputs=tuple(outputs),
+            outputs=tuple(outputs.items()),
             nodes=tuple(self.nodes),
             coefficient_count=len(self.coefficients),
             numbers=numbers,
@@ -86,10 +85,12 @@ class _Lowering:
             self.nodes.append(new)
         return self.known[new]
 
-    def flush(self, node: int) -> int:
-        """Zero in place of a subnormal state: arithmetic on those is many times slower."""
-        small = self.node("lt", self.node("abs", node), self.node("tiny"))
-        return self.node("where", small, self.node("const", value=0.0), node)
+    def state(self, e: Expression) -> int:
+        """A new state, as it is stored."""
+        node = self.node("flush", self.value(e))
+        if e.args and e.op not in ("tensor", "const"):
+            self.done[e] = node  # what is computed from the new state reads it as it is stored
+        return node
 
     def value(self, root: Expression) -> int:
         for e in walk(root):
@@ -107,7 +108,8 @@ class _Lowering:
         if e.scalar:
             return self.coefficient(e)
         if e.op == "tensor":
-            return self.node("tensor", value=e.args[0])
+            node = self.node("tensor", value=e.args[0])
+            return node if e.args[0] in ("x", "g") else self.node("flush", node)
         if e.op in DEFINITIONS:
             return self.value(DEFINITIONS[e.op](*e.args))
         if e.op == "pow":

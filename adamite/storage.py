@@ -26,6 +26,15 @@ class Format:
         """The smallest normal number."""
         return float(np.finfo(self.dtype).smallest_normal)
 
+    @property
+    def smallest_state(self) -> float:
+        """What is smaller counts as zero in a state, so that no decay by 1/16 or more makes a subnormal number."""
+        return 16 * self.tiny
+
+    def bits(self, value: float) -> int:
+        """The value's bits as an integer."""
+        return int(np.array(value, self.dtype).view(f"u{self.itemsize}")[()])
+
     def literal(self, value: float) -> str:
         """The value, rounded once to this format, as LLVM writes it."""
         with np.errstate(over="ignore"):

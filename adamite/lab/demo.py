@@ -168,7 +168,7 @@ class Report:
     page: Path
 
 
-def run(out: Path, seeds: int = 7, progress: Progress | None = None) -> Report:
+def run(out: Path, seeds: int = 5, progress: Progress | None = None) -> Report:
     """Fit the line, race on the digits; write pictures and ``index.html`` into the folder."""
     begin = time.perf_counter()
     tell = progress or (lambda *_: None)

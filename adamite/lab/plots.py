@@ -50,16 +50,14 @@ def save(painter: Painter, folder: Path, name: str, size: tuple[float, float] = 
             figure.savefig(folder / f"{name}{theme.suffix}.png")
 
 
-def _settings(theme: Theme) -> Any:
-    inks = ("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color")
+def _settings(theme: Theme) -> Any:  # Matplotlib's own type for it lists every key
+    inks = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color")
     return {
         **dict.fromkeys(inks, theme.ink),
         **dict.fromkeys(("figure.facecolor", "axes.facecolor"), theme.paper),
         **dict.fromkeys(("axes.edgecolor", "grid.color"), theme.faint),
         **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
         "axes.grid": True,
-        "axes.titlelocation": "left",
-        "axes.titlesize": 10,
         "font.size": 9.5,
         "grid.linewidth": 0.6,
         "legend.fontsize": 9,

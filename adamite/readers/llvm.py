@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from adamite.storage import Format
 
 # What a kernel may call: these become instructions, never calls of a library that may not be there.
 _INTRINSICS = re.compile(
-    r"@llvm\.(sqrt|fabs|smin|smax|vector\.reduce\.fadd|x86\.sse\.(st|ld)mxcsr|aarch64\.[gs]et\.fpcr)\b"
+    r"@llvm\.(sqrt|fabs|is\.fpclass|smin|smax|vector\.reduce\.fadd|x86\.sse\.(st|ld)mxcsr|aarch64\.[gs]et\.fpcr)\b"
 )
 
 
@@ -96,15 +97,12 @@ def _operation(
             return numbers[index]
         case "const":
             return format.literal(node.value)
-        case "tiny":
-            return format.literal(format.tiny)
-        case "add" | "sub" | "mul" | "div":
-            return out.value(f"{_ARITHMETIC[node.op]} {kind} {args[0]}, {args[1]}")
-        case "neg":
-            return out.value(f"fneg {kind} {args[0]}")
-        case "sqrt" | "abs":
-            name = f"llvm.{'fabs' if node.op == 'abs' else 'sqrt'}.f{8 * format.itemsize}"
-            return out.value(f"call {kind} @{name}({kind} {args[0]})")
+        case "flush":  # by the exponent's bits: comparing subnormal numbers is slow too
+            integer = f"i{8 * format.itemsize}"
+            bits = out.value(f"bitcast {kind} {args[0]} to {integer}")
+            exponent = out.value(f"and {integer} {bits}, {format.bits(math.inf)}")
+            zero = out.value(f"icmp ult {integer} {exponent}, {format.bits(format.smallest_state)}")
+            return out.value(f"select i1 {zero}, {kind} 0.0, {kind} {args[0]}")
         case "gt" | "ge" | "lt" | "le" | "eq" | "ne":
             return out.value(f"fcmp {_COMPARE[node.op]} {kind} {args[0]}, {args[1]}")
         case "and" | "or":

@@ -45,8 +45,9 @@ def evaluate(graph: Graph, tensors: dict[str, Any], coefficients: Any, format: F
                 values.append(coefficients[node.value])
             elif node.op == "const":
                 values.append(kind(node.value))
-            elif node.op == "tiny":
-                values.append(kind(format.tiny))
+            elif node.op == "flush":
+                state = values[node.args[0]]
+                values.append(np.where(np.abs(state) < format.smallest_state, kind(0), state))
             else:
                 values.append(_OPERATIONS[node.op](*(values[a] for a in node.args)))
     return {name: values[index] for name, index in graph.outputs}

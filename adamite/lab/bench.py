@@ -1,0 +1,273 @@
+"""How fast it is: side by side in one process, interleaved, after warm-up, medians and ratios.
+
+The yardstick of a large step is the limit kernel: the same loads and stores through the same engine, with the least
+arithmetic (one addition for each store). Peers join where they are installed.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+import adamite
+from adamite import engine
+from adamite.graph import Graph, Node
+from adamite.maths import sign
+from adamite.numpy import Optimizer, optimizer
+from adamite.readers import llvm
+from adamite.readers.job import Job
+from adamite.rule import rule
+from adamite.rules import RULES
+from adamite.storage import FLOAT32
+from adamite.update import Surroundings, build
+
+Step = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement: the median of `rounds`, and its ratio to the yardstick's."""
+
+    case: str
+    name: str
+    seconds: float
+    yardstick: str = ""
+    ratio: float | None = None
+    bar: float | None = None  # the promise: a ratio, or seconds where there is no yardstick
+    gigabytes: float | None = None  # moved a second
+
+    @property
+    def kept(self) -> bool | None:
+        """Whether the promise holds; None where there is none."""
+        if self.bar is None:
+            return None
+        return (self.seconds if self.ratio is None else self.ratio) <= self.bar
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "kept": self.kept}
+
+
+@rule
+def yours(g, m, s, *, t, lr=1e-3, beta=0.9, rho=0.99):  # type: ignore[no-untyped-def]
+    """A rule as a user would write one."""
+    m = beta * m + (1 - beta) * g
+    s = rho * s + (1 - rho) * abs(g)
+    return lr * (m / (s + 1e-8) + 0.1 * sign(m)), m, s
+
+
+def bench(size: int = 40_000_000, rounds: int = 9) -> Iterator[Row]:
+    """All the measurements, as they come."""
+    yield from start()
+    yield from small()
+    yield from many(rounds=3 * rounds)
+    yield from denormals()
+    yield from large(size, rounds)
+
+
+def cases(size: int = 40_000_000) -> int:
+    """How many rows `bench` yields, for a progress bar."""
+    return 2 + len(_two()) + len(_many_peers()) + 1 + len(_large_rules()) + 1 + 2 * _has_torch()
+
+
+# ---- the cases ------------------------------------------------------------------------------------
+
+
+def start() -> Iterator[Row]:
+    """Compiling a kernel, and importing the library."""
+    times = []
+    for r in RULES.values():
+        absent = frozenset(name for name, number in r.numbers.items() if number.default is None)
+        began = time.perf_counter()
+        update = build(r, tuple((c.name, c.default) for c in r.choices.values()), absent, Surroundings(clip=True))
+        engine.step_kernel(update, FLOAT32, "llvm")
+        times.append(time.perf_counter() - began)
+    yield Row("compile", "a rule, traced and compiled", statistics.median(times), bar=0.060)
+
+    def seconds(code: str) -> float:
+        script = f"import time, numpy; t = time.perf_counter(); {code}; print(time.perf_counter() - t)"
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        return float(done.stdout)
+
+    found = [seconds("import adamite") for _ in range(5)]
+    yield Row("import", "adamite, beyond numpy", statistics.median(found), bar=0.080)
+
+
+def small() -> Iterator[Row]:
+    """Two float64 parameters: nothing but overhead."""
+    for row in _compare("2 parameters", _two(), rounds=15, repeat=2000):
+        yield row if row.name != "adamite Adam" else Row(row.case, row.name, row.seconds, bar=5e-6)
+
+
+def many(rounds: int = 27) -> Iterator[Row]:
+    """160 tensors of 1.9 million elements, as in a small transformer."""
+    yield from _compare("160 tensors, 1.9M", _many_peers(), rounds, bars={"adamite AdamW": 0.7})
+
+
+def denormals() -> Iterator[Row]:
+    """A step that would make all states subnormal, in a cache-resident array."""
+    size = 10_000
+    kinds: dict[str, Step] = {}
+    for name, level in (("ordinary states", 1e-3), ("states at the smallest normal", FLOAT32.tiny)):
+        x, zero = np.ones(size, np.float32), np.zeros(size, np.float32)
+        opt = adamite.Adam(x)
+        states = _states(opt)
+
+        def step(opt: Optimizer = opt, states: Any = states, level: float = level, zero: Any = zero) -> None:
+            for state in states:
+                state.fill(level)
+            opt.step(zero)
+
+        kinds[name] = step
+    rows = list(_compare("zero gradients", kinds, rounds=31, repeat=50, yardstick="ordinary states"))
+    yield Row(rows[1].case, rows[1].name, rows[1].seconds, rows[1].yardstick, rows[1].ratio, bar=1.5)
+
+
+def large(size: int = 40_000_000, rounds: int = 9) -> Iterator[Row]:
+    """Every rule on one float32 array, against its own limit; AdamW against its peers too."""
+    g = np.random.default_rng(0).standard_normal(size, dtype=np.float32)
+    case = f"{size / 1e6:g}M float32"
+    for name, cls, settings in _large_rules():
+        x = np.zeros(size, np.float32)
+        opt = cls(x, **settings)
+        kinds: dict[str, Step] = {"limit": _limit(opt, x, g), name: functools.partial(opt.step, g)}
+        kinds |= _torch_adamw([x.shape]) if name == "AdamW" and _has_torch() else {}
+        moved = 4 * size * (2 * (1 + len(_states(opt))) + 1)
+        bar = 1.05 if name == "AdamW" else 1.10
+        for row in _compare(case, kinds, rounds, yardstick="limit", bars={name: bar}):
+            if row.name != "limit" or name == "AdamW":
+                yield Row(**{**asdict(row), "gigabytes": moved / row.seconds / 1e9})
+
+
+def _two() -> dict[str, Step]:
+    x, g = np.zeros(2), np.ones(2)
+    opt = adamite.Adam(x)
+    kinds: dict[str, Step] = {"adamite Adam": lambda: opt.step(g)}
+    if _has_torch():
+        import torch
+
+        kinds |= {
+            f"torch {'fused' if fused else 'default'}": _torch_step(
+                torch.optim.Adam, [torch.zeros(2, dtype=torch.float64)], fused=fused
+            )
+            for fused in (True, False)
+        }
+    return kinds
+
+
+_SHAPES = [(160, 160), (160,), (160, 200), (200,), (7, 202)] * 32
+
+
+def _many_peers() -> dict[str, Step]:
+    rng = np.random.default_rng(0)
+    params = [rng.standard_normal(s, dtype=np.float32) for s in _SHAPES]
+    grads = [rng.standard_normal(s, dtype=np.float32) for s in _SHAPES]
+    opt = adamite.AdamW(params)
+    peers = _torch_adamw(_SHAPES) if _has_torch() else {}
+    return {**peers, "adamite AdamW": lambda: opt.step(grads)}
+
+
+def _large_rules() -> list[tuple[str, type[Optimizer], dict[str, Any]]]:
+    rows: list[tuple[str, type[Optimizer], dict[str, Any]]] = [("AdamW", adamite.AdamW, {})]
+    rows += [(name, optimizer(r), {}) for name, r in RULES.items()]
+    rows += [
+        ("sgd, momentum", adamite.SGD, {"momentum": 0.9}),
+        ("rmsprop, centered", adamite.RMSprop, {"centered": True, "momentum": 0.9}),
+        ("your own rule", optimizer(yours), {}),
+    ]
+    return rows
+
+
+# ---- yardsticks and peers -------------------------------------------------------------------------
+
+
+def _states(opt: Optimizer) -> list[np.ndarray[Any, Any]]:
+    return [array for slot in opt._slots for array in slot.states.values()]
+
+
+def _limit(opt: Optimizer, x: Any, g: Any) -> Step:
+    """The limit kernel over the same tensors: x + g, and each state + g."""
+    inputs = engine.graph(opt.update).inputs
+    nodes = [Node("tensor", value=name) for name in inputs]
+    outputs = []
+    for index, name in enumerate(inputs):
+        if name != "g":
+            outputs.append((name, len(nodes)))
+            nodes.append(Node("add", (index, inputs.index("g"))))
+    graph = Graph(inputs, tuple(outputs), tuple(nodes), 0, (), (), lambda *_: (), "")
+    code = llvm.compile(llvm.step_text(graph, FLOAT32, engine.machine()))
+    kernel = engine.Kernel(code.call, code.call_held, code)
+    job = Job(1, 2 + len(inputs))
+    job.lengths([x.size])
+    for column, array in enumerate([x, g, *_states(opt)], start=2):
+        job.fill(column, [array.ctypes.data])
+    return lambda: engine.run(kernel, job)
+
+
+def _has_torch() -> bool:
+    return importlib.util.find_spec("torch") is not None
+
+
+def _torch_adamw(shapes: list[tuple[int, ...]]) -> dict[str, Step]:
+    import torch
+
+    return {
+        f"torch AdamW {label}": _torch_step(
+            torch.optim.AdamW, [torch.randn(shape) for shape in shapes], fused=label == "fused"
+        )
+        for label in ("fused", "default")
+    }
+
+
+def _torch_step(cls: Any, tensors: list[Any], fused: bool) -> Step:
+    import torch
+
+    params = [torch.nn.Parameter(tensor) for tensor in tensors]
+    for p in params:
+        p.grad = torch.randn_like(p)
+    step: Step = cls(params, fused=fused).step
+    return step
+
+
+# ---- timing ---------------------------------------------------------------------------------------
+
+
+def _compare(
+    case: str,
+    kinds: dict[str, Step],
+    rounds: int,
+    repeat: int = 1,
+    yardstick: str | None = None,
+    bars: dict[str, float] | None = None,
+) -> Iterator[Row]:
+    """Interleaved rounds; the ratio is the median over rounds of the ratio within a round."""
+    for step in kinds.values():
+        step()
+        step()
+    times: dict[str, list[float]] = {name: [] for name in kinds}
+    for _ in range(rounds):
+        for name, step in kinds.items():
+            began = time.perf_counter()
+            for _ in range(repeat):
+                step()
+            times[name].append((time.perf_counter() - began) / repeat)
+    yardstick = yardstick or next(iter(kinds))
+    for name, found in times.items():
+        ratio = statistics.median(a / b for a, b in zip(found, times[yardstick], strict=True))
+        alone = len(kinds) == 1
+        yield Row(
+            case,
+            name,
+            statistics.median(found),
+            "" if alone else yardstick,
+            None if alone else ratio,
+            bar=None if alone else (bars or {}).get(name),
+        )

@@ -1,0 +1,78 @@
+"""What is promised, checked on this machine: the bits of the reference, and the numbers of the papers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from adamite.lab import oracles
+from adamite.numpy import optimizer
+from adamite.rule import Rule
+from adamite.rules import RULES
+from adamite.testing import run_checks
+
+STEPS, COORDINATES = 50, 48
+
+
+@dataclass(frozen=True)
+class Report:
+    """One rule. Errors are against the oracle, a plain float64 loop written from the paper."""
+
+    rule: str
+    checks: int
+    failures: tuple[str, ...]  # of adamite.testing.check_rule, the identity of bits among them
+    displacement64: float  # max |difference| / max |displacement| in float64
+    ulps64: float  # largest difference in units of the last place of the parameter
+    ulps32_median: float
+    ulps32: float
+
+    @property
+    def passed(self) -> bool:
+        return not self.failures and self.displacement64 <= 1e-12
+
+
+def verify() -> Iterator[Report]:
+    """Check rule after rule."""
+    for rule in RULES.values():
+        yield report(rule)
+
+
+def report(rule: Rule) -> Report:
+    """Check one rule."""
+    checks = list(run_checks(rule))
+    start, gradients = _problem()
+    settings: dict[str, Any] = {n: number.default for n, number in rule.numbers.items()}
+    settings |= {name: choice.default for name, choice in rule.choices.items()}
+    run = oracles.run(rule.name, start.tolist(), gradients.tolist(), settings)
+    exact = np.array(run.parameters[-1])
+    double, single = (_train(rule, start, gradients, dtype) for dtype in (np.float64, np.float32))
+    ulps32 = np.abs(single - exact) / np.spacing(np.abs(exact).astype(np.float32))
+    return Report(
+        rule=rule.name,
+        checks=len(checks),
+        failures=tuple(f"{c.name}: {c.error}" for c in checks if not c.passed),
+        displacement64=float(np.abs(double - exact).max() / np.abs(exact - start).max()),
+        ulps64=float((np.abs(double - exact) / np.spacing(np.abs(exact))).max()),
+        ulps32_median=float(np.median(ulps32)),
+        ulps32=float(ulps32.max()),
+    )
+
+
+def _problem() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Parameters near one and gradients of many scales, all exact in float32."""
+    rng = np.random.default_rng(7)
+    start = rng.uniform(0.5, 2, COORDINATES).astype(np.float32)
+    scales = 10.0 ** rng.uniform(-4, 1, COORDINATES)
+    gradients = (rng.standard_normal((STEPS, COORDINATES)) * scales).astype(np.float32)
+    return start.astype(np.float64), gradients.astype(np.float64)
+
+
+def _train(rule: Rule, start: Any, gradients: Any, dtype: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
+    x = start.astype(dtype)
+    opt = optimizer(rule)(x)
+    for g in gradients:
+        opt.step(g.astype(dtype))
+    return np.asarray(x, np.float64)
