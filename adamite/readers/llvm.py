@@ -103,6 +103,13 @@ def _operation(
             exponent = out.value(f"and {integer} {bits}, {format.bits(math.inf)}")
             zero = out.value(f"icmp ult {integer} {exponent}, {format.bits(format.smallest_state)}")
             return out.value(f"select i1 {zero}, {kind} 0.0, {kind} {args[0]}")
+        case "add" | "sub" | "mul" | "div":
+            return out.value(f"{_ARITHMETIC[node.op]} {kind} {args[0]}, {args[1]}")
+        case "neg":
+            return out.value(f"fneg {kind} {args[0]}")
+        case "sqrt" | "abs":
+            name = f"llvm.{'fabs' if node.op == 'abs' else 'sqrt'}.f{8 * format.itemsize}"
+            return out.value(f"call {kind} @{name}({kind} {args[0]})")
         case "gt" | "ge" | "lt" | "le" | "eq" | "ne":
             return out.value(f"fcmp {_COMPARE[node.op]} {kind} {args[0]}, {args[1]}")
         case "and" | "or":
