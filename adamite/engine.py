@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import math
 import os
 import platform
 import threading
@@ -276,4 +275,4 @@ def total(sums: np.ndarray[Any, np.dtype[np.float64]]) -> float:
 
 def clip_factor(norm: float, limit: float) -> float:
     """What gradients of this norm are multiplied by, so that their norm is at most the limit."""
-    return 1.0 if norm <= limit else limit / norm if math.isfinite(norm) else math.nan
+    return 1.0 if norm <= limit else limit / norm

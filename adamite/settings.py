@@ -27,7 +27,10 @@ def check_number(owner: str, spec: Number, value: Any, formats: Collection[Forma
             f"{owner}: {spec.name} must be {allowed}, or a schedule (a function of the step); "
             f"got {value!r:.60}, a {type(value).__name__}{meaning}"
         )
-    result = float(value)
+    try:
+        result = float(value)
+    except OverflowError:
+        result = math.inf
     if not math.isfinite(result) or not spec.allows(result):
         raise ValueError(f"{owner}: {spec.name} must be {allowed}, got {value!r}{meaning}")
     for format in formats:
@@ -57,9 +60,11 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
 
 def unknown(owner: str, name: str, known: Collection[str], kind: str = "argument") -> str:
     """The message for a name that isn't there."""
-    close = [n for n in _SYNONYMS.get(name.lower(), ()) if n in known] or difflib.get_close_matches(name, known, n=1)
+    lower = {n.lower(): n for n in known}
+    close = [n for n in _SYNONYMS.get(name.lower(), ()) if n in known]
+    close = close or [lower[n] for n in difflib.get_close_matches(name.lower(), lower, n=1)]
     hint = f"; did you mean {' and '.join(close)}?" if close else "."
-    return f"{owner} has no {kind} {name!r}{hint} It takes {', '.join(sorted(known)) or 'none'}"
+    return f"{owner} has no {kind} {name!r}{hint} It takes {', '.join(sorted(set(known))) or 'none'}"
 
 
 class Settings:

@@ -363,14 +363,11 @@ def nadam_unscheduled() -> Stepper:
 def _radam_rectification(beta2: float, t: int, threshold: float) -> float | None:
     """Liu et al. 2020, r_t; None where the variance is intractable (rho_t <= threshold).
 
-    The paper gives rho_t = rho_inf - 2 t beta2**t / (1 - beta2**t), which loses digits when beta2
-    is near 1. That is 2 a - 1 for the mean age a of the moving average (section 4.1, where a simple
-    average has the same centre of mass), and that mean is what is summed here, term by term.
+    The closed form as the paper and torch have it. It subtracts numbers near rho_inf: in float64 r_t is
+    then off by up to 4e-12 at the first rectified steps (beta2 = 0.999), in every library alike.
     """
-    weights = [beta2**i for i in range(t)]
-    mean_age = math.fsum((i + 1) * w for i, w in enumerate(weights)) / math.fsum(weights)
     rho_inf = 2 / (1 - beta2) - 1
-    rho = 2 * mean_age - 1
+    rho = rho_inf - 2 * t * beta2**t / (1 - beta2**t)
     if rho <= threshold:
         return None
     above = (rho - 4) * (rho - 2) * rho_inf

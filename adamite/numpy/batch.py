@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -51,6 +51,12 @@ class Slot:
         strides = self.x.strides
         plain = dense(self.x) and all(a.strides == strides and a.flags.aligned for a in self.states.values())
         return strides if plain else None
+
+    def refuse_change(self) -> NoReturn:
+        raise ValueError(
+            f"parameter {self.name!r} had the shape {self.shape} when the optimizer was made and has {self.x.shape} "
+            "now; make a new optimizer"
+        )
 
     def place(self) -> int:
         """Where a parameter lies that isn't plainly contiguous."""
@@ -168,6 +174,8 @@ class Batch:
             g = found[index]
             if type(g) is not _ndarray or g.dtype is not dtype or g.shape != shape:
                 g = found[index] = self.slots[len(xs)].admit(g)
+            if x.shape != shape:
+                self.slots[len(xs)].refuse_change()
             try:
                 xs.append(_addressof(_from_buffer(x)))
             except (TypeError, ValueError, BufferError):

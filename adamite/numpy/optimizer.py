@@ -116,9 +116,9 @@ class Optimizer(metaclass=_Documented):
         name = type(self).__name__
         if not hasattr(type(self), "_conventions"):
             raise TypeError("Optimizer is the base: use Adam, SGD, ... or adamite.optimizer(rule)")
-        if convention not in self._conventions:
+        if not isinstance(convention, str) or convention not in self._conventions:
             raise ValueError(f"{name}: convention must be one of {', '.join(self._conventions)}, got {convention!r}")
-        if decay not in (None, *get_args(Decay)):
+        if decay is not None and decay not in list(get_args(Decay)):
             raise ValueError(f"{name}: decay must be 'l2' or 'decoupled', got {decay!r}")
         if not isinstance(maximize, bool):
             raise TypeError(f"{name}: maximize must be True or False, got {maximize!r}")
@@ -243,8 +243,9 @@ class Optimizer(metaclass=_Documented):
             if not bad:  # the squares overflow, the norm needn't
                 scale = 2.0**-600
                 square = engine.total(np.concatenate([p for b in self._batches for p in b.sums(scale)]))
-        self._norm = math.sqrt(square) / scale
-        return 1.0 if limit is None else engine.clip_factor(self._norm, limit)
+        scaled = math.sqrt(square)
+        self._norm = scaled / scale
+        return 1.0 if limit is None else engine.clip_factor(scaled, limit * scale)
 
     def _finite(self, slot: Slot, sums: Array) -> bool:
         if np.isfinite(sums).all():
@@ -350,9 +351,10 @@ class Optimizer(metaclass=_Documented):
         if name == "clip_norm" and settings is not self._settings:
             raise ValueError(f"{owner}: clip_norm is of all parameters together; set it on the optimizer")
         if name == "weight_decay" and self._decay is None and (callable(value) or value != 0):
+            kinds = ['decay="decoupled" (as in AdamW)'] if "lr" in self._convention.rule.numbers else []
+            kinds += ['decay="l2" (added to the gradient)']
             raise ValueError(
-                f"{owner} has no weight decay in the {self._framework} convention; say which kind: "
-                'decay="decoupled" (as in AdamW) or decay="l2" (added to the gradient)'
+                f"{owner} has no weight decay in the {self._framework} convention; say which kind: {' or '.join(kinds)}"
             )
         settings.set(name, value)
         self._stale = True
@@ -467,7 +469,7 @@ class Optimizer(metaclass=_Documented):
         for name in self._update(slot).states:
             start = starts[name]
             if start == "x":
-                slot.states[name] = slot.x.copy(order="K")
+                slot.states[name] = np.array(slot.x, order="K", subok=False)
                 continue
             slot.states[name] = np.zeros_like(slot.x, subok=False)
             value = self._start(slot, start)
@@ -512,7 +514,9 @@ class Optimizer(metaclass=_Documented):
             self._exchange()
 
     def _exchange(self) -> None:
-        object.__setattr__(self, "_swapped", not self._swapped)
+        for slot in self._slots:
+            if not slot.x.flags.writeable:
+                raise ValueError(f"parameter {slot.name!r} is read-only; nothing was swapped")
         for slot in self._slots:
             for x, average in np.nditer(
                 [slot.x, slot.states["average"]],
@@ -522,6 +526,7 @@ class Optimizer(metaclass=_Documented):
                 kept = x.copy()
                 x[...] = average
                 average[...] = kept
+        self._swapped = not self._swapped
         for batch in self._batches:
             batch.xs = []  # the next step looks again
 

@@ -45,7 +45,7 @@ class Loading:
             ("the kind of weight decay", optimizer._decay, state["decay"]),
             ("maximize", optimizer._maximize, state["maximize"]),
         ):
-            if mine != theirs:
+            if type(mine) is not type(theirs) or mine != theirs:
                 self.problems.append(f"{label}: here {mine!r}, in the state {theirs!r}")
         for label in ("steps", "skipped"):
             self._count(label, state[label])
@@ -67,7 +67,7 @@ class Loading:
         return mine == set(theirs)
 
     def _count(self, label: str, value: Any) -> bool:
-        good = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and int(value) >= 0
+        good = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and 0 <= int(value) <= 2**53
         if not good:
             self.problems.append(f"{label}: expected a whole number of at least 0, got {value!r:.40}")
         return good
@@ -122,7 +122,7 @@ class Loading:
                 good = False
         for name, mine in slot.states.items():
             theirs = saved[name]
-            if not isinstance(theirs, np.ndarray):
+            if not isinstance(theirs, np.ndarray) or isinstance(theirs, np.ma.MaskedArray):
                 self.problems.append(f"{label}, state {name}: expected an array, got {type(theirs).__name__}")
             elif (theirs.shape, theirs.dtype) != (mine.shape, mine.dtype):
                 self.problems.append(
