@@ -46,6 +46,11 @@ class About:
     differences: tuple[Difference, ...]
 
     @property
+    def moved_bytes(self) -> int:
+        """Bytes that a step moves for a float32 parameter: all is read, all but the gradient is written."""
+        return 4 * (3 + 2 * len(self.update.states))
+
+    @property
     def state_bytes(self) -> int:
         """Bytes of state for a float32 parameter."""
         return 4 * len(self.update.states)
@@ -75,13 +80,16 @@ def about(name: str, conventions: Mapping[str, Convention]) -> About:
             Argument(decay.name, symbol(decay.name), _shown(paper.default(decay.name)), decay.range, decay.meaning)
         )
     differences = [_difference(framework, c, paper) for framework, c in conventions.items() if framework != "paper"]
-    return About(name, rule.title, rule.summary, update, (*numbers, *choices), tuple(differences))
+    title = paper.title or rule.title
+    return About(
+        name, title, rule.summary.removeprefix(rule.title).strip(), update, (*numbers, *choices), tuple(differences)
+    )
 
 
 def documentation(name: str, conventions: Mapping[str, Convention]) -> str:
     """The docstring of an optimizer's class."""
     it = about(name, conventions)
-    lines = [it.summary, ""]
+    lines = [it.title, "", *([it.summary, ""] if it.summary else [])]
     lines += [f"    {e}" for e in equations(it.update)]
     lines += ["", "Args:", "    params: an array, or any nesting of dicts, lists and tuples of arrays."]
     for argument in it.arguments:

@@ -19,6 +19,7 @@ except ModuleNotFoundError as missing:
     sys.exit(INSTALL.format(missing.name))
 
 if TYPE_CHECKING:
+    from adamite import about
     from adamite.lab import page
 
 app = typer.Typer(
@@ -70,6 +71,179 @@ def demo(
     out.print(f"Handwritten digits: a network of 2,410 parameters, seeds: {seeds}", style="bold")
     print_table(report.race.table())
     out.print(f"Pictures, and a page of them: {report.page}", soft_wrap=True)
+
+
+@app.command("list")
+def list_() -> None:
+    """List the optimizers, with the bytes of state that each keeps."""
+    from adamite import about
+    from adamite.numpy import OPTIMIZERS
+    from adamite.rules import RULES
+
+    table = Table(box=SIMPLE_HEAD)
+    for column in ("optimizer", "what it is", "rule"):
+        table.add_column(column)
+    table.add_column("bytes", justify="right")
+    named = set()
+    for cls in OPTIMIZERS.values():
+        it = about.about(cls.__name__, cls.conventions())
+        named.add(it.update.rule.name)
+        table.add_row(it.name, it.title, it.update.rule.name, str(it.state_bytes))
+    out.print(table)
+    out.print("bytes: of state for each float32 parameter.")
+    variants = ", ".join(name for name in RULES if name not in named)
+    out.print(f"Variants, as frameworks write them: {variants}.")
+    out.print("More of one: adamite show adam")
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="An optimizer (adamw) or a rule (adam_eps_hat).")],
+    asm: Annotated[bool, typer.Option("--asm", help="Print the compiled loop for this processor.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="Print the equations in LaTeX.")] = False,
+) -> None:
+    """Show an optimizer: its equations, hyperparameters, memory, and where frameworks differ."""
+    from adamite import about
+    from adamite.numpy import optimizer
+    from adamite.readers.text import equations
+
+    try:
+        cls = optimizer(name)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="'NAME'") from None
+    it = about.about(cls.__name__, cls.conventions())
+    if latex:
+        for equation in equations(it.update, latex=True):
+            out.print(str(equation), soft_wrap=True)
+        return
+    if asm:
+        print_loop(it)
+        return
+    out.print(it.title, style="bold")
+    if it.summary:
+        out.print(" ".join(it.summary.split()))
+    out.print()
+    for equation in equations(it.update):
+        out.print(f"    {equation}", soft_wrap=True)
+    table = Table(box=SIMPLE_HEAD)
+    for column in ("", "name", "default", "allowed", "meaning"):
+        table.add_column(column)
+    for argument in it.arguments:
+        table.add_row(argument.symbol, argument.name, argument.default, argument.allowed, argument.meaning)
+    out.print(table)
+    states = ", ".join(it.update.states) or "none"
+    out.print(
+        f"Memory: {it.state_bytes} bytes of state a float32 parameter (states: {states}); "
+        f"a step reads and writes {it.moved_bytes}."
+    )
+    for difference in it.differences:
+        out.print(f"\nIn {difference.framework}: {difference.decay}.", style="bold")
+        if difference.title:
+            out.print(difference.title)
+        for equation in difference.equations:
+            out.print(f"    {equation}", soft_wrap=True)
+        if difference.defaults:
+            out.print("Other defaults: " + ", ".join(f"{k}={v}" for k, v in difference.defaults.items()))
+
+
+def print_loop(it: "about.About") -> None:
+    """The compiled loop, and how much of it there is."""
+    from adamite import engine
+    from adamite.readers import llvm
+    from adamite.storage import FLOAT32
+
+    text = llvm.step_text(engine.graph(it.update), FLOAT32, engine.machine())
+    loop = llvm.loop(llvm.compile(text, assembly=True).assembly or "")
+    out.print("\n".join(loop), soft_wrap=True)
+    err.print(f"The loop of {it.name} in float32 on {llvm.processor()}: {len(loop)} lines.")
+
+
+@app.command()
+def verify() -> None:
+    """Check on this machine that the machine code has the reference's bits and the papers' numbers."""
+    from adamite.lab import verify
+    from adamite.readers import llvm
+    from adamite.rules import RULES
+
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("rule")
+    for column in ("checks", "float64 error", "ULPs", "float32 ULPs", "median"):
+        table.add_column(column, justify="right")
+    reports = []
+    with progress_bar() as progress:
+        for done, rule in enumerate(RULES.values()):
+            progress(done, len(RULES), rule.name)
+            reports.append(verify.report(rule))
+    for r in reports:
+        table.add_row(
+            r.rule,
+            f"{r.checks - len(r.failures)}/{r.checks}",
+            f"{r.displacement64:.1e}",
+            f"{r.ulps64:.0f}",
+            f"{r.ulps32:.1f}",
+            f"{r.ulps32_median:.1f}",
+        )
+    out.print(table)
+    out.print(
+        "checks: the machine code's bits are those of the NumPy reading (special values, threads), states stay "
+        "normal, saved runs resume, and more: help(adamite.testing.check_rule).\n"
+        f"errors: after {verify.STEPS} steps, against a float64 loop written from the paper: largest difference over "
+        "largest displacement; in units of the last place of the parameter.\n"
+        f"processor: {llvm.processor()}"
+    )
+    failures = [f"{r.rule}: {failure}" for r in reports for failure in r.failures]
+    failures += [f"{r.rule}: float64 error {r.displacement64:.1e} > 1e-12" for r in reports if r.displacement64 > 1e-12]
+    for failure in failures:
+        err.print(failure, style="red")
+    if failures:
+        raise typer.Exit(1)
+    out.print(f"All {len(reports)} rules hold.", style="bold green")
+
+
+@app.command()
+def bench(
+    size: Annotated[int, typer.Option(min=1_000_000, help="Elements of the large array.")] = 40_000_000,
+    rounds: Annotated[int, typer.Option(min=1, max=1000, help="Interleaved rounds of each comparison.")] = 9,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list for machines.")] = False,
+) -> None:
+    """Measure the speed, side by side with the machine's limit and the peers that are installed."""
+    import json
+
+    from adamite.lab import bench
+
+    rows = []
+    with progress_bar() as progress:
+        total = bench.cases()
+        progress(0, total, "compiling")
+        for row in bench.bench(size, rounds):
+            rows.append(row)
+            progress(len(rows), total, f"{row.case}: {row.name}")
+    if as_json:
+        typer.echo(json.dumps([row.as_dict() for row in rows], indent=1))
+        return
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("case")
+    table.add_column("what")
+    for column in ("median", "GB/s", "ratio", "promise"):
+        table.add_column(column, justify="right")
+    case = ""
+    for row in rows:
+        promise = "" if row.bar is None else f"≤ {bench.shown(row.bar) if row.ratio is None else f'{row.bar:g}'}"
+        table.add_row(
+            row.case if row.case != case else "",
+            row.name,
+            bench.shown(row.seconds),
+            "" if row.gigabytes is None else f"{row.gigabytes:.0f}",
+            "" if row.ratio is None else f"{row.ratio:.2f}",
+            promise + ("" if row.kept is None else " ✓" if row.kept else " missed"),
+        )
+        case = row.case
+    out.print(table)
+    out.print(
+        f"Medians of {rounds} or more interleaved rounds in one process; ratio: to the case's yardstick (the limit "
+        "kernel, torch fused, ...), the median over rounds. The limit kernel loads and stores the same and adds once "
+        "for each store. Machines are noisy: trust ratios, and repeat."
+    )
 
 
 def print_table(content: "page.Table") -> None:

@@ -28,6 +28,7 @@ class Convention:
     rule: Rule
     defaults: Mapping[str, Any] = field(default_factory=dict)
     decay: Decay | None = None
+    title: str = ""  # where the rule's own won't do
 
     def default(self, name: str) -> Any:
         """The default of a number or choice of the rule, or of the weight decay."""
@@ -42,6 +43,7 @@ def _row(rule: Rule, decay: Decay | None = None, **defaults: Any) -> Convention:
 
 
 _R = REQUIRED
+_ADAMW = "AdamW: Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2)."
 CONVENTIONS: dict[str, dict[str, Convention]] = {
     "SGD": {
         "paper": _row(rules.sgd),
@@ -50,7 +52,7 @@ CONVENTIONS: dict[str, dict[str, Convention]] = {
         "optax": _row(rules.sgd, lr=_R),
     },
     "Momentum": {
-        "paper": _row(rules.sgd, momentum=0.9),
+        "paper": Convention(rules.sgd, {"momentum": 0.9}, title="Gradient descent with momentum (Polyak 1964)."),
         "torch": _row(rules.sgd, "l2", lr=1e-3, momentum=0.9),
         "keras": _row(rules.sgd_lr_inside, "decoupled", momentum=0.9),
         "optax": _row(rules.sgd, lr=_R, momentum=0.9),
@@ -80,7 +82,7 @@ CONVENTIONS: dict[str, dict[str, Convention]] = {
         "optax": _row(rules.adam, lr=_R),
     },
     "AdamW": {
-        "paper": _row(rules.adam, "decoupled", weight_decay=0.01),
+        "paper": Convention(rules.adam, {"weight_decay": 0.01}, "decoupled", _ADAMW),
         "torch": _row(rules.adam, "decoupled", weight_decay=0.01),
         "keras": _row(rules.adam_eps_hat, "decoupled", weight_decay=0.004),
         "optax": _row(rules.adam, "decoupled", lr=_R, weight_decay=1e-4),

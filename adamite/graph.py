@@ -147,7 +147,7 @@ def _power(base: Expression, exponent: float) -> Expression:
     if exponent < 0:
         return 1.0 / _power(base, -exponent)
     if exponent <= 1:
-        return base if exponent else base * 0.0 + 1.0
+        return base if exponent else constant(1.0)
     half = _power(base, exponent // 2)
     square = half * half
     return square * base if exponent % 2 else square
@@ -167,7 +167,9 @@ def _pow(a: float, b: float) -> float:
     try:
         power = a**b
     except OverflowError:
-        return -math.inf if a < 0 and b % 2 == 1 else math.inf
+        if a < 0 and b % 1:
+            return math.nan
+        return -math.inf if a < 0 and b % 2 else math.inf
     except ZeroDivisionError:
         return math.copysign(math.inf, a) if b % 2 == 1 else math.inf
     return power if isinstance(power, float) else math.nan

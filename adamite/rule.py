@@ -19,8 +19,9 @@ from adamite.errors import RuleError
 # Names that belong to what surrounds a rule.
 _TAKEN_STATES = frozenset({"x", "g", "t", "step", "average"})
 _TAKEN = frozenset({
-    "params", "convention", "groups", "weight_decay", "decay", "clip", "clip_norm", "nonfinite", "ema", "maximize",
-    "step", "steps", "update", "skipped", "gradient_norm", "schedule", "averaged", "state_dict", "load_state_dict",
+    "params", "convention", "conventions", "groups", "weight_decay", "decay", "clip", "clip_norm", "nonfinite", "ema",
+    "maximize", "step", "steps", "update", "skipped", "gradient_norm", "schedule", "averaged", "state_dict",
+    "load_state_dict", "self",
 })  # fmt: skip
 
 REQUIRED: Any = inspect.Parameter.empty  # the value of a number that has no default
@@ -164,10 +165,7 @@ def _read(function: Callable[..., Any], variant_of: Rule | None = None) -> Rule:
     if not isinstance(function, types.FunctionType):
         raise refuse("a rule is a plain function")
     signature = inspect.signature(function)
-    try:
-        hints = typing.get_type_hints(function, localns={"Scalar": Scalar})
-    except Exception:  # an annotation that can't be evaluated is one we don't need
-        hints = {k: v for k, v in function.__annotations__.items() if not isinstance(v, str)}
+    hints = {name: _annotation(hint, function.__globals__) for name, hint in function.__annotations__.items()}
     positional: list[inspect.Parameter] = []
     keywords: list[inspect.Parameter] = []
     for p in signature.parameters.values():
@@ -182,7 +180,8 @@ def _read(function: Callable[..., Any], variant_of: Rule | None = None) -> Rule:
         raise refuse("the step number t is missing among the keyword-only arguments")
 
     taken = [n for n in names[uses_x + 1 :] if n in _TAKEN_STATES or n in (p.name for p in keywords)]
-    taken += [p.name for p in keywords if p.name in _TAKEN]
+    taken += [p.name for p in keywords if p.name in _TAKEN or p.name.startswith("_")]
+    taken += [name for name in names if name.startswith("_")]
     if taken:
         raise refuse(f"the name {taken[0]} means something else to every optimizer; choose another")
     summary, about = _docstring(function.__doc__ or "", [p.name for p in keywords])
@@ -204,7 +203,7 @@ def _read(function: Callable[..., Any], variant_of: Rule | None = None) -> Rule:
     for p in positional[uses_x + 1 :]:
         start = 0.0 if p.default is p.empty else p.default
         scalar = hints.get(p.name) is Scalar
-        if isinstance(start, bool) or not isinstance(start, (int, float, str)):
+        if isinstance(start, bool) or not (isinstance(start, str) or _finite(start)):
             raise refuse(f"state {p.name} can't start at {start!r}; a number, a hyperparameter's name or 'x'")
         if isinstance(start, str) and start not in numbers and (start != "x" or scalar):
             raise refuse(f"state {p.name} starts at {start!r}, which is no hyperparameter and not 'x'")
@@ -236,6 +235,8 @@ def _keyword(
     literal = typing.get_origin(hint) is Literal
     if literal or hint in (bool, str) or isinstance(p.default, (bool, str)):
         allowed = typing.get_args(hint) if literal else () if isinstance(p.default, str) else (False, True)
+        if not all(isinstance(a, (bool, str)) for a in allowed):
+            raise ValueError(f"{p.name} is a choice among {allowed}, and choices are strings or booleans")
         if p.default is REQUIRED or (allowed and p.default not in allowed):
             raise ValueError(f"{p.name} is a choice and needs a default among {allowed or 'strings'}")
         return Choice(p.name, p.default, allowed, meaning)
@@ -251,6 +252,20 @@ def _keyword(
     if isinstance(default, float) and not (math.isfinite(default) and number.allows(default)):
         raise ValueError(f"the default {p.name}={default:g} is outside of {range_ or 'the finite numbers'}")
     return number
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, kinds.Real) and math.isfinite(value)
+
+
+def _annotation(hint: Any, names: dict[str, Any]) -> Any:
+    """An annotation's meaning; one that can't be evaluated is one we don't need."""
+    if not isinstance(hint, str):
+        return hint
+    try:
+        return eval(hint, {**names, "Scalar": Scalar})  # what typing.get_type_hints does, one by one
+    except Exception:
+        return None
 
 
 def _bounds(name: str, range_: str) -> tuple[float, float]:

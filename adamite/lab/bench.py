@@ -237,6 +237,14 @@ def _torch_step(cls: Any, tensors: list[Any], fused: bool) -> Step:
     return step
 
 
+def shown(seconds: float) -> str:
+    """A time with three digits: 4.71 µs."""
+    for unit, factor in (("s", 1), ("ms", 1e3)):
+        if seconds * factor >= 1:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} µs"
+
+
 # ---- timing ---------------------------------------------------------------------------------------
 
 

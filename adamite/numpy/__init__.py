@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from adamite.conventions import CONVENTIONS
-from adamite.numpy.optimizer import Group, Optimizer, class_of
+from adamite.numpy.base import Group, Optimizer, class_of
 from adamite.rule import Rule
 from adamite.rules import RULES
 from adamite.settings import unknown

@@ -13,7 +13,7 @@ from adamite.numpy.batch import Slot
 from adamite.settings import Settings
 
 if TYPE_CHECKING:
-    from adamite.numpy.optimizer import Optimizer
+    from adamite.numpy.base import Optimizer
 
 
 def saved(settings: Settings) -> dict[str, Any]:

@@ -261,6 +261,33 @@ def _float_mode(machine: str) -> tuple[str, str, str]:
     return "", "", ""
 
 
+def processor() -> str:
+    """What LLVM calls this processor."""
+    llvm = _llvm()
+    return (
+        f"{llvm.get_host_cpu_name()} ({llvm.get_process_triple()}, LLVM {'.'.join(map(str, llvm.llvm_version_info))})"
+    )
+
+
+def loop(assembly: str) -> list[str]:
+    """The lines of the widest loop in a kernel's assembly."""
+    blocks: list[list[str]] = [[]]
+    for text in assembly.splitlines():
+        line = text.split("#")[0].rstrip()
+        if re.match(r"\.?\w+:", line):
+            blocks.append([line])
+        elif line and not line.lstrip().startswith("."):
+            blocks[-1].append(line)
+            if re.match(r"\s+(j\w+|b(\.\w+)?|cbn?z)\s", line):
+                blocks.append([])
+    closed = [b for b in blocks if b and b[0].endswith(":") and b[0][:-1] in b[-1]]
+    for register in ("zmm", "ymm", "xmm", r"v\d+\."):
+        found = [b for b in closed if any(re.search(register, line) for line in b)]
+        if found:
+            return max(found, key=len)
+    return max(closed or blocks, key=len)
+
+
 # ---- compiling ------------------------------------------------------------------------------------
 
 

@@ -24,7 +24,7 @@ def adam(g, m, v, *, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8):
 
 @rule(variant_of=adam)
 def adam_eps_hat(g, m, v, *, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-7):
-    """Adam in the order of the paper's section 2, where eps is its epsilon-hat; Keras's form.
+    """Adam in the order of the paper's section 2, where eps is its epsilon-hat.
 
     At the first steps this eps acts as one up to 32 times larger in `adam`.
     """

@@ -7,7 +7,10 @@ from adamite.rules.adam import adam
 
 @rule(variant_of=adam)
 def adamax(g, m, u, *, t, lr=2e-3, beta1=0.9, beta2=0.999, eps=1e-8):
-    """Adamax (Kingma & Ba 2015, algorithm 2), with eps added to the norm, as Keras does."""
+    """Adamax (Kingma & Ba 2015, algorithm 2).
+
+    eps, which the paper leaves out, is added to the norm, as in Keras.
+    """
     m = beta1 * m + (1 - beta1) * g  # first moment
     u = maximum(beta2 * u, abs(g))  # decaying maximum
     m_hat = m / (1 - beta1**t)

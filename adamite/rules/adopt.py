@@ -7,7 +7,9 @@ from adamite.rules.adam import adam
 
 @rule(variant_of=adam)
 def adopt(g, m, v, *, t, lr=1e-3, beta1=0.9, beta2=0.9999, eps=1e-6):
-    """ADOPT (Taniguchi et al. 2024, algorithm 2, with its clipping). The first step only measures.
+    """ADOPT (Taniguchi et al. 2024, algorithm 2).
+
+    With the clipping of the paper's later version. The first step only measures: the parameter doesn't move.
 
     beta2 in [0, 1): decay of the second moment. 0.9999; any value converges.
     """

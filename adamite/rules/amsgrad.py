@@ -7,7 +7,11 @@ from adamite.rules.adam import adam
 
 @rule(variant_of=adam)
 def amsgrad(g, m, v, v_max, *, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8):
-    """AMSGrad (Reddi, Kale & Kumar 2018, algorithm 2): the raw maximum, no bias correction."""
+    """AMSGrad (Reddi, Kale & Kumar 2018, algorithm 2).
+
+    The maximum is of the raw second moment, and nothing is corrected for the start at zero: the first step is about
+    three times lr. eps, which the paper leaves out, keeps the division finite.
+    """
     m = beta1 * m + (1 - beta1) * g  # first moment
     v = beta2 * v + (1 - beta2) * g**2  # second moment
     v_max = maximum(v_max, v)

@@ -7,7 +7,9 @@ from adamite.rules.adam import adam
 
 @rule(variant_of=adam)
 def nadam(g, m, v, mu_product: Scalar = 1.0, *, t, lr=2e-3, beta1=0.9, beta2=0.999, eps=1e-8, momentum_decay=0.004):
-    """NAdam (Dozat 2016, algorithm 2), with its warm-up of the momentum.
+    """NAdam (Dozat 2016, algorithm 2).
+
+    Nesterov's momentum with a warm-up: mu grows from half of beta1 to beta1.
 
     momentum_decay in [0, inf): speed of the warm-up, beta1 * (1 - 0.96**(t * momentum_decay) / 2). 0.004 is the
         paper's (1/250); Keras's is 1.

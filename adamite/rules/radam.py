@@ -15,7 +15,10 @@ def _rectification(t, beta2, threshold):
 
 @rule(variant_of=adam)
 def radam(g, m, v, *, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, threshold=4.0):
-    """RAdam (Liu et al. 2020, algorithm 2), with eps beside the root, as optax does.
+    """RAdam (Liu et al. 2020, algorithm 2).
+
+    Until the averaged window is long enough the step is plain momentum. eps, which the paper leaves out, stands
+    beside the root, as in optax.
 
     threshold in [4, inf): from this length of the averaged window on the step is divided by the root of v_hat.
         The paper has 4, torch and optax 5.

@@ -6,7 +6,10 @@ from adamite.rule import rule
 
 @rule
 def rmsprop(g, v, g_bar, b, *, t, lr=1e-3, rho=0.9, eps=1e-8, momentum: float | None = None, centered: bool = False):
-    """RMSprop (Hinton 2012, lecture 6e), with the centering and momentum of Graves 2013, eq. 38-41.
+    """RMSprop (Hinton 2012, lecture 6e; Graves 2013, eq. 38-41).
+
+    Centering and momentum are those of Graves. The centered variance is kept from falling below zero, which
+    rounding does to it elsewhere where gradients are constant.
 
     lr in [0, inf): learning rate, about the size of each weight's step. Try 1e-4 to 1e-2.
     rho in [0, 1): decay of the mean square. 0.9 to 0.99; higher is smoother and slower to adapt.

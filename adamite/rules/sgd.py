@@ -6,7 +6,10 @@ from adamite.rule import rule
 
 @rule
 def sgd(g, b, *, t, lr=1e-2, momentum: float | None = None, dampening=0.0, nesterov: bool = False):
-    """Gradient descent, with heavy-ball (Polyak 1964) or Nesterov momentum (Sutskever et al. 2013).
+    """Gradient descent, plain or with momentum.
+
+    Heavy-ball momentum is Polyak's (1964), Nesterov's in the form of Sutskever et al. (2013). The first velocity is
+    the first gradient, undampened, as in torch.
 
     lr in [0, inf): learning rate, the length of the step for a gradient of one. The one to tune first:
         try 1, 0.1, 0.01; reduce it if the loss oscillates.

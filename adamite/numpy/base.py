@@ -182,6 +182,11 @@ class Optimizer(metaclass=_Documented):
         self._batches: list[Batch] = []
         self._refresh()
 
+    @classmethod
+    def conventions(cls) -> Mapping[str, Convention]:
+        """What the frameworks mean by this optimizer."""
+        return cls._conventions
+
     # ---- what a step does
 
     def step(self, grads: Any) -> None:
