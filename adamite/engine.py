@@ -10,6 +10,7 @@ import ctypes
 import functools
 import os
 import platform
+import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ import numpy as np
 from adamite.graph import Graph, lower
 from adamite.readers import llvm
 from adamite.readers import numpy as interpreter
-from adamite.readers.job import BLOCK, COUNTER, GRAIN, SCALE, Job
+from adamite.readers.job import BLOCK, GRAIN, SCALE, Job
 from adamite.readers.job import Kernel as Call
 from adamite.storage import Format
 from adamite.update import Update
@@ -175,10 +176,18 @@ def using(backend: Backend) -> Iterator[None]:
 # ---- running --------------------------------------------------------------------------------------
 
 
+def ready(job: Job) -> None:
+    """Raise what would stop `run`: a wrong ADAMITE_THREADS."""
+    if job.total >= _INLINE:
+        threads()
+
+
 def run(kernel: Kernel, job: Job, unit: int = 1) -> None:
-    """Do the whole job; a unit of it is `unit` elements."""
+    """Do what is left of a job; a unit of it is `unit` elements.
+
+    KeyboardInterrupt may come out of it, with the job part done: run it again and the rest is done, each unit once.
+    """
     cells, elements = job.cells, job.total * unit
-    cells[COUNTER] = 0
     if elements < _INLINE or kernel.code is None or (count := min(threads(), elements // _SHARE)) < 2:
         cells[GRAIN] = job.total
         (kernel.call_held if elements < _HOLD else kernel.call)(job.address)
@@ -204,6 +213,22 @@ def _share(call: Call, address: int, count: int) -> None:
             interrupt = error
     if interrupt is not None:
         raise interrupt
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits until the end of the block."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # it only ever reaches the main thread
+        return
+    came: list[Any] = []
+    before = signal.signal(signal.SIGINT, lambda *event: came.append(event))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came and callable(before):
+            before(*came[0])
 
 
 _executor: tuple[int, ThreadPoolExecutor] | None = None
@@ -260,6 +285,7 @@ class Squares:
         job.lengths([n if a else 0 for n, a in zip(self.blocks, addresses, strict=True)])
         ctypes.c_double.from_address(job.address + 8 * SCALE).value = scale
         self.sums[...] = 0.0
+        job.rewind()
         run(self.kernel, job, BLOCK)
         return self.sums
 

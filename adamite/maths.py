@@ -21,7 +21,7 @@ def _symbolic(*operands: Any) -> bool:
 def where(condition: Any, a: Any, b: Any) -> Any:
     """`a` where the condition holds, else `b`.
 
-    >>> where(2 > 1, 10.0, 20.0)
+    >>> float(where(2 > 1, 10.0, 20.0))
     10.0
     """
     if _symbolic(condition, a, b):

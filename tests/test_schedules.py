@@ -96,9 +96,7 @@ def chain(*parts: Iterator[float]) -> Iterator[float]:
         yield from part
 
 
-def rise_and_fall(
-    value: float, first: float, last: float, steps: int, top: float
-) -> Iterator[float]:
+def rise_and_fall(value: float, first: float, last: float, steps: int, top: float) -> Iterator[float]:
     """One cycle whose peak, at the step `top`, need not be whole."""
     up = islice(turning(first, value, top), math.ceil(top))
     return chain(up, turning(value, last, steps - 1 - top, offset=math.ceil(top) - top))
@@ -557,9 +555,7 @@ def test_warmup_goes_before_a_plateau() -> None:
 # ReduceOnPlateau ---------------------------------------------------------------------------------
 
 
-def reductions(
-    metrics: list[float], patience: int, cooldown: int, threshold: float, mode: str
-) -> list[int]:
+def reductions(metrics: list[float], patience: int, cooldown: int, threshold: float, mode: str) -> list[int]:
     """The reports (from 1) that reduce: more than `patience` after the last that was not bad."""
     found: list[int] = []
     best, fine = math.nan, 0  # the best metric, the last report that was good or cooling
@@ -591,9 +587,7 @@ PLATEAUS = [
 
 
 @pytest.mark.parametrize(("seed", "mode", "patience", "cooldown", "threshold"), PLATEAUS)
-def test_plateau_agrees_with_looking_back(
-    seed: int, mode: Any, patience: int, cooldown: int, threshold: float
-) -> None:
+def test_plateau_agrees_with_looking_back(seed: int, mode: Any, patience: int, cooldown: int, threshold: float) -> None:
     metrics = random_metrics(seed)
     plateau = ReduceOnPlateau(1.0, 0.5, patience, mode, threshold, cooldown)
     found = [report for report, metric in enumerate(metrics, start=1) if plateau.report(metric)]
@@ -704,9 +698,7 @@ TORCH: list[tuple[Any, float, Callable[[Any, Any], Any], int]] = [
     (
         warmup(cosine(0.5, 90), 20, start=0.05),
         0.5,
-        lambda s, o: s.SequentialLR(
-            o, [s.LinearLR(o, 0.1, total_iters=20), s.CosineAnnealingLR(o, 90)], [20]
-        ),
+        lambda s, o: s.SequentialLR(o, [s.LinearLR(o, 0.1, total_iters=20), s.CosineAnnealingLR(o, 90)], [20]),
         111,
     ),
     *(
@@ -716,9 +708,7 @@ TORCH: list[tuple[Any, float, Callable[[Any, Any], Any], int]] = [
     (
         one_cycle(0.5, 123, pct_start=0.41, div_factor=7, final_div_factor=3),
         0.5,
-        lambda s, o: s.OneCycleLR(
-            o, 0.5, 123, pct_start=0.41, div_factor=7, final_div_factor=3, cycle_momentum=False
-        ),
+        lambda s, o: s.OneCycleLR(o, 0.5, 123, pct_start=0.41, div_factor=7, final_div_factor=3, cycle_momentum=False),
         123,
     ),
     (
@@ -731,7 +721,9 @@ TORCH: list[tuple[Any, float, Callable[[Any, Any], Any], int]] = [
 
 
 @pytest.mark.parametrize(
-    ("schedule", "lr", "scheduler", "steps"), TORCH, ids=lambda item: repr(item)[:60]
+    ("schedule", "lr", "scheduler", "steps"),
+    TORCH,
+    ids=[f"{number}: {case[0]!r:.60}" for number, case in enumerate(TORCH)],
 )
 def test_agrees_with_torch(
     schedule: schedules.Schedule, lr: float, scheduler: Callable[[Any, Any], Any], steps: int
@@ -761,9 +753,7 @@ def test_one_cycle_gives_torchs_momentum_too() -> None:
 
 
 @pytest.mark.parametrize(("seed", "mode", "patience", "cooldown", "threshold"), PLATEAUS)
-def test_plateau_agrees_with_torch(
-    seed: int, mode: Any, patience: int, cooldown: int, threshold: float
-) -> None:
+def test_plateau_agrees_with_torch(seed: int, mode: Any, patience: int, cooldown: int, threshold: float) -> None:
     torch = pytest.importorskip("torch")
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(

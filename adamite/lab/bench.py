@@ -209,7 +209,12 @@ def _limit(opt: Optimizer, x: Any, g: Any) -> Step:
     job.lengths([x.size])
     for column, array in enumerate([x, g, *_states(opt)], start=2):
         job.fill(column, [array.ctypes.data])
-    return lambda: engine.run(kernel, job)
+
+    def limit() -> None:
+        job.rewind()
+        engine.run(kernel, job)
+
+    return limit
 
 
 def _has_torch() -> bool:

@@ -7,7 +7,7 @@ import functools
 import inspect
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Literal, get_args
 
@@ -214,9 +214,23 @@ class Optimizer(metaclass=_Documented):
             clip = inspected
         for batch in self._batches:
             batch.prepare(self._steps, clip)
+        after = self._steps + 1
+        try:
+            self._go(after)
+        except KeyboardInterrupt:
+            while True:
+                with suppress(KeyboardInterrupt):
+                    self._go(after)
+                    break
+            raise
+
+    def _go(self, after: int) -> None:
+        """Update everything; called again after an interrupt it does what is left."""
         for batch in self._batches:
             batch.go()
-        self.__dict__["_steps"] += 1
+        for batch in self._batches:
+            batch.found = []  # lets the gradients go
+        self.__dict__["_steps"] = after
 
     def _guard(self) -> Ranges:
         self._refuse_swapped()
@@ -493,7 +507,6 @@ class Optimizer(metaclass=_Documented):
         if [engine.graph(update) for update, _ in kinds] != [b.graph for b in self._batches]:
             self._history.update(item for b in self._batches for item in b.history())
             self._batches = [Batch(update, format, slots, self._history) for (update, format), slots in kinds.items()]
-        engine.threads()  # a wrong setting is refused before anything moves
         for batch in self._batches:
             for cohort in batch.cohorts:
                 cohort.read(self._steps)
@@ -540,7 +553,8 @@ class Optimizer(metaclass=_Documented):
     def state_dict(self) -> dict[str, Any]:
         """Everything that a later run needs to go on: copies, by the parameters' names.
 
-        >>> opt = Adam({"w": np.zeros(3)}, lr=0.1)
+        >>> import adamite
+        >>> opt = adamite.Adam({"w": np.zeros(3)}, lr=0.1)
         >>> opt.step({"w": np.ones(3)})
         >>> sorted(opt.state_dict()["parameters"]["w"])
         ['m', 'step', 'v']

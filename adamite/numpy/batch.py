@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from typing import Any, NoReturn
 
 import numpy as np
@@ -97,7 +98,7 @@ class Cohort:
         self.buffer = (kind * graph.coefficient_count)()
         self.address = ctypes.addressof(self.buffer)
         self.rows: set[int] = set()
-        self.new_scalars = scalars
+        self.next = t, scalars  # after the step that is prepared
         self.names = graph.numbers[: len(graph.numbers) - len(graph.scalars)]
         self.clip = self.names.index("clip") if "clip" in self.names else None
         self.read(0)
@@ -117,7 +118,7 @@ class Cohort:
         values = self.graph.evaluate(float(self.t + 1), *self.arguments, *self.scalars)
         count = self.graph.coefficient_count
         self.buffer[:] = values[:count]
-        self.new_scalars = values[count:]
+        self.next = self.t + 1, values[count:]
 
 
 class Batch:
@@ -126,13 +127,11 @@ class Batch:
     def __init__(
         self, update: Update, format: Format, slots: list[Slot], history: Mapping[str, tuple[int, Any]]
     ) -> None:
-        backend = engine.default_backend()
+        self.backend = engine.default_backend()
         self.graph, self.format, self.slots = engine.graph(update), format, slots
-        self.kernel = engine.step_kernel(update, format, backend)
+        self.kernel = engine.step_kernel(update, format, self.backend)
         self.job = Job(len(slots), 2 + len(self.graph.inputs))
         self.piece = Job(1, 2 + len(self.graph.inputs))  # for layouts that need buffers
-        self.squares = engine.Squares(format, [s.size for s in slots], backend)
-        self.piece_squares = engine.Squares(format, [BLOCK], backend)
         self.tensors = [[s.states[name] for name in self.graph.inputs[2:]] for s in slots]
         for column in range(len(self.graph.inputs) - 2):
             self.job.fill(4 + column, [address(states[column]) for states in self.tensors])
@@ -157,7 +156,16 @@ class Batch:
         self.missing: list[int] = []
         self.odd: list[int] = []
         self._out: list[int] | None = None  # rows that the job leaves out
+        self._left: list[int] = []  # rows that are still to be updated through buffers
         self._point()
+
+    @cached_property
+    def squares(self) -> engine.Squares:
+        return engine.Squares(self.format, [s.size for s in self.slots], self.backend)
+
+    @cached_property
+    def piece_squares(self) -> engine.Squares:
+        return engine.Squares(self.format, [BLOCK], self.backend)
 
     def _point(self) -> None:
         self.job.fill(1, [cohort.address for cohort in self.of])
@@ -234,6 +242,13 @@ class Batch:
             self.active = self.cohorts
         for cohort in self.active:
             cohort.prepare(step, clip)
+        out = self.missing + self.odd
+        if out != self._out:
+            self.job.lengths([0 if row in out else s.size for row, s in enumerate(self.slots)])
+            self._out = out
+        self.job.rewind()
+        self._left = list(self.odd)
+        engine.ready(self.job)
 
     def _part(self) -> None:
         """Parameters without a gradient stay behind: they part from the others of their cohort."""
@@ -249,25 +264,25 @@ class Batch:
                 self._point()
 
     def go(self) -> None:
-        """Update."""
-        out = self.missing + self.odd
-        if out != self._out:
-            self.job.lengths([0 if row in out else s.size for row, s in enumerate(self.slots)])
-            self._out = out
+        """Update. May be interrupted and called again: nothing is done twice."""
         engine.run(self.kernel, self.job)
-        for row in self.odd:
-            slot = self.slots[row]
-            self.piece.fill(1, [self.of[row].address])
-            operands = [self.found[slot.index]], [slot.x, *self.tensors[row]]
-            for size, (g, x, *states) in pieces(*operands, BLOCK):
-                self.piece.lengths([size])
-                for column, place in enumerate([x, g, *states], start=2):
-                    self.piece.fill(column, [place])
-                engine.run(self.kernel, self.piece)
+        while self._left:
+            with engine.uninterrupted():
+                self._buffered(self._left.pop())
         for cohort in self.active:
-            cohort.t += 1
-            cohort.scalars = cohort.new_scalars
-        self.found = []
+            cohort.t, cohort.scalars = cohort.next
+
+    def _buffered(self, row: int) -> None:
+        """Update one parameter piece by piece, each contiguous."""
+        slot = self.slots[row]
+        self.piece.fill(1, [self.of[row].address])
+        operands = [self.found[slot.index]], [slot.x, *self.tensors[row]]
+        for size, (g, x, *states) in pieces(*operands, BLOCK):
+            self.piece.lengths([size])
+            for column, place in enumerate([x, g, *states], start=2):
+                self.piece.fill(column, [place])
+            self.piece.rewind()
+            engine.run(self.kernel, self.piece)
 
     def history(self) -> Iterator[tuple[str, tuple[int, tuple[float, ...]]]]:
         for slot, cohort in zip(self.slots, self.of, strict=True):

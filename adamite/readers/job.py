@@ -39,6 +39,10 @@ class Job:
         cells: Any = self.cells
         cells[start : start + self.rows] = values
 
+    def rewind(self) -> None:
+        """Nothing of the job is done yet."""
+        self.cells[COUNTER] = 0
+
     def lengths(self, values: list[int]) -> None:
         """Write the rows' lengths."""
         self.fill(0, values)

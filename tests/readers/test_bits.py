@@ -1,0 +1,326 @@
+"""Same bits: the machine code against the NumPy reading of the same graph."""
+
+import functools
+import math
+import platform
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.support import (
+    VARIANTS,
+    Array,
+    Case,
+    History,
+    assert_same_bits,
+    awkward,
+    cases,
+    dtypes,
+    history,
+    same_bits,
+    set_states,
+    snapshot,
+    special,
+    tame,
+)
+
+import adamite
+from adamite import engine, maths
+from adamite.expression import Expression, constant
+from adamite.readers import llvm
+from adamite.storage import FORMATS
+from adamite.update import build
+
+SIZES = (0, 1, 2, 15, 16, 17, 1000)
+ALL: dict[str, Any] = dict(weight_decay=0.0625, decay="l2", clip_norm=1.0, maximize=True, ema=0.9)
+DECOUPLED: dict[str, Any] = dict(weight_decay=0.0625, decay="decoupled", ema=0.9)
+ALONE: list[dict[str, Any]] = [
+    dict(weight_decay=0.0625, decay="l2"),
+    dict(weight_decay=0.0625, decay="decoupled"),
+    dict(clip_norm=1.0),
+    dict(maximize=True),
+    dict(ema=0.9),
+]
+
+
+@dtypes()
+@cases({}, ALL, DECOUPLED)
+def test_every_rule_and_option(case: Case, dtype: Any) -> None:
+    assert_same_bits(history(case, dtype, SIZES), history(case, dtype, SIZES, backend="numpy"))
+
+
+@dtypes()
+@cases(*ALONE, of=[c for c in VARIANTS if c.rule.name in ("adam", "lion")])
+def test_each_surrounding_alone(case: Case, dtype: Any) -> None:
+    assert_same_bits(history(case, dtype, SIZES), history(case, dtype, SIZES, backend="numpy"))
+
+
+@dtypes()
+@cases()
+def test_any_number_of_threads(case: Case, dtype: Any, small_shares: None) -> None:
+    sizes = (*SIZES, 100_003)
+    expected = history(case, dtype, sizes, backend="numpy", steps=5)
+    for count in (1, 2, 3):
+        adamite.set_threads(count)
+        assert_same_bits(history(case, dtype, sizes, steps=5), expected)
+
+
+# ---- older processors -----------------------------------------------------------------------------
+
+# What each level of x86-64 asks for beyond the one before.
+LEVELS = {
+    "x86-64": set[str](),
+    "x86-64-v2": {"sse4.2", "ssse3", "popcnt"},
+    "x86-64-v3": {"avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe"},
+    "x86-64-v4": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
+}
+
+
+@pytest.fixture(params=LEVELS)
+def older_processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels are compiled for an older processor of the family."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("levels of x86-64")
+    binding = pytest.importorskip("llvmlite.binding")
+    features = binding.get_host_cpu_features()
+    levels = list(LEVELS)[: list(LEVELS).index(request.param) + 1]
+    if not all(features.get(f) for level in levels for f in LEVELS[level]):
+        pytest.skip("this processor is older still")
+    monkeypatch.setattr(llvm, "compile", functools.partial(llvm.compile, cpu=request.param))
+    for name in ("step_kernel", "squares_kernel"):  # with caches of their own
+        monkeypatch.setattr(engine, name, functools.cache(getattr(engine, name).__wrapped__))
+
+
+SURROUNDED = [Case(case.rule, case.options, ALL) for case in VARIANTS]
+
+
+@functools.cache
+def expected_of(index: int, dtype: Any) -> History:
+    return history(SURROUNDED[index], dtype, (17, 1000), backend="numpy", steps=5)
+
+
+@dtypes()
+def test_older_processors(dtype: Any, older_processor: None) -> None:
+    for index, case in enumerate(SURROUNDED):
+        assert_same_bits(history(case, dtype, (17, 1000), steps=5), expected_of(index, dtype))
+
+
+# ---- sums of squares ------------------------------------------------------------------------------
+
+LENGTHS = [0, 1, 31, 32, 33, 8191, 8192, 8193, 100_003]
+
+
+def squares(dtype: Any, backend: engine.Backend, scale: float) -> Array:
+    rng = np.random.default_rng(3)
+    tensors = [awkward(rng, size, dtype, share=0.5 if size < 100 else 0.0) for size in LENGTHS]
+    kernel = engine.Squares(FORMATS[np.dtype(dtype)], LENGTHS, backend)
+    return kernel.run([t.ctypes.data for t in tensors], scale).copy()
+
+
+@dtypes()
+@pytest.mark.parametrize("scale", [1.0, 0.3, 2.0**-600])
+def test_sums_of_squares(dtype: Any, scale: float, small_shares: None) -> None:
+    expected = squares(dtype, "numpy", scale)
+    assert np.isfinite(expected).sum() > 15
+    for count in (1, 2, 3):
+        adamite.set_threads(count)
+        assert same_bits(squares(dtype, "llvm", scale), expected).all()
+
+
+@dtypes()
+def test_sums_of_squares_on_older_processors(dtype: Any, older_processor: None) -> None:
+    assert same_bits(squares(dtype, "llvm", 0.3), squares(dtype, "numpy", 0.3)).all()
+
+
+def test_sums_of_squares_are_right() -> None:
+    x = np.random.default_rng(4).normal(size=100_003)
+    kernel = engine.Squares(FORMATS[x.dtype], [x.size], "llvm")
+    assert engine.total(kernel.run([x.ctypes.data])) == pytest.approx(float(x @ x), rel=1e-13)
+
+
+# ---- the caller's floating-point mode -------------------------------------------------------------
+
+
+@pytest.fixture
+def flushing() -> Iterator[Callable[[bool], None]]:
+    """Turns flushing of denormals on and off for this thread."""
+    torch = pytest.importorskip("torch")
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor can't flush denormals")
+    torch.set_flush_denormal(False)
+    yield torch.set_flush_denormal
+    torch.set_flush_denormal(False)
+
+
+def flushes() -> bool:
+    return bool(np.multiply(np.array([1e-310]), 1.0)[0] == 0.0)
+
+
+@dtypes()
+@cases(ALL)
+def test_flushing_denormals_changes_nothing(
+    case: Case, dtype: Any, flushing: Callable[[bool], None], small_shares: None
+) -> None:
+    assert not flushes()
+    rng = np.random.default_rng(5)
+    start, gradients = awkward(rng, 5_000, dtype, 0.5), tame(awkward(rng, 5_000, dtype, 0.5))
+    found = []
+    for flush in (False, True):
+        x = {"x": start.copy()}
+        optimizer = case.optimizer(x)
+        set_states(optimizer, dict.fromkeys("mvsub", np.abs(start)) | {"g_bar": start})
+        flushing(flush)
+        for _ in range(3):
+            optimizer.step({"x": gradients})
+            assert flushes() is flush
+        flushing(False)
+        found.append(snapshot(optimizer, x))
+    assert_same_bits(found[1:], found[:1])
+
+
+# ---- arbitrary graphs -----------------------------------------------------------------------------
+
+TENSORS, NUMBERS = ("x", "g", "m", "v"), ("t", "a", "b")
+BINARY: list[Callable[[Any, Any], Any]] = [
+    lambda p, q: p + q,
+    lambda p, q: p - q,
+    lambda p, q: p * q,
+    lambda p, q: p / q,
+    maths.maximum,
+    maths.minimum,
+]
+UNARY: list[Callable[[Any], Any]] = [
+    lambda p: -p,
+    maths.abs,
+    maths.sqrt,
+    maths.sign,
+    lambda p: p**2,
+    lambda p: p**3,
+    lambda p: p**-1,
+    lambda p: p**-4,
+    lambda p: p**0,
+    lambda p: p**0.5,
+]
+COMPARISONS: list[Callable[[Any, Any], Any]] = [
+    lambda p, q: p > q,
+    lambda p, q: p >= q,
+    lambda p, q: p < q,
+    lambda p, q: p <= q,
+    lambda p, q: p == q,
+    lambda p, q: p != q,
+    lambda p, q: ~(p > q),
+    lambda p, q: (p > q) & (q > 0),
+    lambda p, q: (p > q) | (q != q),
+]
+
+Build = Callable[[dict[str, Any]], Any]  # from the inputs by name to an expression
+
+
+def leaf() -> st.SearchStrategy[Build]:
+    names = st.sampled_from(TENSORS + NUMBERS).map(lambda name: lambda at: at[name])
+    values = st.sampled_from([0.0, -0.0, 1.0, -1.0, 2.0, 0.1, 1e-30, 1e30, float("inf"), float("nan")])
+    return names | names | values.map(lambda value: lambda at: constant(value))
+
+
+def bigger(part: st.SearchStrategy[Build]) -> st.SearchStrategy[Build]:
+    def binary(f: Callable[[Any, Any], Any], p: Build, q: Build) -> Build:
+        return lambda at: f(p(at), q(at))
+
+    def unary(f: Callable[[Any], Any], p: Build) -> Build:
+        return lambda at: f(p(at))
+
+    def choice(f: Callable[[Any, Any], Any], p: Build, q: Build, r: Build, s: Build) -> Build:
+        return lambda at: maths.where(f(p(at), q(at)), r(at), s(at))
+
+    return st.one_of(
+        st.builds(binary, st.sampled_from(BINARY), part, part),
+        st.builds(unary, st.sampled_from(UNARY), part),
+        st.builds(choice, st.sampled_from(COMPARISONS), part, part, part, part),
+    )
+
+
+EXPRESSIONS = st.recursive(leaf(), bigger, max_leaves=12)
+FINITE = [0.0, -0.0, 1.0, -3.0, 0.1, 1e-30, -1e30, 1e-3]
+
+
+@dtypes()
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    EXPRESSIONS,
+    EXPRESSIONS,
+    EXPRESSIONS,
+    st.sampled_from(FINITE),
+    st.sampled_from(FINITE),
+    st.integers(0, 99),
+)
+def test_arbitrary_graphs(dtype: Any, p: Build, q: Build, r: Build, a: float, b: float, seed: int) -> None:
+    @adamite.rule
+    def drawn(x: Any, g: Any, m: Any, v: Any, *, t: Any, a: float = 0.0, b: float = 0.0) -> Any:
+        at = dict(x=x, g=g, m=m, v=v, t=t, a=a, b=b)
+        return tuple(f(at) + constant(-0.0) * x for f in (p, q, r))
+
+    rng = np.random.default_rng(seed)
+    draw = lambda: rng.choice(special(dtype), 301) * rng.choice(dtype([1, 0.7]), 301)  # noqa: E731
+    start, gradient, states = draw(), draw(), dict(m=draw(), v=draw())
+    found = []
+    for backend in ("llvm", "numpy"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ADAMITE_BACKEND", backend)
+            x = {"x": start.copy()}
+            optimizer = adamite.optimizer(drawn)(x)
+            optimizer.a, optimizer.b = a, b
+            set_states(optimizer, states)
+            optimizer.step({"x": gradient})
+        found.append(snapshot(optimizer, x))
+    assert_same_bits(found[:1], found[1:])
+
+
+# ---- numbers --------------------------------------------------------------------------------------
+
+
+def power(a: Any, b: Any) -> Any:
+    try:
+        return np.float64(math.pow(a, b))
+    except (ValueError, OverflowError):  # what NumPy knows: infinities and NaN
+        return np.power(a, b)
+
+
+NUMPY: dict[str, Callable[..., Any]] = {
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "neg": np.negative,
+    "sqrt": np.sqrt, "abs": np.abs, "pow": power, "where": lambda p, a, b: a if p else b,
+    "gt": np.greater, "ge": np.greater_equal, "lt": np.less, "le": np.less_equal,
+    "eq": np.equal, "ne": np.not_equal,
+    "and": np.logical_and, "or": np.logical_or, "not": np.logical_not,
+    "maximum": lambda a, b: a if a > b or np.isnan(a) else b,
+    "minimum": lambda a, b: a if a < b or np.isnan(a) else b,
+    "sign": lambda a: np.float64(1 if a > 0 else -1) if a > 0 or a < 0 else a * 0.0,
+}  # fmt: skip
+
+
+def in_float64(e: Expression, at: dict[str, float]) -> Any:
+    """A number's value by NumPy's float64 scalars, which are IEEE's."""
+    if e.op in ("const", "number"):
+        return np.float64(at[e.args[0]] if e.op == "number" else e.args[0])
+    return NUMPY[e.op](*(in_float64(a, at) for a in e.args))
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(EXPRESSIONS, st.sampled_from(FINITE), st.sampled_from(FINITE), st.integers(1, 10**6))
+def test_numbers_are_ieee(p: Build, a: float, b: float, t: int) -> None:
+    symbols: list[Any] = []
+
+    @adamite.rule
+    def drawn(g: Any, *, t: Any, a: float = 0.0, b: float = 0.0) -> Any:
+        symbols.append(p(dict(t=t, a=a, b=b) | dict.fromkeys(TENSORS, t)))
+        return g + symbols[-1]
+
+    graph = engine.graph(build(drawn))
+    values = dict(t=float(t), a=a, b=b)
+    constants = [n.value for n in graph.nodes if n.op == "const"]
+    found, *_ = graph.evaluate(values["t"], *(values[name] for name in graph.numbers)) or constants
+    with np.errstate(all="ignore"):
+        expected = in_float64(symbols[-1], values)
+    assert same_bits(np.float64(found)[None], np.float64(expected)[None]).all()
