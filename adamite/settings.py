@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -120,6 +120,3 @@ class Settings:
         return check_number(
             f"{self.owner}, at step {step} of its schedule", self.specs[name], value(step), self.formats
         )
-
-    def own(self) -> Iterator[tuple[str, float | Schedule | None]]:
-        yield from self.values.items()

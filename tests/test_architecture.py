@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from graphlib import TopologicalSorter
 
 import pytest
+
 from tests.support import ROOT, python
 
 # From bottom to top; what stands in one row doesn't see each other. A package is one, with its own order inside.

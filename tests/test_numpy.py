@@ -610,7 +610,7 @@ def test_maximize(name):
     cls = OPTIMIZERS[name]
     x, gradients = noise(3), [noise(3, k) for k in range(6)]
     opt = cls(x, lr=0.1, maximize=True)
-    numbers = {n: getattr(opt, n) for n in opt._readable()}
+    numbers = {n: getattr(opt, n) for n in opt._hyper.names}
     rule = cls._conventions["paper"].rule
     numbers = {n: numbers[n] for n in [*rule.numbers, *rule.choices]}
     for g in gradients:

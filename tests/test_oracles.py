@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.support import Array, Case, cases, elsewhere
 
 import adamite
 from adamite.lab import oracles
+from tests.support import Array, Case, cases, elsewhere
 
 STEPS = 50
 SHAPES: dict[str, tuple[int, ...]] = {"a": (), "b": (5,), "c": (2, 3), "d": (0, 4), "e": (2, 1, 4)}

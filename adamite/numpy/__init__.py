@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from adamite.conventions import CONVENTIONS
-from adamite.numpy.base import Group, Optimizer, class_of
+from adamite.numpy.base import Optimizer, class_of
+from adamite.numpy.hyperparameters import Group
 from adamite.rule import Rule
 from adamite.rules import RULES
 from adamite.settings import unknown

@@ -6,9 +6,8 @@ import copy
 import functools
 import inspect
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -16,49 +15,17 @@ import numpy as np
 from adamite import engine
 from adamite.arrays import Array, Ranges
 from adamite.conventions import Convention, Framework
-from adamite.errors import NonFiniteError, StateDictError
+from adamite.errors import NonFiniteError
 from adamite.numpy.batch import Batch, Slot
+from adamite.numpy.hyperparameters import Group, Hyperparameters
 from adamite.numpy.state import Loading, saved
-from adamite.rule import Number, Rule
-from adamite.settings import Schedule, Settings, unknown
+from adamite.rule import Rule
+from adamite.settings import Schedule
 from adamite.storage import Format
 from adamite.tree import Tree
-from adamite.update import EMA, WEIGHT_DECAY, Decay, Surroundings, Update, build
+from adamite.update import Decay, Update
 
 NonFinite = Literal["propagate", "raise", "skip"]
-
-CLIP_NORM = Number(
-    "clip_norm",
-    None,
-    optional=True,
-    low=0.0,
-    range="(0, inf)",
-    meaning="gradients whose norm over all parameters is larger are scaled down to it; 1 is usual",
-)
-
-
-class Group:
-    """The settings of the parameters whose names match a pattern; the optimizer's hold for the rest."""
-
-    def __init__(self, optimizer: Optimizer, pattern: str, settings: Settings, names: Sequence[str]) -> None:
-        self.__dict__.update(_optimizer=optimizer, _settings=settings, pattern=pattern, names=tuple(names))
-
-    def __getattr__(self, name: str) -> Any:
-        return self._optimizer._get(self._settings, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        self._optimizer._set(self._settings, name, value)
-
-    def __repr__(self) -> str:
-        own = ", ".join(f"{name}={value!r}" for name, value in self._settings.own())
-        return f"Group({self.pattern!r}, {own}; {len(self.names)} parameters)"
-
-    def __reduce__(self) -> Any:
-        return (_group, (self._optimizer, self.pattern, self._settings, self.names))
-
-
-def _group(*args: Any) -> Group:
-    return Group(*args)
 
 
 class _Documented(type):
@@ -116,28 +83,6 @@ class Optimizer(metaclass=_Documented):
         name = type(self).__name__
         if not hasattr(type(self), "_conventions"):
             raise TypeError("Optimizer is the base: use Adam, SGD, ... or adamite.optimizer(rule)")
-        if not isinstance(convention, str) or convention not in self._conventions:
-            raise ValueError(f"{name}: convention must be one of {', '.join(self._conventions)}, got {convention!r}")
-        if decay is not None and decay not in list(get_args(Decay)):
-            raise ValueError(f"{name}: decay must be 'l2' or 'decoupled', got {decay!r}")
-        if not isinstance(maximize, bool):
-            raise TypeError(f"{name}: maximize must be True or False, got {maximize!r}")
-        self._convention: Convention = self._conventions[convention]
-        self._framework = convention
-        rule = self._convention.rule
-        self._decay = decay or self._convention.decay
-        if self._decay == "decoupled" and "lr" not in rule.numbers:
-            if decay:
-                raise ValueError(f"{name}: decoupled decay is lr * weight_decay * x, and the rule has no lr")
-            self._decay = None
-        self._maximize = maximize
-        self._steps = 0
-        self._skipped = 0
-        self._norm: float | None = None
-        self._stale = True
-        self._swapped = False
-        self.nonfinite = nonfinite
-
         self._tree = Tree(params)
         self._slots = [Slot(i, n, x) for i, (n, x) in enumerate(zip(self._tree.names, self._tree.leaves, strict=True))]
         if not self._slots:
@@ -147,36 +92,31 @@ class Optimizer(metaclass=_Documented):
             raise ValueError(
                 f"{conflict[0]} and {conflict[1]} share memory, so one step would move it twice; give one of them"
             )
+        self._hyper = hyper = Hyperparameters(
+            name,
+            self._conventions,
+            convention,
+            formats={s.format for s in self._slots},
+            decay=decay,
+            maximize=maximize,
+            ema=ema,
+            weight_decay=weight_decay,
+            clip_norm=clip_norm,
+            given=hyperparameters,
+        )
+        self.nonfinite = nonfinite
+        self._skipped = 0
+        self._norm: float | None = None
+        self._swapped = False
 
-        specs = {**rule.numbers, "weight_decay": WEIGHT_DECAY, "ema": EMA, "clip_norm": CLIP_NORM}
-        formats = {s.format for s in self._slots}
-        self._settings = Settings(name, specs, formats)
-        given = {**hyperparameters}
-        self._choices = {
-            choice: self._check_choice(choice, given.pop(choice, self._convention.default(choice)))
-            for choice in rule.choices
-        }
-        for number, value in given.items():
-            if number not in rule.numbers:
-                raise TypeError(self._unknown(number))
-            self._settings.set(number, value)
-        for number in rule.numbers:
-            if number not in given:
-                self._settings.set(number, self._convention.default(number))
-        if weight_decay is None:
-            weight_decay = self._convention.default("weight_decay")
-        for number, value in (("weight_decay", weight_decay), ("clip_norm", clip_norm)):
-            self._assign(self._settings, number, value)
-        self._ema = ema is not None
-        if self._ema:
-            self._settings.set("ema", ema)
-
-        self._groups = self._make_groups(groups or {})
+        settings = hyper.group(groups or {}, [s.name for s in self._slots])
         for slot in self._slots:
+            slot.settings = settings[slot.name]
+            slot.absent = hyper.absent(slot.settings)
             self._keep(slot)
-        self._refuse_idle({**hyperparameters})
+        hyper.refuse_idle(hyperparameters)
         self._history: dict[str, tuple[int, tuple[float, ...]]] = {
-            s.name: (0, tuple(self._start(s, state.start) for state in rule.states if state.scalar))
+            s.name: (0, tuple(self._start(s, state.start) for state in hyper.rule.states if state.scalar))
             for s in self._slots
         }
         self._batches: list[Batch] = []
@@ -200,7 +140,8 @@ class Optimizer(metaclass=_Documented):
             TypeError, ValueError: where the gradients don't fit; nothing has changed then.
             NonFiniteError: under nonfinite="raise".
         """
-        if self._stale:
+        hyper = self._hyper
+        if hyper.stale:
             self._refresh()
         found = self._tree.flatten(grads)
         for batch in self._batches:
@@ -213,8 +154,8 @@ class Optimizer(metaclass=_Documented):
                 return
             clip = inspected
         for batch in self._batches:
-            batch.prepare(self._steps, clip)
-        after = self._steps + 1
+            batch.prepare(hyper.steps, clip)
+        after = hyper.steps + 1
         try:
             self._go(after)
         except KeyboardInterrupt:
@@ -230,7 +171,7 @@ class Optimizer(metaclass=_Documented):
             batch.go()
         for batch in self._batches:
             batch.found = []  # lets the gradients go
-        self.__dict__["_steps"] = after
+        self._hyper.steps = after
 
     def _guard(self) -> Ranges:
         self._refuse_swapped()
@@ -245,7 +186,7 @@ class Optimizer(metaclass=_Documented):
 
     def _inspect(self) -> float | None:
         """The norm's clipping factor; None where the step is to be skipped."""
-        limit = self._settings.at("clip_norm", self._steps)
+        limit = self._hyper.settings.at("clip_norm", self.steps)
         sums = [(slot, part) for b in self._batches for slot, part in zip(b.slots, b.sums(), strict=True)]
         square = engine.total(np.concatenate([part for _, part in sums]))
         scale = 1.0
@@ -254,7 +195,7 @@ class Optimizer(metaclass=_Documented):
             if bad and self.nonfinite == "raise":
                 shown = ", ".join(repr(n) for n in bad[:5]) + (f" and {len(bad) - 5} more" if bad[5:] else "")
                 raise NonFiniteError(
-                    f"step {self._steps + 1}: the gradient of {shown} has NaN or infinity. Nothing was changed; "
+                    f"step {self.steps + 1}: the gradient of {shown} has NaN or infinity. Nothing was changed; "
                     'lower lr or clip, or take nonfinite="skip"'
                 )
             if bad and self.nonfinite == "skip":
@@ -282,7 +223,7 @@ class Optimizer(metaclass=_Documented):
     @property
     def steps(self) -> int:
         """How many steps were done; schedules read it."""
-        return self._steps
+        return self._hyper.steps
 
     @property
     def skipped(self) -> int:
@@ -304,188 +245,45 @@ class Optimizer(metaclass=_Documented):
         if value not in get_args(NonFinite):
             raise ValueError(f"nonfinite must be one of {', '.join(get_args(NonFinite))}, got {value!r}")
         self._nonfinite = value
-        self._stale = True
+        self._hyper.stale = True
 
     @property
     def groups(self) -> dict[str, Group]:
         """The groups by their pattern: `opt.groups["*.bias"].lr = 0.01`."""
-        return {group.pattern: group for group in self._groups}
+        return {group.pattern: group for group in self._hyper.groups}
 
     def schedule(self, name: str) -> Schedule | None:
         """The schedule of a hyperparameter, None where it is a number."""
-        self._get(self._settings, name)
-        value = self._settings.source(name) if name not in self._choices else None
+        hyper = self._hyper
+        hyper.get(hyper.settings, name)
+        value = hyper.settings.source(name) if name not in hyper.choices else None
         return value if callable(value) else None
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        return self._get(self._settings, name)
+        return self._hyper.get(self._hyper.settings, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name.startswith("_") or isinstance(getattr(type(self), name, None), property):
             object.__setattr__(self, name, value)
         else:
-            self._set(self._settings, name, value)
+            self._hyper.set(self._hyper.settings, name, value)
 
     def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *self._readable()]
+        return [*super().__dir__(), *self._hyper.names]
 
-    def _readable(self) -> list[str]:
-        return [
-            *self._convention.rule.numbers,
-            *self._choices,
-            "weight_decay",
-            "clip_norm",
-            *["ema"] * self._ema,
-        ]
-
-    def _get(self, settings: Settings, name: str) -> Any:
-        """A hyperparameter's number for the next step, or a choice."""
-        if name in self._choices:
-            return self._choices[name]
-        if name not in self._readable():
-            raise AttributeError(unknown(type(self).__name__, name, self._readable(), "hyperparameter"))
-        return settings.at(name, self._steps)
-
-    def _set(self, settings: Settings, name: str, value: Any) -> None:
-        owner = type(self).__name__
-        starts = [state.start for state in self._convention.rule.states]
-        if name in self._choices or name in starts or (name == "ema" and not self._ema):
-            raise AttributeError(
-                f"{owner}: {name} decides how states are made, so it is fixed; make a new optimizer with {name}=..."
-            )
-        if name not in self._readable():
-            raise AttributeError(unknown(owner, name, self._readable(), "hyperparameter"))
-        spec = self._convention.rule.numbers.get(name)
-        if spec is not None and spec.optional and (value is None) != (settings.source(name) is None):
-            raise ValueError(
-                f"{owner}: {name} can't change between None and a number, which decides what states are kept; "
-                f"make a new optimizer with {name}={value!r}"
-            )
-        self._assign(settings, name, value)
-
-    def _assign(self, settings: Settings, name: str, value: Any) -> None:
-        owner = type(self).__name__
-        if name == "clip_norm" and settings is not self._settings:
-            raise ValueError(f"{owner}: clip_norm is of all parameters together; set it on the optimizer")
-        if name == "weight_decay" and self._decay is None and (callable(value) or value != 0):
-            kinds = ['decay="decoupled" (as in AdamW)'] if "lr" in self._convention.rule.numbers else []
-            kinds += ['decay="l2" (added to the gradient)']
-            raise ValueError(
-                f"{owner} has no weight decay in the {self._framework} convention; say which kind: {' or '.join(kinds)}"
-            )
-        settings.set(name, value)
-        self._stale = True
-
-    def _check_choice(self, name: str, value: Any) -> bool | str:
-        choice = self._convention.rule.choices[name]
-        if choice.allowed and not any(value is a or (value == a and isinstance(a, str)) for a in choice.allowed):
-            allowed = ", ".join(repr(a) for a in choice.allowed)
-            raise ValueError(f"{type(self).__name__}: {name} must be one of {allowed}; got {value!r}")
-        if not isinstance(value, (bool, str)):
-            raise TypeError(f"{type(self).__name__}: {name} must be a str, got {value!r}")
-        return value
-
-    def _unknown(self, name: str) -> str:
-        rule = self._convention.rule
-        options = [
-            "groups",
-            "weight_decay",
-            "decay",
-            "clip_norm",
-            "nonfinite",
-            "ema",
-            "maximize",
-            "convention",
-        ]
-        return unknown(type(self).__name__, name, [*rule.numbers, *rule.choices, *options])
-
-    def _refuse_idle(self, given: Mapping[str, Any]) -> None:
-        """An argument that changes nothing under the others is a mistake."""
-        rule, update = self._convention.rule, self._update(self._slots[0])
-        numbers = engine.graph(update).numbers
-        for name, value in given.items():
-            if name in rule.choices:
-                default = rule.choices[name].default
-                other = {**self._choices, name: default}
-                plain = build(rule, tuple(other.items()), self._slots[0].absent, update.surroundings)
-                idle = value != default and engine.graph(plain).nodes == engine.graph(update).nodes
-            else:
-                idle = value is not None and name not in numbers and value != rule.numbers[name].default
-                idle = idle and not any(name == state.start for state in rule.states)
-            if idle and not self._groups:
-                raise ValueError(
-                    f"{type(self).__name__}: {name}={value!r} has no effect with the other arguments; "
-                    "leave it out, or give what it belongs to"
-                )
-
-    # ---- groups, states, batches
-
-    def _make_groups(self, groups: Mapping[str, Mapping[str, Any]]) -> list[Group]:
-        owner = type(self).__name__
-        if not isinstance(groups, Mapping):
-            raise TypeError(f"{owner}: groups must be a dict of {{pattern: settings}}, got {type(groups).__name__}")
-        made: list[Group] = []
-        for slot in self._slots:
-            slot.settings = self._settings
-        taken: dict[str, str] = {}
-        for pattern, values in groups.items():
-            settings = Settings(
-                f"{owner}, group {pattern!r}", self._settings.specs, self._settings.formats, self._settings
-            )
-            if not isinstance(pattern, str):
-                raise TypeError(
-                    f"{owner}: a group's pattern is a string, a glob on parameters' names such as '*.bias' or '0'; "
-                    f"got {pattern!r}"
-                )
-            if not isinstance(values, Mapping):
-                raise TypeError(f"{owner}: the settings of group {pattern!r} must be a dict, got {values!r:.40}")
-            matched = [s for s in self._slots if fnmatchcase(s.name, pattern)]
-            if not matched:
-                names = ", ".join(s.name for s in self._slots[:6])
-                raise ValueError(f"{owner}: group {pattern!r} matches no parameter; there are {names}")
-            for name, value in values.items():
-                if name in self._choices:
-                    raise ValueError(f"{owner}: {name} is a choice of the whole optimizer; set it there")
-                if name not in self._readable():
-                    raise TypeError(unknown(settings.owner, name, self._readable()))
-                self._assign(settings, name, value)
-            for slot in matched:
-                if slot.name in taken:
-                    raise ValueError(
-                        f"{owner}: parameter {slot.name!r} matches two groups, {taken[slot.name]!r} and {pattern!r}"
-                    )
-                taken[slot.name] = pattern
-                slot.settings = settings
-            made.append(Group(self, pattern, settings, [s.name for s in matched]))
-        return made
-
-    def _update(self, slot: Slot) -> Update:
-        return build(self._convention.rule, slot.choices, slot.absent, self._surroundings())
+    # ---- states and batches
 
     @property
     def update(self) -> Update:
         """What is run: the rule with its choices and surroundings."""
-        return self._update(self._slots[0])
-
-    def _surroundings(self) -> Surroundings:
-        every = [self._settings, *(group._settings for group in self._groups)]
-        decays = any(callable(v) or v != 0 for v in (s.source("weight_decay") for s in every))
-        return Surroundings(
-            decay=self._decay if decays else None,
-            clip=self._settings.source("clip_norm") is not None,
-            maximize=self._maximize,
-            ema=self._ema,
-        )
+        return self._hyper.update(self._slots[0].absent)
 
     def _keep(self, slot: Slot) -> None:
         """Allocate the parameter's states."""
-        rule = self._convention.rule
-        slot.choices = tuple(self._choices.items())
-        slot.absent = frozenset(n for n in rule.numbers if slot.settings.source(n) is None)
-        starts = {state.name: state.start for state in rule.states} | {"average": "x"}
-        for name in self._update(slot).states:
+        starts = {state.name: state.start for state in self._hyper.rule.states} | {"average": "x"}
+        for name in self._hyper.update(slot.absent).states:
             start = starts[name]
             if start == "x":
                 slot.states[name] = np.array(slot.x, order="K", subok=False)
@@ -503,15 +301,15 @@ class Optimizer(metaclass=_Documented):
         """Follow changed settings; compiles only where an option was turned on or off."""
         kinds: dict[tuple[Update, Format], list[Slot]] = {}
         for slot in self._slots:
-            kinds.setdefault((self._update(slot), slot.format), []).append(slot)
+            kinds.setdefault((self._hyper.update(slot.absent), slot.format), []).append(slot)
         if [engine.graph(update) for update, _ in kinds] != [b.graph for b in self._batches]:
-            self._history.update(item for b in self._batches for item in b.history())
+            self._history = self._histories()
             self._batches = [Batch(update, format, slots, self._history) for (update, format), slots in kinds.items()]
         for batch in self._batches:
             for cohort in batch.cohorts:
-                cohort.read(self._steps)
-        self._inspects = self._settings.source("clip_norm") is not None or self._nonfinite != "propagate"
-        self._stale = False
+                cohort.read(self.steps)
+        self._inspects = self._hyper.settings.source("clip_norm") is not None or self._nonfinite != "propagate"
+        self._hyper.stale = False
 
     # ---- averages
 
@@ -522,7 +320,7 @@ class Optimizer(metaclass=_Documented):
         Raises:
             ValueError: where the optimizer keeps none (make it with ema=0.999).
         """
-        if not self._ema:
+        if not self._hyper.ema:
             raise ValueError(f"{type(self).__name__} keeps no average of the weights; make it with ema=0.999")
         self._refuse_swapped()
         self._exchange()
@@ -560,27 +358,7 @@ class Optimizer(metaclass=_Documented):
         ['m', 'step', 'v']
         """
         self._refuse_swapped()
-        histories = dict(item for b in self._batches for item in b.history())
-        scalars = [s.name for s in self._convention.rule.states if s.scalar]
-        parameters = {}
-        for slot in self._slots:
-            t, values = histories[slot.name]
-            parameters[slot.name] = {
-                "step": t,
-                **dict(zip(scalars, values, strict=True)),
-                **{name: array.copy() for name, array in slot.states.items()},
-            }
-        return {
-            "rule": self._convention.rule.name,
-            "choices": dict(self._choices),
-            "decay": self._decay,
-            "maximize": self._maximize,
-            "steps": self._steps,
-            "skipped": self._skipped,
-            "hyperparameters": saved(self._settings),
-            "groups": {group.pattern: saved(group._settings) for group in self._groups},
-            "parameters": parameters,
-        }
+        return saved(self._hyper, self._slots, self._histories(), self._skipped)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state_dict` of the same rule and parameters.
@@ -593,16 +371,15 @@ class Optimizer(metaclass=_Documented):
                 The message lists the differences; nothing was loaded.
         """
         self._refuse_swapped()
-        load = Loading(self, state)
-        if load.problems:
-            more = f"\n  and {len(load.problems) - 8} more" if load.problems[8:] else ""
-            listed = "".join(f"\n  {problem}" for problem in load.problems[:8])
-            raise StateDictError(f"the state doesn't fit this {type(self).__name__}, nothing was loaded:{listed}{more}")
-        for action in load.actions:
-            action()
-        self._steps, self._skipped = int(state["steps"]), int(state["skipped"])
+        load = Loading(self._hyper, self._slots, self._history, state)
+        load.apply()
+        self._skipped = int(state["skipped"])
         self._batches = []
         self._refresh()
+
+    def _histories(self) -> dict[str, tuple[int, tuple[float, ...]]]:
+        """The step number and the Scalar states of each parameter."""
+        return {**self._history, **dict(item for b in self._batches for item in b.history())}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Optimizer:
         new = object.__new__(type(self))
@@ -613,7 +390,7 @@ class Optimizer(metaclass=_Documented):
     def __getstate__(self) -> dict[str, Any]:
         self._refuse_swapped()
         state = dict(self.__dict__)
-        state["_history"] = {**self._history, **dict(item for b in self._batches for item in b.history())}
+        state["_history"] = self._histories()
         state["_batches"] = []
         return state
 
@@ -627,9 +404,10 @@ class Optimizer(metaclass=_Documented):
         return (_again, (made or cls,), self.__getstate__())
 
     def __repr__(self) -> str:
-        numbers = {name: self._settings.source(name) for name in self._convention.rule.numbers}
-        shown = [f"{name}={value!r}" for name, value in {**numbers, **self._choices}.items() if value is not None]
-        return f"{type(self).__name__}({len(self._slots)} parameters, {', '.join(shown)}, steps={self._steps})"
+        hyper = self._hyper
+        numbers = {name: hyper.settings.source(name) for name in hyper.rule.numbers}
+        shown = [f"{name}={value!r}" for name, value in {**numbers, **hyper.choices}.items() if value is not None]
+        return f"{type(self).__name__}({len(self._slots)} parameters, {', '.join(shown)}, steps={self.steps})"
 
 
 @functools.cache

@@ -45,7 +45,6 @@ class Slot:
         self.states: dict[str, Array] = {}
         self.settings: Settings
         self.absent: frozenset[str]
-        self.choices: tuple[tuple[str, bool | str], ...]
 
     def layout(self) -> tuple[int, ...] | None:
         """The strides of parameter and states, where they lie alike and without gaps."""

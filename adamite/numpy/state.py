@@ -3,23 +3,52 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from adamite.errors import StateDictError
 from adamite.numpy.batch import Slot
+from adamite.numpy.hyperparameters import Hyperparameters
 from adamite.settings import Settings
 
-if TYPE_CHECKING:
-    from adamite.numpy.base import Optimizer
+History = dict[str, tuple[int, tuple[float, ...]]]  # step number and Scalar states, by parameter
 
 
-def saved(settings: Settings) -> dict[str, Any]:
+def saved(hyper: Hyperparameters, slots: Sequence[Slot], history: History, skipped: int) -> dict[str, Any]:
+    """Everything that a later run needs to go on."""
+    scalars = [s.name for s in hyper.rule.states if s.scalar]
+    parameters = {}
+    for slot in slots:
+        step, values = history[slot.name]
+        arrays = {name: array.copy() for name, array in slot.states.items()}
+        parameters[slot.name] = {"step": step, **dict(zip(scalars, values, strict=True)), **arrays}
+    return {
+        **_facts(hyper),
+        "steps": hyper.steps,
+        "skipped": skipped,
+        "hyperparameters": _saved(hyper.settings),
+        "groups": {group.pattern: _saved(group.settings) for group in hyper.groups},
+        "parameters": parameters,
+    }
+
+
+def _facts(hyper: Hyperparameters) -> dict[str, Any]:
+    """What must be the same when a state is loaded."""
+    return {
+        "rule": hyper.rule.name,
+        "choices": dict(hyper.choices),
+        "decay": hyper.decay,
+        "maximize": hyper.maximize,
+    }
+
+
+def _saved(settings: Settings) -> dict[str, Any]:
     """Numbers, and for a schedule what it says of itself."""
     out: dict[str, Any] = {}
-    for name, value in settings.own():
+    for name, value in settings.values.items():
         if callable(value):
             state = getattr(value, "state_dict", None)
             out[name] = {"schedule": repr(value), **({"state": state()} if state else {})}
@@ -31,31 +60,37 @@ def saved(settings: Settings) -> dict[str, Any]:
 class Loading:
     """A state dict held against an optimizer: what doesn't fit, and what to do if all does."""
 
-    def __init__(self, optimizer: Optimizer, state: Mapping[str, Any]) -> None:
-        self.optimizer = optimizer
+    def __init__(self, hyper: Hyperparameters, slots: Sequence[Slot], history: History, state: Any) -> None:
+        self.hyper, self.history = hyper, history
         self.problems: list[str] = []
         self.actions: list[Callable[[], Any]] = []
-        keys = {"rule", "choices", "decay", "maximize", "steps", "skipped", "hyperparameters", "groups", "parameters"}
-        if not isinstance(state, Mapping) or not self._names("the state dict", keys, state):
-            self.problems = self.problems or [f"a state dict is a dict, not {type(state).__name__}"]
+        facts = _facts(hyper)
+        keys = {*facts, "steps", "skipped", "hyperparameters", "groups", "parameters"}
+        if not self._names("the state dict", keys, state):
             return
-        for label, mine, theirs in (
-            ("the rule", optimizer._convention.rule.name, state["rule"]),
-            ("the choices", optimizer._choices, state["choices"]),
-            ("the kind of weight decay", optimizer._decay, state["decay"]),
-            ("maximize", optimizer._maximize, state["maximize"]),
-        ):
+        for label, mine in facts.items():
+            theirs = state[label]
             if type(mine) is not type(theirs) or mine != theirs:
                 self.problems.append(f"{label}: here {mine!r}, in the state {theirs!r}")
-        for label in ("steps", "skipped"):
-            self._count(label, state[label])
-        self._settings("", optimizer._settings, state["hyperparameters"])
-        if self._names("groups", {g.pattern for g in optimizer._groups}, state["groups"]):
-            for group in optimizer._groups:
-                self._settings(f"group {group.pattern!r}, ", group._settings, state["groups"][group.pattern])
-        if self._names("parameters", {s.name for s in optimizer._slots}, state["parameters"]):
-            for slot in optimizer._slots:
+        self._count("skipped", state["skipped"])
+        if self._count("steps", state["steps"]):
+            self.actions.append(partial(setattr, hyper, "steps", int(state["steps"])))
+        self._settings("", hyper.settings, state["hyperparameters"])
+        if self._names("groups", {g.pattern for g in hyper.groups}, state["groups"]):
+            for group in hyper.groups:
+                self._settings(f"group {group.pattern!r}, ", group.settings, state["groups"][group.pattern])
+        if self._names("parameters", {s.name for s in slots}, state["parameters"]):
+            for slot in slots:
                 self._parameter(slot, state["parameters"][slot.name])
+
+    def apply(self) -> None:
+        """Load, if all fits."""
+        if self.problems:
+            listed = "".join(f"\n  {problem}" for problem in self.problems[:8])
+            more = f"\n  and {len(self.problems) - 8} more" if self.problems[8:] else ""
+            raise StateDictError(f"the state doesn't fit this {self.hyper.owner}, nothing was loaded:{listed}{more}")
+        for action in self.actions:
+            action()
 
     def _names(self, label: str, mine: set[str], theirs: Any) -> bool:
         if not isinstance(theirs, Mapping):
@@ -83,7 +118,7 @@ class Loading:
                 self.problems.append(
                     f"{where}{name} was the number {value!r} when saved, here a schedule: load first, then assign it"
                 )
-            elif (value is None) != (mine is None) and name in self.optimizer._convention.rule.numbers:
+            elif (value is None) != (mine is None) and name in self.hyper.rule.numbers:
                 self.problems.append(f"{where}{name}: here {mine!r}, in the state {value!r}")
             else:
                 try:
@@ -112,7 +147,7 @@ class Loading:
 
     def _parameter(self, slot: Slot, saved: Any) -> None:
         label = f"parameter {slot.name!r}"
-        scalars = [s.name for s in self.optimizer._convention.rule.states if s.scalar]
+        scalars = [s.name for s in self.hyper.rule.states if s.scalar]
         if not self._names(label, {"step", *scalars, *slot.states}, saved):
             return
         good = self._count(f"{label}, step", saved["step"])
@@ -132,4 +167,4 @@ class Loading:
                 self.actions.append(partial(np.copyto, mine, theirs))
         if good:
             entry = int(saved["step"]), tuple(saved[name] for name in scalars)
-            self.actions.append(partial(self.optimizer._history.__setitem__, slot.name, entry))
+            self.actions.append(partial(self.history.__setitem__, slot.name, entry))
