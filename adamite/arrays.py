@@ -89,7 +89,7 @@ def pieces(reading: Sequence[Array], writing: Sequence[Array], size: int) -> Ite
 
     What isn't contiguous goes through buffers of `size` elements; what is written goes back.
     """
-    operands = [*reading, *writing]
+    operands = [a.reshape(1) if a.ndim == 0 else a for a in (*reading, *writing)]
     if not operands[0].size:
         return
     roles = ["readonly"] * len(reading) + ["readwrite"] * len(writing)

@@ -278,8 +278,11 @@ def test_arbitrary_graphs(dtype: Any, builds: Sequence[Build], a: float, b: floa
     assert_agree(dtype, builds, a, b, seed)
 
 
-# What a compiler would like to simplify.
+# What a compiler would like to simplify. By threes: the step, and two states.
 TEMPTING: list[Callable[[Any, Any, Any], Any]] = [
+    lambda x, g, a: x,
+    lambda x, g, a: constant(0.0),  # a loop that stores this wants to be a call of memset
+    lambda x, g, a: g,  # and this of memcpy
     lambda x, g, a: (x + 1e30) - 1e30,
     lambda x, g, a: (x - g) + g,
     lambda x, g, a: x + g - x,
@@ -316,8 +319,33 @@ TEMPTING: list[Callable[[Any, Any, Any], Any]] = [
 @dtypes()
 @pytest.mark.parametrize("first", range(0, len(TEMPTING), 3))
 def test_nothing_is_simplified(dtype: Any, first: int) -> None:
-    three = TEMPTING[first : first + 3]
-    assert_agree(dtype, [lambda at, f=f: f(at["x"], at["g"], at["a"]) for f in three], 0.1, 0.0, seed=first)
+    def inputs(f: Callable[[Any, Any, Any], Any]) -> Build:
+        return lambda at: f(at["x"], at["g"], at["a"])
+
+    assert_agree(dtype, [inputs(f) for f in TEMPTING[first : first + 3]], 0.1, 0.0, seed=first)
+
+
+@dtypes()
+@pytest.mark.parametrize("name", ["maximum", "minimum", "sign"])
+def test_primitives_on_special_values(name: str, dtype: Any) -> None:
+    """NaN where either is NaN; a zero keeps its sign."""
+
+    @adamite.rule
+    def drawn(x: Any, g: Any, m: Any, *, t: Any) -> Any:
+        return 0.0 * g, getattr(maths, name)(*(x, g)[: 1 if name == "sign" else 2])
+
+    values = special(dtype)
+    values = values[~(np.abs(values) < 16 * np.finfo(dtype).smallest_normal) | (values == 0)]
+    x, g = (a.ravel().copy() for a in np.meshgrid(values, values))
+    expected = np.sign(x) if name == "sign" else getattr(np, name)(x, g)
+    signs = np.signbit(x)
+    optimizer = adamite.optimizer(drawn)(x)
+    optimizer.step(g)
+    found = optimizer.state_dict()["parameters"]["x"]["m"]
+    np.testing.assert_array_equal(found, expected)
+    if name == "sign":
+        finite = ~np.isnan(expected)
+        np.testing.assert_array_equal(np.signbit(found)[finite], signs[finite])
 
 
 # ---- numbers --------------------------------------------------------------------------------------
