@@ -1,10 +1,10 @@
 """adamite: the Adam you can read is the Adam you run."""
 
-from adamite import schedules
+from typing import TYPE_CHECKING, Any
+
 from adamite.engine import set_threads, threads
 from adamite.errors import NonFiniteError, RuleError, StateDictError
 from adamite.maths import abs, maximum, minimum, sign, sqrt, where
-from adamite.minimization import minimize
 from adamite.numpy import (
     ADOPT,
     SGD,
@@ -24,6 +24,10 @@ from adamite.numpy import (
     optimizer,
 )
 from adamite.rule import Rule, Scalar, rule
+
+if TYPE_CHECKING:
+    from adamite import schedules
+    from adamite.minimization import minimize
 
 __version__ = "0.1.0"
 
@@ -61,3 +65,14 @@ __all__ = [
     "threads",
     "where",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What not every program needs is imported when it is asked for."""
+    from importlib import import_module
+
+    if name in ("schedules", "testing"):
+        return import_module(f"adamite.{name}")
+    if name == "minimize":
+        return import_module("adamite.minimization").minimize
+    raise AttributeError(f"module 'adamite' has no attribute {name!r}")

@@ -126,7 +126,7 @@ def _difference(framework: str, convention: Convention, paper: Convention) -> Di
 
 
 def _shown(value: object) -> str:
-    return "required" if value is REQUIRED else "none" if value is None else f"{value:g}"
+    return "required" if value is REQUIRED else "none" if value is None else f"{value:g}".replace("e-0", "e-")
 
 
 def _allowed(values: tuple[object, ...]) -> str:

@@ -9,15 +9,13 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-import platform
 import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -28,6 +26,9 @@ from adamite.readers.job import BLOCK, GRAIN, SCALE, Job
 from adamite.readers.job import Kernel as Call
 from adamite.storage import Format
 from adamite.update import Update
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 Backend = Literal["llvm", "numpy"]
 
@@ -101,7 +102,11 @@ class Kernel:
     code: llvm.Compiled | None = None  # owns the machine code; None for the NumPy reading
 
 
-machine = platform.machine
+def machine() -> str:
+    """This processor's architecture: x86_64, aarch64, ..."""
+    from platform import machine
+
+    return machine()
 
 
 @functools.cache
@@ -198,6 +203,8 @@ def run(kernel: Kernel, job: Job, unit: int = 1) -> None:
 
 def _share(call: Call, address: int, count: int) -> None:
     """Run a job on `count` threads, this one among them. Ctrl-C waits for the others, then raises."""
+    from concurrent.futures import wait
+
     futures: list[Future[None]] = []
     interrupt: KeyboardInterrupt | None = None
     while True:
@@ -218,11 +225,12 @@ def _share(call: Call, address: int, count: int) -> None:
 @contextmanager
 def uninterrupted() -> Iterator[None]:
     """Ctrl-C waits until the end of the block."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # it only ever reaches the main thread
+    before = signal.getsignal(signal.SIGINT)
+    if before is None or threading.current_thread() is not threading.main_thread():
+        yield  # not Python's to hold back; it only ever reaches the main thread
         return
     came: list[Any] = []
-    before = signal.signal(signal.SIGINT, lambda *event: came.append(event))
+    signal.signal(signal.SIGINT, lambda *event: came.append(event))
     try:
         yield
     finally:
@@ -237,6 +245,8 @@ _lock = threading.Lock()
 
 def _pool(size: int) -> ThreadPoolExecutor:
     global _executor
+    from concurrent.futures import ThreadPoolExecutor
+
     with _lock:
         if _executor is None or _executor[0] != size:
             if _executor is not None:

@@ -6,7 +6,6 @@ import functools
 import inspect
 import math
 import numbers as kinds
-import pickle
 import re
 import types
 import typing
@@ -104,6 +103,8 @@ class Rule:
         except (ImportError, AttributeError):
             found = None
         if found is not self:
+            import pickle
+
             raise pickle.PicklingError(f"rule {self.name} isn't found as {'.'.join(where)}; define it in a module")
         return (_load, where)
 
@@ -280,16 +281,23 @@ def _bounds(name: str, range_: str) -> tuple[float, float]:
     return low, high
 
 
-_LINE = r"^ *{name}(?: in (?P<range>[\[(][^\])]*[\])]))?: (?P<meaning>.*(?:\n(?! *\w+(?: in [\[(].*)?: )(?! *$).+)*)"
+# "lr in [0, inf): meaning", and the lines that go on: not blank, and not another argument's.
+_ARGUMENT = re.compile(
+    r"^ *(?P<name>\w+)(?: in (?P<range>[\[(][^\])]*[\])]))?: "
+    r"(?P<meaning>.*(?:\n(?! *\w+(?: in [\[(].*)?: )(?! *$).+)*)\n?",
+    re.MULTILINE,
+)
 
 
 def _docstring(doc: str, names: list[str]) -> tuple[str, dict[str, tuple[str, str]]]:
     """The text, and for each argument described in it its range and meaning."""
-    doc = inspect.cleandoc(doc)
     about: dict[str, tuple[str, str]] = {}
-    for name in names:
-        found = re.search(_LINE.format(name=name), doc, re.MULTILINE)
-        if found:
-            about[name] = (found["range"] or "", " ".join(found["meaning"].split()))
-            doc = doc.replace(found[0], "")
-    return re.sub(r"\n\s*\n(\s*\n)*", "\n\n", doc).strip(), about
+
+    def take(found: re.Match[str]) -> str:
+        if found["name"] not in names or found["name"] in about:
+            return found[0]
+        about[found["name"]] = (found["range"] or "", " ".join(found["meaning"].split()))
+        return ""
+
+    text = _ARGUMENT.sub(take, inspect.cleandoc(doc))
+    return re.sub(r"\n\s*\n", "\n\n", text).strip(), about

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import numbers
 from collections.abc import Callable, Collection, Mapping
@@ -60,6 +59,8 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
 
 def unknown(owner: str, name: str, known: Collection[str], kind: str = "argument") -> str:
     """The message for a name that isn't there."""
+    import difflib
+
     lower = {n.lower(): n for n in known}
     close = [n for n in _SYNONYMS.get(name.lower(), ()) if n in known]
     close = close or [lower[n] for n in difflib.get_close_matches(name.lower(), lower, n=1)]

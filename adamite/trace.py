@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import linecache
 import sys
-import traceback
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from types import FrameType
@@ -115,6 +113,9 @@ def _run(rule: Rule, positional: list[Any], keywords: dict[str, Any], named: dic
 
 
 def _line(error: Exception) -> str:
+    import linecache
+    import traceback
+
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename not in _OURS]
     if not frames:  # the call itself failed
         return "its arguments"

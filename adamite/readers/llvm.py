@@ -20,7 +20,7 @@ from adamite.readers.job import BLOCK, COUNTER, GRAIN, HEADER, LANES, SCALE, TOT
 from adamite.storage import Format
 
 # What a kernel may call: these become instructions, never calls of a library that may not be there.
-_INTRINSICS = re.compile(
+_INTRINSICS = (
     r"@llvm\.(sqrt|fabs|is\.fpclass|smin|smax|vector\.reduce\.fadd|x86\.sse\.(st|ld)mxcsr|aarch64\.[gs]et\.fpcr)\b"
 )
 
@@ -185,7 +185,7 @@ def _frame(body: list[str], machine: str, scratch: str = "") -> str:
     """Claim ranges, walk the rows, run the body with %low and %high; in the default floating-point mode."""
     save, restore, declare = _float_mode(machine)
     text = f"""
-define void @kernel(ptr %job) {{
+define void @kernel(ptr %job) "no-builtins" {{
 entry:
   {scratch}
   {save}
@@ -328,7 +328,7 @@ def compile(text: str, cpu: str | None = None, features: str = "", assembly: boo
     options.loop_vectorization = True
     passes = llvm.create_pass_builder(target, options)
     passes.getModulePassManager().run(module, passes)
-    foreign = [f.name for f in module.functions if f.is_declaration and not _INTRINSICS.match("@" + f.name)]
+    foreign = [f.name for f in module.functions if f.is_declaration and not re.match(_INTRINSICS, "@" + f.name)]
     if foreign:
         raise RuntimeError(f"the kernel calls functions that aren't in it: {', '.join(foreign)}")
     optimized = str(module)

@@ -70,7 +70,16 @@ def equations(update: Update, latex: bool = False) -> list[Equation]:
     names = {e: name for e, name in named.items() if e.op not in ("tensor", "number", "const")}
     printer = _Printer(latex, set(roots), names)
     ordered = dict.fromkeys(e for root in roots.values() for e in walk(root) if e in names)
-    return [Equation(printer.letter(names[e], now=True), printer.equals(e.boolean), printer.define(e)) for e in ordered]
+    *before, last = (
+        Equation(printer.letter(names[e], now=True), printer.equals(e.boolean), printer.define(e)) for e in ordered
+    )
+    # A state that takes over an input, or another state's value.
+    copies = [
+        Equation(printer.letter(name, now=True), printer.equals(False), printer.show(e)[0])
+        for name, e in roots.items()
+        if names.get(e) != name
+    ]
+    return [*before, *copies, last]
 
 
 def symbol(name: str) -> str:
@@ -127,14 +136,14 @@ class _Printer:
             case "tensor" | "number":
                 return self.letter(a[0]), _ATOM
             case "const":
-                return f"{a[0]:g}", _ATOM if a[0] >= 0 else _SIGN
+                return self._number(a[0])
             case "add":
                 return f"{self._child(a[0], _SUM)} + {self._child(a[1], _SUM)}", _SUM
             case "sub":
                 minus = "-" if self.latex else "−"
                 return f"{self._child(a[0], _SUM)} {minus} {self._child(a[1], _QUOTIENT)}", _SUM
             case "mul":
-                left, right = self._child(a[0], _PRODUCT), self._child(a[1], _SIGN)
+                left, right = self._child(a[0], _PRODUCT), self._child(a[1], _POWER)
                 dot = (r"\cdot" if self.latex else "·") if right[0].isdigit() else r"\," if self.latex else ""
                 return " ".join(filter(None, [left, dot, right])), _PRODUCT
             case "div" if self.latex:
@@ -151,7 +160,8 @@ class _Printer:
                     return rf"\sqrt{{{inner}}}", _ATOM
                 return (f"√{inner}", _ATOM) if self.show(a[0])[1] == _ATOM else (f"√({inner})", _ATOM)
             case "abs":
-                return f"|{self.show(a[0])[0]}|", _ATOM
+                inner = self.show(a[0])[0]
+                return (rf"\left|{inner}\right|" if self.latex else f"|{inner}|"), _ATOM
             case "maximum" | "minimum" | "sign":
                 name = {"maximum": "max", "minimum": "min"}.get(e.op, e.op)
                 inner = ", ".join(self.show(x)[0] for x in a)
@@ -174,16 +184,27 @@ class _Printer:
         symbol = _SYMBOLS[e.op][self.latex]
         return f"{self._child(a[0], _SUM)} {symbol} {self._child(a[1], _SUM)}", _COMPARE
 
+    def _number(self, value: float) -> tuple[str, int]:
+        short = f"{value:g}"
+        text = short if float(short) == value else repr(value)
+        strength = _ATOM if value >= 0 else _SIGN
+        if self.latex and "e" in text:
+            mantissa, exponent = text.split("e")
+            power = f"10^{{{int(exponent)}}}"
+            text, scaled = (power, _POWER) if mantissa == "1" else (rf"{mantissa} \cdot {power}", _PRODUCT)
+            strength = min(strength, scaled)
+        return text if self.latex else text.replace("-", "−", 1) if value < 0 else text, strength
+
     def _power(self, base: Expression, exponent: Expression) -> str:
         shown, binds = self.show(base)
         raised = self.show(exponent)[0]
         if self.latex:
             return f"{self._child(base, _ATOM)}^{{{raised}}}"
         shown = shown if binds == _ATOM else f"({shown})"
-        tight = raised.replace(" ", "").replace("−", "-")
+        tight = raised.replace(" + ", "+").replace(" − ", "-").replace("−", "-")
         if not set(tight) - _CAN_SUPERSCRIPT:
             return shown + tight.translate(_SUPERSCRIPT)
-        return f"{shown}^({raised})" if exponent.args and exponent.op != "const" else f"{shown}^{raised}"
+        return f"{shown}^({raised})" if exponent.op not in ("const", "number") else f"{shown}^{raised}"
 
 
 _CAN_SUPERSCRIPT = set("0123456789+-=()abcdefghijklmnoprstuvwxyz")

@@ -280,9 +280,6 @@ def test_arbitrary_graphs(dtype: Any, builds: Sequence[Build], a: float, b: floa
 
 # What a compiler would like to simplify. By threes: the step, and two states.
 TEMPTING: list[Callable[[Any, Any, Any], Any]] = [
-    lambda x, g, a: x,
-    lambda x, g, a: constant(0.0),  # a loop that stores this wants to be a call of memset
-    lambda x, g, a: g,  # and this of memcpy
     lambda x, g, a: (x + 1e30) - 1e30,
     lambda x, g, a: (x - g) + g,
     lambda x, g, a: x + g - x,
@@ -323,6 +320,14 @@ def test_nothing_is_simplified(dtype: Any, first: int) -> None:
         return lambda at: f(at["x"], at["g"], at["a"])
 
     assert_agree(dtype, [inputs(f) for f in TEMPTING[first : first + 3]], 0.1, 0.0, seed=first)
+
+
+@dtypes()
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_loop_that_only_fills(dtype: Any, value: float) -> None:
+    """LLVM would make it a call of memset, which a kernel may not call."""
+    builds: list[Build] = [lambda at: constant(0.0), lambda at: constant(value), lambda at: at["v"]]
+    assert_agree(dtype, builds, 0.0, 0.0, seed=0)
 
 
 @dtypes()

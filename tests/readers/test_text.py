@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support import Case, cases
 
 import adamite
 from adamite import maths, rules
-from adamite.expression import Expression, number, tensor
+from adamite.expression import Expression, constant, number, tensor
 from adamite.lab import oracles
 from adamite.readers.text import equations
 from adamite.update import Surroundings, Update
+from tests.support import Case, cases
 
 notations = pytest.mark.parametrize("latex", [False, True], ids=["plain", "latex"])
 
@@ -29,7 +29,7 @@ notations = pytest.mark.parametrize("latex", [False, True], ids=["plain", "latex
 
 SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ", "0123456789+-=()abcdefghijklmnoprstuvwxyz"))
 SUBSCRIPTS = str.maketrans("0123456789-t", "₀₁₂₃₄₅₆₇₈₉₋ₜ")
-GREEK = dict(zip("beta gamma epsilon eta lambda mu rho tau".split(), "βγεηλμρτ"))
+GREEK = dict(zip(["beta", "gamma", "epsilon", "eta", "lambda", "mu", "rho", "tau"], "βγεηλμρτ"))
 WORDS = {
     r"\left(": "(", r"\right)": ")", r"\left|": "|", r"\right|": "|", r"\,": " ", r"\cdot": "·", r"\iff": "⇔",
     r"\ge": "≥", r"\le": "≤", r"\ne": "≠", r"\max": "max", r"\min": "min", r"\operatorname{sign}": "sign",
@@ -93,8 +93,9 @@ class Reader:
     def take(self, *tokens: str) -> str:
         return self.tokens.pop(0) if self.tokens and self.tokens[0] in tokens else ""
 
-    def need(self, token: str) -> None:
+    def need(self, token: str) -> bool:
         assert self.take(token), f"{token} expected before {self.tokens}"
+        return True
 
     def any(self) -> Any:
         left = self.all()
@@ -145,10 +146,11 @@ class Reader:
             self.need(BRACKETS[token])
             return abs(result) if token == "|" else result
         if token == "⟦":
-            yes, _, condition, _, _, no, _ = (
-                self.any(), self.need("if"), self.any(), self.need(","), self.need("else"), self.any(), self.need("⟧"),
-            )  # fmt: skip
-            return yes if condition else no
+            branches = [(self.any(), self.need(end))[0] for end in ("if", ",")]
+            self.need("else")
+            no = self.any()
+            self.need("⟧")
+            return branches[0] if branches[1] else no
         if token == "√":
             return self.operators["√"](self.atom())
         if token in FUNCTIONS:
@@ -269,7 +271,7 @@ def forgets(g, m, *, t, lr=0.5):
 @notations
 @pytest.mark.parametrize(
     ("rule", "expected"),
-    [(remembers, [0.25, -1.5]), (twins, [0.75, 0.25]), (forgets, [0.5, -0.25])],
+    [(remembers, [0.25, 2.0]), (twins, [0.75, 0.25]), (forgets, [0.5, -0.25])],
     ids=lambda value: getattr(value, "name", ""),
 )
 def test_every_state_has_its_equation(rule: adamite.Rule, expected: list[float], latex: bool) -> None:
@@ -281,12 +283,18 @@ def test_every_state_has_its_equation(rule: adamite.Rule, expected: list[float],
 
 # ---- any expression -------------------------------------------------------------------------------
 
-VALUES = {"t": Fraction(3, 2), "lr": Fraction(5, 7), "beta1": Fraction(-11, 13), "eps": Fraction(17, 3), "a": Fraction(2)}
+VALUES = {
+    "t": Fraction(3, 2),
+    "lr": Fraction(5, 7),
+    "beta1": Fraction(-11, 13),
+    "eps": Fraction(17, 3),
+    "a": Fraction(2),
+}
 # Roots and powers stand for functions that keep the values exact and no two structures equal.
 EXACT: dict[str, Callable[..., Any]] = {
     "√": lambda v: v * v / 7 + 19,
-    "^": lambda v, w: (v * v + 3 * w + 1) / 23,
-    "/": lambda v, w: v / w if w else Fraction(29),
+    "^": lambda v, w: Fraction(10) ** int(w) if v == 10 else (v * v + 3 * w + 1) / 23,
+    "/": lambda v, w: v / (w or Fraction(29)),
     "number": Fraction,
 }
 SYMBOLIC: dict[str, Callable[..., Any]] = {
@@ -299,23 +307,30 @@ NUMERIC = SYMBOLIC | COMPARISONS | FUNCTIONS | EXACT | {"where": lambda c, v, w:
 
 Tree = Any  # a leaf, or (operation, *trees)
 LEAVES = st.sampled_from([*VALUES, 0.0, 1.0, 2.0, 0.5, -3.0, 1e-8])
+OPERATIONS = {
+    "arithmetic": st.sampled_from(["+", "-", "*", "/", "^", "max", "min"]),
+    "function": st.sampled_from(["neg", "√", "abs", "sign"]),
+    "choice": st.just("where"),
+    "comparison": st.sampled_from([">", "≥", "<", "≤", "=", "≠"]),
+    "connective": st.sampled_from(["and", "or"]),
+    "negation": st.just("not"),
+}
 
 
-def node(names: str, *children: st.SearchStrategy[Tree]) -> st.SearchStrategy[Tree]:
-    return st.tuples(st.sampled_from(names.split()), *children)
+@st.composite
+def trees(draw: st.DrawFn, depth: int = 4) -> Tree:
+    kind = draw(st.sampled_from(["leaf", "arithmetic", "arithmetic", "function", "choice"])) if depth else "leaf"
+    if kind == "leaf":
+        return draw(LEAVES)
+    parts: list[Any] = {"arithmetic": [trees] * 2, "function": [trees], "choice": [conditions, trees, trees]}[kind]
+    return (draw(OPERATIONS[kind]), *(draw(part(depth - 1)) for part in parts))
 
 
-def bigger(trees: st.SearchStrategy[Tree]) -> st.SearchStrategy[Tree]:
-    conditions = st.recursive(
-        node("> ≥ < ≤ = ≠", trees, trees),
-        lambda c: node("and or", c, c) | node("not", c),
-        max_leaves=3,
-    )
-    two = node("+ - * / * / - ^ max min", trees, trees)
-    return two | node("neg √ abs sign neg", trees) | node("where", conditions, trees, trees)
-
-
-TREES = st.recursive(LEAVES, bigger, max_leaves=8)
+@st.composite
+def conditions(draw: st.DrawFn, depth: int) -> Tree:
+    kind = draw(st.sampled_from(["comparison", "connective", "negation"])) if depth > 1 else "comparison"
+    parts: list[Any] = {"comparison": [trees] * 2, "connective": [conditions] * 2, "negation": [conditions]}[kind]
+    return (draw(OPERATIONS[kind]), *(draw(part(max(depth - 1, 0))) for part in parts))
 
 
 def evaluate(tree: Tree, operators: dict[str, Callable[..., Any]], leaf: Callable[[Any], Any]) -> Any:
@@ -331,7 +346,7 @@ def text(step: Any, latex: bool) -> str:
 
 
 def symbols(leaf: str | float) -> Expression:
-    return number(leaf) if isinstance(leaf, str) else number("t") * 0 + leaf  # so that no operation is on numbers alone
+    return number(leaf) if isinstance(leaf, str) else constant(leaf)
 
 
 def exactly(leaf: str | float) -> Fraction:
@@ -343,7 +358,7 @@ NAMES = {letter(name): value for name, value in VALUES.items()} | {"xₜ₋₁":
 
 
 @notations
-@given(tree=TREES)
+@given(tree=trees())
 def test_any_expression_reads_as_it_computes(tree: Tree, latex: bool) -> None:
     printed = text(evaluate(tree, SYMBOLIC, symbols), latex)
     assert Reader(printed, NAMES, EXACT).value() == X - evaluate(tree, NUMERIC, exactly), printed
@@ -414,8 +429,12 @@ GOLDEN: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
             "xₜ = xₜ₋₁ − bₜ",
         ),
     ),
-    ("Adam", dict(convention="torch", weight_decay=0.1), ("gₜ = ∇f(xₜ₋₁) + λ xₜ₋₁", *ADAM, "xₜ = xₜ₋₁ − η m̂ₜ / (√v̂ₜ + ε)")),
-]  # fmt: skip
+    (
+        "Adam",
+        dict(convention="torch", weight_decay=0.1),
+        ("gₜ = ∇f(xₜ₋₁) + λ xₜ₋₁", *ADAM, "xₜ = xₜ₋₁ − η m̂ₜ / (√v̂ₜ + ε)"),
+    ),
+]
 
 
 @pytest.mark.parametrize(("name", "settings", "expected"), GOLDEN)
