@@ -44,7 +44,12 @@ def overlaps_itself(array: Array) -> bool:
 
 def bounds(array: Array) -> tuple[int, int]:
     """The first address, and the one past the last."""
-    low, high = np.lib.array_utils.byte_bounds(array) if array.size else (0, 0)
+    if not array.size:
+        return 0, 0
+    if array.flags.forc:
+        low = address(array)
+        return low, low + array.nbytes
+    low, high = np.lib.array_utils.byte_bounds(array)
     return int(low), int(high)
 
 
@@ -56,6 +61,11 @@ class Ranges:
         self.starts = [low for low, *_ in found]
         self.ends = list(accumulate((high for _, high, *_ in found), max))  # of this range and all before
         self.owners = [(name, a) for *_, name, a in found]
+
+    def free(self, low: int, high: int) -> bool:
+        """Whether nobody's range meets this one."""
+        index = bisect_left(self.starts, high)
+        return not index or self.ends[index - 1] <= low
 
     def clash(self, array: Array, among: int | None = None) -> str | None:
         """Who owns memory that the array shares, if anybody does; `among` the first so many ranges."""

@@ -15,10 +15,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from adamite import pool
 from adamite.graph import Graph, lower
 from adamite.readers import llvm
 from adamite.readers import numpy as interpreter
@@ -27,14 +28,11 @@ from adamite.readers.job import Kernel as Call
 from adamite.storage import Format
 from adamite.update import Update
 
-if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
-
 Backend = Literal["llvm", "numpy"]
 
 _HOLD = 20_000  # elements up to which a call keeps the GIL: a few microseconds
-_INLINE = 300_000  # elements below which waking a thread costs more than it saves
-_SHARE = 1 << 17  # elements that a thread claims at a time
+_INLINE = 200_000  # elements below which waking a thread costs more than it saves
+_SHARE = 1 << 16  # elements that a thread claims at a time
 
 
 # ---- settings -------------------------------------------------------------------------------------
@@ -198,28 +196,7 @@ def run(kernel: Kernel, job: Job, unit: int = 1) -> None:
         (kernel.call_held if elements < _HOLD else kernel.call)(job.address)
     else:
         cells[GRAIN] = max(1, _SHARE // unit)
-        _share(kernel.call, job.address, count)
-
-
-def _share(call: Call, address: int, count: int) -> None:
-    """Run a job on `count` threads, this one among them. Ctrl-C waits for the others, then raises."""
-    from concurrent.futures import wait
-
-    futures: list[Future[None]] = []
-    interrupt: KeyboardInterrupt | None = None
-    while True:
-        try:
-            if interrupt is None:
-                pool = _pool(threads() - 1)
-                while len(futures) < count - 1:
-                    futures.append(pool.submit(call, address))
-            call(address)  # a call on a finished job does nothing, so it may be repeated
-            wait([future for future in futures if not future.cancel()])
-            break
-        except KeyboardInterrupt as error:
-            interrupt = error
-    if interrupt is not None:
-        raise interrupt
+        pool.run(kernel.call, job.address, count)
 
 
 @contextmanager
@@ -237,32 +214,6 @@ def uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
         if came and callable(before):
             before(*came[0])
-
-
-_executor: tuple[int, ThreadPoolExecutor] | None = None
-_lock = threading.Lock()
-
-
-def _pool(size: int) -> ThreadPoolExecutor:
-    global _executor
-    from concurrent.futures import ThreadPoolExecutor
-
-    with _lock:
-        if _executor is None or _executor[0] != size:
-            if _executor is not None:
-                _executor[1].shutdown(wait=False)
-            _executor = size, ThreadPoolExecutor(size, thread_name_prefix="adamite")
-        return _executor[1]
-
-
-def _forget() -> None:
-    """In a forked child the pool's threads don't exist."""
-    global _executor, _lock
-    _executor, _lock = None, threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
 
 
 # ---- norms ----------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ LAYERS: list[set[str]] = [
     {"storage"},
     {"readers.job"},
     {"readers.llvm", "readers.numpy", "readers.text", "readers.arrays"},
+    {"pool"},
     {"tree", "arrays", "settings", "conventions", "schedules"},
     {"engine", "about"},
     {"numpy", "torch", "keras", "jax"},

@@ -1,6 +1,9 @@
 """The command line, run as its users run it: in a process of its own."""
 
+import json
 import os
+import platform
+import re
 import signal
 import subprocess
 import sys
@@ -8,6 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from adamite import cli
+from adamite.about import about
+from adamite.numpy import OPTIMIZERS, optimizer
+from adamite.readers.text import equations
+from adamite.rules import RULES
 
 
 def adamite(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -99,3 +109,165 @@ def test_ctrl_c_ends_with_one_line(tmp_path: Path) -> None:
     assert (output, errors.strip()) == ("", "Stopped.")
     # CPython ends by the signal itself when it came inside exec; a shell calls both 130.
     assert process.returncode in (130, -signal.SIGINT)
+
+
+# ---- list, show, verify, bench --------------------------------------------------------------------
+
+
+def narrow(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """On a screen of 80 columns."""
+    result = adamite(*arguments, COLUMNS="80")
+    assert "Traceback" not in result.stderr
+    return result
+
+
+def answer(*arguments: str) -> str:
+    """What a command prints where all is well."""
+    result = narrow(*arguments)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def cells(table: str) -> list[list[str]]:
+    """The rows of a table: cells are two spaces apart."""
+    return [re.split(r"\s{2,}", line.strip()) for line in table.splitlines()]
+
+
+def assert_fits(text: str) -> None:
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+
+
+def test_list_has_every_optimizer_and_rule() -> None:
+    printed = answer("list")
+    assert_fits(printed)
+    first = [row[0] for row in cells(printed)]
+    assert [name for name in first if name.lower() in OPTIMIZERS] == [cls.__name__ for cls in OPTIMIZERS.values()]
+    assert all(re.search(rf"\b{name}\b", printed) for name in RULES)
+    assert [next(row for row in cells(printed) if row[0] == "AdamW")[i] for i in (0, -1)] == ["AdamW", "8"]
+
+
+@pytest.mark.parametrize("name", [*OPTIMIZERS, *(name for name in RULES if name not in OPTIMIZERS)])
+def test_show_says_all_of_it(name: str) -> None:
+    """In this process: a process for each takes too long."""
+    result = CliRunner().invoke(cli.app, ["show", name], env={"COLUMNS": "80"})
+    assert result.exit_code == 0, result.output
+    it = about(optimizer(name).__name__, optimizer(name).conventions())
+    assert result.output.startswith(it.title[:60])
+    *_, final = equations(it.update)
+    assert f"    {final}" in result.output
+    assert all(argument.name in result.output for argument in it.arguments)
+    table = [line for line in result.output.splitlines() if not line.startswith("    ")]
+    assert max(map(len, table)) <= 80 and "…" not in result.output
+    words = " ".join(result.output.split())
+    assert f"{it.state_bytes} bytes of state" in words
+
+
+def test_show_adam() -> None:
+    printed = answer("show", "Adam")
+    assert_fits(printed)
+    for said in (
+        "Adam (Kingma & Ba 2015, algorithm 1).",
+        "    xₜ = xₜ₋₁ − η m̂ₜ / (√v̂ₜ + ε)",
+        "8 bytes of state a float32 parameter",
+        "In torch: weight_decay is L2",
+        "    xₜ = xₜ₋₁ − ηₜ mₜ / (√vₜ + ε)",
+    ):
+        assert said in printed
+    assert re.search(r"β₂ +beta2 +0\.999 +\[0, 1\) +decay of the second moment", printed)
+
+
+def test_show_in_latex() -> None:
+    lines = answer("show", "adam", "--latex").splitlines()
+    assert lines[-1] == r"x_{t} = x_{t-1} - \frac{\eta \, \hat{m}_{t}}{\sqrt{\hat{v}_{t}} + \epsilon}"
+    assert len(lines) == 5
+
+
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="names registers of x86")
+@pytest.mark.parametrize("name", ["adam", "sgd_lr_inside"])
+def test_show_the_compiled_loop(name: str) -> None:
+    result = narrow("show", name, "--asm")
+    assert result.returncode == 0, result.stderr
+    *lines, jump = result.stdout.splitlines()
+    assert re.search(r"%[xyz]mm\d", result.stdout)
+    assert lines[0].endswith(":") and lines[0][:-1] in jump
+    assert not re.search(r"\bv?(fn?m|call)", result.stdout)  # nothing contracted, no call
+    stores = [line for line in lines if re.search(r"v?mov\w+\s+%[xyz]mm\d+, .*\(", line)]
+    assert len(stores) >= {"adam": 3, "sgd_lr_inside": 1}[name]
+    assert_fits(result.stderr)
+
+
+def test_verify_holds_on_this_machine() -> None:
+    printed = answer("verify")
+    assert_fits(printed)
+    rows = {row[0]: row[1:] for row in cells(printed) if row[0] in RULES}
+    assert list(rows) == list(RULES)
+    for checks, error, ulps, largest, median in rows.values():
+        held, made = checks.split("/")
+        assert held == made and int(made) > 10
+        assert float(error) <= 1e-12 and float(ulps) >= 0 and 0 < float(median) <= float(largest)
+    assert f"All {len(RULES)} rules hold." in printed
+
+
+def measured(*options: str) -> str:
+    """What bench prints, in this process, where most is compiled already."""
+    arguments = ["bench", "--size", "1000000", "--rounds", "1", *options]
+    result = CliRunner().invoke(cli.app, arguments, env={"COLUMNS": "80"})
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_bench_prints_a_table() -> None:
+    printed = measured()
+    for said in ("1M float32", "limit", "AdamW", "your own rule", "2 parameters", "compile", "import", *RULES):
+        assert said in printed
+    assert_fits(printed)
+
+
+def test_bench_in_json() -> None:
+    rows = json.loads(measured("--json"))
+    keys = {"case", "name", "seconds", "yardstick", "ratio", "bar", "gigabytes", "kept"}
+    assert isinstance(rows, list) and all(set(row) == keys for row in rows)
+    assert {row["name"] for row in rows} > {"limit", "AdamW", *RULES}
+    for row in rows:
+        value = row["seconds"] if row["ratio"] is None else row["ratio"]
+        assert row["kept"] == (None if row["bar"] is None else value <= row["bar"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["shwo", "adam"], "No such command 'shwo'"),
+        (["list", "adam"], "unexpected extra argument"),
+        (["show"], "Missing argument"),
+        (["show", "adma"], "did you mean adam?"),
+        (["show", "adam_w"], "did you mean adamw?"),
+        (["show", "foo"], "has no optimizer 'foo'"),
+        (["show", ""], "has no optimizer ''"),
+        (["show", "adam", "lion"], "unexpected extra argument"),
+        (["show", "adam", "--latx"], "--latex"),
+        (["show", "adam", "--asm", "--latex"], "--asm"),
+        (["verify", "adam"], "unexpected extra argument"),
+        (["bench", "--size", "10"], "'--size'"),
+        (["bench", "--size", "1e6"], "'--size'"),
+        (["bench", "--size", "-5"], "'--size'"),
+        (["bench", "--rounds", "0"], "'--rounds'"),
+        (["bench", "--rounds", "1001"], "'--rounds'"),
+        (["bench", "--sizes", "1000000"], "--size"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_input_fits_the_screen(arguments: list[str], said: str) -> None:
+    result = narrow(*arguments)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert said in " ".join(result.stderr.split())
+    assert_fits(result.stderr)
+
+
+def test_help_names_all_commands() -> None:
+    printed = answer("--help")
+    assert_fits(printed)
+    for command in ("demo", "list", "show", "verify", "bench"):
+        assert re.search(rf"^ +{command} +\w", printed, re.MULTILINE)
+        assert_fits(answer(command, "--help"))

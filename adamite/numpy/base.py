@@ -173,8 +173,14 @@ class Optimizer(metaclass=_Documented):
             batch.found = []  # lets the gradients go
         self._hyper.steps = after
 
-    def _guard(self) -> Ranges:
+    def _guard(self, moved: bool) -> Ranges:
+        """The memory that a step writes."""
         self._refuse_swapped()
+        if moved:
+            self._ranges = self._written()
+        return self._ranges
+
+    def _written(self) -> Ranges:
         return Ranges(
             [(f"parameter {s.name!r}", s.x) for s in self._slots]
             + [(f"state {k} of {s.name!r}", v) for s in self._slots for k, v in s.states.items()]
@@ -344,7 +350,7 @@ class Optimizer(metaclass=_Documented):
                 average[...] = kept
         self._swapped = not self._swapped
         for batch in self._batches:
-            batch.xs = []  # the next step looks again
+            batch.known = False  # the next step looks again
 
     # ---- state
 

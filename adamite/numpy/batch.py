@@ -12,11 +12,15 @@ import numpy as np
 from adamite import engine
 from adamite.arrays import Array, Ranges, address, dense, overlaps_itself, pieces
 from adamite.graph import Graph
-from adamite.readers.job import BLOCK, Job
+from adamite.numpy import look
+from adamite.readers.job import BLOCK, COEFFICIENTS, STATES, G, Job, X
 from adamite.settings import Settings
 from adamite.storage import FORMATS, Format
 from adamite.update import Update
 
+Guard = Callable[[bool], Ranges]  # what must not be overlapped, read anew if the parameters have moved
+
+_NONE: list[int] = []
 _ndarray = np.ndarray
 _from_buffer: Callable[[Any], Any] = ctypes.c_char.from_buffer
 _addressof = ctypes.addressof
@@ -41,10 +45,18 @@ class Slot:
             raise ValueError(f"parameter {name!r} holds elements that share memory (a broadcast?); give a copy")
         self.index, self.name, self.x = index, name, x
         self.format: Format = FORMATS[x.dtype]
-        self.dtype, self.shape, self.size = self.format.dtype, x.shape, x.size
+        self.dtype, self.shape, self.size, self.nbytes = self.format.dtype, x.shape, x.size, x.nbytes
+        self.boxed = np.zeros((), self.dtype)
         self.states: dict[str, Array] = {}
         self.settings: Settings
         self.absent: frozenset[str]
+
+    def box(self, found: list[Any]) -> None:
+        """NumPy makes numbers of 0-d arrays: put such a gradient into an array."""
+        g = found[self.index]
+        if type(g) is self.dtype.type or type(g) is float:
+            self.boxed[()] = g
+            found[self.index] = self.boxed
 
     def layout(self) -> tuple[int, ...] | None:
         """The strides of parameter and states, where they lie alike and without gaps."""
@@ -70,10 +82,8 @@ class Slot:
         """A gradient that isn't simply an array of this shape and type: converted, or refused."""
         if g is None:
             return None
-        if type(g) is self.dtype.type and self.shape == ():  # what NumPy makes of 0-d arithmetic
-            return np.asarray(g)
-        if self.shape == () and isinstance(g, (np.generic, float)):
-            g = np.asarray(g, self.dtype if isinstance(g, float) and not isinstance(g, np.generic) else None)
+        if isinstance(g, np.generic) and self.shape == ():
+            g = np.asarray(g)
         if not isinstance(g, np.ndarray) or isinstance(g, np.ma.MaskedArray):
             raise TypeError(f"the gradient of {self.name!r} must be a NumPy array, got {type(g).__name__}")
         if g.shape != self.shape:
@@ -133,7 +143,7 @@ class Batch:
         self.piece = Job(1, 2 + len(self.graph.inputs))  # for layouts that need buffers
         self.tensors = [[s.states[name] for name in self.graph.inputs[2:]] for s in slots]
         for column in range(len(self.graph.inputs) - 2):
-            self.job.fill(4 + column, [address(states[column]) for states in self.tensors])
+            self.job.fill(STATES + column, [address(states[column]) for states in self.tensors])
 
         cohorts: dict[Any, Cohort] = {}
         self.of: list[Cohort] = []
@@ -149,6 +159,11 @@ class Batch:
 
         # Strides of None never match: what isn't dense goes through buffers.
         self.rows = [(s.index, s.x, s.dtype, s.shape, s.layout()) for s in slots]
+        plain = all(strides is not None for *_, strides in self.rows) and look.available()
+        self.reader = look.Look([(s.index, s.x) for s in slots], self.job) if plain else None
+        self.numbers = [s for s in slots if s.shape == ()]
+        self.known = False  # whether the job points where things lie
+        self.safe: set[tuple[int, int]] = set()  # rows and places of gradients that overlapped nothing
         self.found: list[Any] = []
         self.xs: list[int] = []
         self.gs: list[int] = []
@@ -167,12 +182,33 @@ class Batch:
         return engine.Squares(self.format, [BLOCK], self.backend)
 
     def _point(self) -> None:
-        self.job.fill(1, [cohort.address for cohort in self.of])
+        self.job.fill(COEFFICIENTS, [cohort.address for cohort in self.of])
 
     # ---- a step, in four parts: only the last one changes anything
 
-    def look(self, found: list[Any], guard: Callable[[], Ranges]) -> None:
+    def look(self, found: list[Any], guard: Guard) -> None:
         """Check the gradients, and read where everything lies."""
+        self.found = found
+        for slot in self.numbers:
+            slot.box(found)
+        if self.reader is not None:
+            outcome = self.reader(found)
+            if outcome == look.GRADIENTS_MOVED and self.known:
+                self.gs = self.job.read(G)
+                if self.safe.issuperset(enumerate(self.gs)):
+                    outcome = look.SAME
+            if outcome == look.SAME and self.known:
+                self.missing = _NONE
+                return
+            self.known = False  # the reader has written to the job
+            if outcome <= look.SAME:
+                self.missing = _NONE
+                self._moved(self.job.read(X), self.job.read(G), [], guard)
+                return
+        self._look_closely(found, guard)
+
+    def _look_closely(self, found: list[Any], guard: Guard) -> None:
+        """The same in Python: for any layout, with an error for what is wrong."""
         xs: list[int] = []
         gs: list[int] = []
         missing: list[int] = []
@@ -197,26 +233,35 @@ class Batch:
                 gs.append(_addressof(_from_buffer(g)))
             except (TypeError, ValueError, BufferError):
                 gs.append(address(g))
-        self.found, self.missing = found, missing
-        if xs != self.xs or gs != self.gs or odd or self.odd:
-            self._moved(xs, gs, odd, guard())
+        self.missing = missing
+        if not self.known or xs != self.xs or gs != self.gs or odd:
+            self._moved(xs, gs, odd, guard)
 
-    def _moved(self, xs: list[int], gs: list[int], odd: list[int], ranges: Ranges) -> None:
+    def _moved(self, xs: list[int], gs: list[int], odd: list[int], guard: Guard) -> None:
         """Something lies elsewhere than before: look for overlaps, and point the job at it."""
+        ranges = guard(xs != self.xs)
+        self.known = False
+        if xs != self.xs or len(self.safe) > 100 * len(gs):
+            self.safe.clear()
         for row, slot in enumerate(self.slots):
-            g = self.found[slot.index]
-            if g is None or (gs[row] == xs[row] and g.strides == slot.x.strides):
+            g, place = self.found[slot.index], gs[row]
+            if g is None or (place == xs[row] and g.strides == slot.x.strides):
                 continue  # elementwise, a gradient may be the parameter itself
-            if gs[row] % slot.format.itemsize and row not in odd:
+            if place % slot.format.itemsize and row not in odd:
                 odd.append(row)
+            if not odd and ranges.free(place, place + slot.nbytes):
+                continue
             owner = ranges.clash(g)
             if owner is not None:
                 raise ValueError(
                     f"the gradient of {slot.name!r} shares memory with {owner}, which the step writes; give a copy"
                 )
         self.xs, self.gs, self.odd = xs, gs, odd
-        self.job.fill(2, xs)
-        self.job.fill(3, gs)
+        self.known = not odd  # a gradient of another layout is looked at again, wherever it lies
+        if self.known:
+            self.safe.update(enumerate(gs))
+        self.job.fill(X, xs)
+        self.job.fill(G, gs)
         self._out = None
 
     def sums(self, scale: float = 1.0) -> list[Array]:
@@ -237,17 +282,17 @@ class Batch:
         if self.missing:
             self._part()
             self.active = [c for c in self.cohorts if c.rows.isdisjoint(self.missing)]
-        elif self.active is not self.cohorts:
+        else:
             self.active = self.cohorts
         for cohort in self.active:
             cohort.prepare(step, clip)
-        out = self.missing + self.odd
+        out = self.missing + self.odd if self.missing or self.odd else _NONE
         if out != self._out:
             self.job.lengths([0 if row in out else s.size for row, s in enumerate(self.slots)])
+            engine.ready(self.job)
             self._out = out
-        self.job.rewind()
         self._left = list(self.odd)
-        engine.ready(self.job)
+        self.job.rewind()
 
     def _part(self) -> None:
         """Parameters without a gradient stay behind: they part from the others of their cohort."""
@@ -274,11 +319,11 @@ class Batch:
     def _buffered(self, row: int) -> None:
         """Update one parameter piece by piece, each contiguous."""
         slot = self.slots[row]
-        self.piece.fill(1, [self.of[row].address])
+        self.piece.fill(COEFFICIENTS, [self.of[row].address])
         operands = [self.found[slot.index]], [slot.x, *self.tensors[row]]
         for size, (g, x, *states) in pieces(*operands, BLOCK):
             self.piece.lengths([size])
-            for column, place in enumerate([x, g, *states], start=2):
+            for column, place in enumerate([x, g, *states], start=X):
                 self.piece.fill(column, [place])
             self.piece.rewind()
             engine.run(self.kernel, self.piece)

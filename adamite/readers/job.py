@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 ROWS, TOTAL, GRAIN, COUNTER, SCALE, HEADER = range(6)
+LENGTH, COEFFICIENTS, X, G, STATES = range(5)  # columns of a step
 LANES = 32  # partial sums kept in each block of a sum
 BLOCK = 8192  # elements of a block
 
@@ -39,11 +40,20 @@ class Job:
         cells: Any = self.cells
         cells[start : start + self.rows] = values
 
+    def place(self, column: int) -> int:
+        """Where a column lies."""
+        return self.address + 8 * (HEADER + column * self.rows)
+
+    def read(self, column: int) -> list[int]:
+        """One column."""
+        start = HEADER + column * self.rows
+        return list(self.cells[start : start + self.rows])
+
     def rewind(self) -> None:
         """Nothing of the job is done yet."""
         self.cells[COUNTER] = 0
 
     def lengths(self, values: list[int]) -> None:
         """Write the rows' lengths."""
-        self.fill(0, values)
+        self.fill(LENGTH, values)
         self.cells[TOTAL] = self.total = sum(values)

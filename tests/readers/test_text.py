@@ -322,14 +322,14 @@ def trees(draw: st.DrawFn, depth: int = 4) -> Tree:
     kind = draw(st.sampled_from(["leaf", "arithmetic", "arithmetic", "function", "choice"])) if depth else "leaf"
     if kind == "leaf":
         return draw(LEAVES)
-    parts: list[Any] = {"arithmetic": [trees] * 2, "function": [trees], "choice": [conditions, trees, trees]}[kind]
+    parts: Any = {"arithmetic": [trees] * 2, "function": [trees], "choice": [conditions, trees, trees]}[kind]
     return (draw(OPERATIONS[kind]), *(draw(part(depth - 1)) for part in parts))
 
 
 @st.composite
 def conditions(draw: st.DrawFn, depth: int) -> Tree:
     kind = draw(st.sampled_from(["comparison", "connective", "negation"])) if depth > 1 else "comparison"
-    parts: list[Any] = {"comparison": [trees] * 2, "connective": [conditions] * 2, "negation": [conditions]}[kind]
+    parts: Any = {"comparison": [trees] * 2, "connective": [conditions] * 2, "negation": [conditions]}[kind]
     return (draw(OPERATIONS[kind]), *(draw(part(max(depth - 1, 0))) for part in parts))
 
 

@@ -1,0 +1,159 @@
+"""The benchmarks: what they measure and what they say of it. How fast it is, is never tested."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import adamite
+from adamite import engine
+from adamite.lab import bench
+from adamite.lab.bench import Row
+from adamite.rules import RULES
+
+TORCH = ["torch AdamW fused", "torch AdamW default"]
+SIZE = 200_000
+
+
+@pytest.mark.parametrize(
+    ("ratio", "bar", "kept"),
+    [
+        (1.04, 1.05, True),
+        (1.06, 1.05, False),
+        (1.05, 1.05, True),
+        (None, 3e-3, True),
+        (None, 1e-3, False),
+        (2, None, None),
+    ],
+)
+def test_a_promise_is_of_the_ratio_or_else_of_the_time(ratio: Any, bar: Any, kept: bool | None) -> None:
+    row = Row("case", "name", 2e-3, ratio=ratio, bar=bar)
+    assert row.kept is kept
+    assert json.loads(json.dumps(row.as_dict())) == {
+        "case": "case", "name": "name", "seconds": 2e-3, "yardstick": "", "ratio": ratio, "bar": bar, "gigabytes": None,
+        "kept": kept,
+    }  # fmt: skip
+
+
+Cases = dict[str, list[Row]]
+
+
+@pytest.fixture(scope="module")
+def rows() -> Cases:
+    measure: dict[str, Callable[[], Any]] = {
+        "start": bench.start, "small": bench.small, "many": lambda: bench.many(rounds=1),
+        "denormals": bench.denormals, "large": lambda: bench.large(size=SIZE, rounds=1),
+    }  # fmt: skip
+    return {name: list(function()) for name, function in measure.items()}
+
+
+# case -> the rows' names, their yardstick, and what is promised of which
+EXPECTED: dict[str, tuple[list[str], str, dict[str, float]]] = {
+    "start": (["a rule, traced and compiled", "adamite, beyond numpy"], "", {
+        "a rule, traced and compiled": 0.060, "adamite, beyond numpy": 0.080,
+    }),
+    "small": (["adamite Adam", "torch fused", "torch default"], "adamite Adam", {"adamite Adam": 5e-6}),
+    "many": ([*TORCH, "adamite AdamW"], TORCH[0], {"adamite AdamW": 0.7}),
+    "denormals": (["states at the smallest normal"], "ordinary states", {"states at the smallest normal": 1.5}),
+    "large": (
+        ["limit", "AdamW", *TORCH, *RULES, "sgd, momentum", "rmsprop, centered", "your own rule"],
+        "limit",
+        {"AdamW": 1.05} | dict.fromkeys([*RULES, "sgd, momentum", "rmsprop, centered", "your own rule"], 1.10),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", EXPECTED)
+def test_rows(rows: Cases, case: str) -> None:
+    pytest.importorskip("torch")
+    names, yardstick, bars = EXPECTED[case]
+    assert [row.name for row in rows[case]] == names
+    for row in rows[case]:
+        assert row.seconds > 0
+        assert row.bar == bars.get(row.name), row
+        alone = case == "start" or row.name == "adamite Adam"
+        assert (row.yardstick, row.ratio is None) == ("" if alone else yardstick, alone), row
+        assert row.ratio == 1.0 if row.name == yardstick and not alone else row.ratio is None or row.ratio > 0
+        assert (row.kept is None) == (row.bar is None)
+        assert (row.gigabytes is not None) == (case == "large")
+
+
+def test_bytes_moved(rows: Cases) -> None:
+    """x and every state twice, g once."""
+    states = {"AdamW": 2, "adam": 2, "sgd": 0, "lion": 1, "amsgrad": 3, "rmsprop, centered": 3, "your own rule": 2}
+    for row in rows["large"]:
+        if row.name in states:
+            moved = 4 * SIZE * (3 + 2 * states[row.name])
+            assert row.gigabytes == pytest.approx(moved / row.seconds / 1e9)
+
+
+def test_the_progress_bar_knows_how_many_rows_there_are(rows: Cases) -> None:
+    assert bench.cases() == sum(map(len, rows.values()))
+
+
+def test_cases_are_named(rows: Cases) -> None:
+    assert {row.case for row in rows["large"]} == {"0.2M float32"}
+    for found in rows.values():
+        for row in found:
+            assert 0 < len(row.case) <= 20 and 0 < len(row.name) <= 30
+
+
+# ---- the yardstick --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("size", [1, 1003, 400_003])
+@pytest.mark.parametrize("name", ["SGD", "Lion", "AdamW", "AMSGrad"])
+def test_the_limit_kernel_loads_and_stores_everything(name: str, size: int, threads: int) -> None:
+    rng = np.random.default_rng(size)
+    x, g = (rng.standard_normal(size, dtype=np.float32) for _ in range(2))
+    opt = getattr(adamite, name)(x)
+    opt.step(g)
+    arrays = [x, *bench._states(opt)]
+    before, gradient = [a.copy() for a in arrays], g.copy()
+    with engine.using_threads(threads):
+        limit = bench._limit(opt, x, g)
+        limit()
+        limit()
+    assert len(arrays) == {"SGD": 1, "Lion": 2, "AdamW": 3, "AMSGrad": 4}[name]
+    for after, old in zip(arrays, before, strict=True):
+        assert np.array_equal(after, old + g + g)
+    assert np.array_equal(g, gradient)
+
+
+def test_steps_are_interleaved_after_a_warm_up() -> None:
+    done: list[str] = []
+    kinds = {"a": lambda: done.append("a"), "b": lambda: done.append("b")}
+    found = list(bench._compare("case", kinds, rounds=3, repeat=2, bars={"b": 2.0}))
+    assert "".join(done) == "aabb" + 3 * "aabb"
+    assert [(row.name, row.yardstick, row.bar) for row in found] == [("a", "a", None), ("b", "a", 2.0)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(12.0, "12 s"), (1.0, "1 s"), (0.25, "250 ms"), (1.234e-3, "1.23 ms"), (4.714e-6, "4.71 µs"), (2e-7, "0.2 µs")],
+)
+def test_times_are_shown_with_three_digits(seconds: float, shown: str) -> None:
+    assert bench.shown(seconds) == shown
+
+
+@pytest.mark.parametrize("seconds", [0.9996, 9.996e-4, 123.4])
+def test_times_are_shown_without_exponents(seconds: float) -> None:
+    assert "e" not in bench.shown(seconds)
+
+
+def test_the_rule_of_a_user_is_measured_as_written() -> None:
+    """`yours`, step by step in plain floats."""
+    x, m, s = 1.0, 0.0, 0.0
+    array = np.array([x])
+    opt = adamite.optimizer(bench.yours)(array)
+    for g in itertools.islice(itertools.cycle([0.5, -2.0]), 6):
+        m, s = 0.9 * m + 0.1 * g, 0.99 * s + 0.01 * abs(g)
+        x -= 1e-3 * (m / (s + 1e-8) + 0.1 * (1 if m > 0 else -1))
+        opt.step(np.array([g]))
+        assert array[0] == pytest.approx(x, rel=1e-12)
