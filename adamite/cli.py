@@ -98,7 +98,7 @@ def list_() -> None:
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="An optimizer (adamw) or a rule (adam_eps_hat).")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="An optimizer (adamw) or a rule (adam_eps_hat).")],
     asm: Annotated[bool, typer.Option("--asm", help="Print the compiled loop for this processor.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="Print the equations in LaTeX.")] = False,
 ) -> None:
@@ -110,7 +110,11 @@ def show(
     try:
         cls = optimizer(name)
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="'NAME'") from None
+        err.print(str(error).split(" It takes ")[0])  # the names are many
+        err.print("All of them: adamite list")
+        raise typer.Exit(2) from None
+    if asm and latex:
+        raise typer.BadParameter("give one of the two", param_hint="--asm, --latex")
     it = about.about(cls.__name__, cls.conventions())
     if latex:
         for equation in equations(it.update, latex=True):
@@ -191,18 +195,29 @@ def verify() -> None:
         "largest displacement; in units of the last place of the parameter.\n"
         f"processor: {llvm.processor()}"
     )
-    failures = [f"{r.rule}: {failure}" for r in reports for failure in r.failures]
-    failures += [f"{r.rule}: float64 error {r.displacement64:.1e} > 1e-12" for r in reports if r.displacement64 > 1e-12]
-    for failure in failures:
-        err.print(failure, style="red")
-    if failures:
+    failed = [r for r in reports if not r.passed]
+    for r in failed:
+        for failure in r.failures or [f"float64 error {r.displacement64:.1e}, more than {verify.LIMIT:g}"]:
+            err.print(f"{r.rule}: {failure}", style="red")
+    if failed:
         raise typer.Exit(1)
     out.print(f"All {len(reports)} rules hold.", style="bold green")
 
 
+def elements(text: str | int) -> int:
+    """A number of elements: 40000000, or 4e7."""
+    try:
+        count = float(text)
+    except ValueError:
+        count = float("nan")
+    if not (count >= 1_000_000 and count.is_integer()):
+        raise typer.BadParameter(f"{text!r}; give at least 1000000")
+    return int(count)
+
+
 @app.command()
 def bench(
-    size: Annotated[int, typer.Option(min=1_000_000, help="Elements of the large array.")] = 40_000_000,
+    size: Annotated[int, typer.Option(parser=elements, metavar="N", help="Elements of the large array.")] = 40_000_000,
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Interleaved rounds of each comparison.")] = 9,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list for machines.")] = False,
 ) -> None:
@@ -222,27 +237,27 @@ def bench(
         typer.echo(json.dumps([row.as_dict() for row in rows], indent=1))
         return
     table = Table(box=SIMPLE_HEAD)
-    table.add_column("case")
-    table.add_column("what")
+    table.add_column("", no_wrap=True)
     for column in ("median", "GB/s", "ratio", "promise"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     case = ""
     for row in rows:
+        if row.case != case:
+            table.add_row(f"[bold]{row.case}[/]", end_section=False)
+            case = row.case
         promise = "" if row.bar is None else f"≤ {bench.shown(row.bar) if row.ratio is None else f'{row.bar:g}'}"
         table.add_row(
-            row.case if row.case != case else "",
-            row.name,
+            f"  {row.name}",
             bench.shown(row.seconds),
             "" if row.gigabytes is None else f"{row.gigabytes:.0f}",
             "" if row.ratio is None else f"{row.ratio:.2f}",
-            promise + ("" if row.kept is None else " ✓" if row.kept else " missed"),
+            promise + ("" if row.kept is None else " kept" if row.kept else " missed"),
         )
-        case = row.case
-    out.print(table)
+    out.print(table, markup=True)
     out.print(
-        f"Medians of {rounds} or more interleaved rounds in one process; ratio: to the case's yardstick (the limit "
-        "kernel, torch fused, ...), the median over rounds. The limit kernel loads and stores the same and adds once "
-        "for each store. Machines are noisy: trust ratios, and repeat."
+        "Medians of interleaved rounds in one process; ratio: to the case's yardstick (the limit kernel, torch fused, "
+        "...), the median over rounds. The limit kernel loads and stores the same and adds once for each store. "
+        "Machines are noisy: trust ratios, and repeat."
     )
 
 

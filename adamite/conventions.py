@@ -7,8 +7,7 @@ value is the one in common use. Sources: torch 2.13, Keras 3.15, optax 0.2.8, ch
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from adamite import rules
 from adamite.rule import REQUIRED, Rule
@@ -18,15 +17,14 @@ Framework = Literal["paper", "torch", "keras", "optax"]
 FRAMEWORKS: tuple[Framework, ...] = get_args(Framework)
 
 
-@dataclass(frozen=True)
-class Convention:
+class Convention(NamedTuple):
     """One optimizer as one framework has it.
 
     `defaults` override the rule's; `decay` is what `weight_decay` means there, None where it has none.
     """
 
     rule: Rule
-    defaults: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any]
     decay: Decay | None = None
     title: str = ""  # where the rule's own won't do
 

@@ -14,8 +14,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -91,8 +90,7 @@ def using_threads(count: int) -> Iterator[None]:
 # ---- kernels --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Kernel:
+class Kernel(NamedTuple):
     """A compiled step, or sum of squares; `call_held` keeps the GIL."""
 
     call: Call

@@ -16,8 +16,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from adamite.expression import Expression, apply, constant
 from adamite.maths import DEFINITIONS
@@ -25,8 +24,7 @@ from adamite.trace import walk
 from adamite.update import Update
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(NamedTuple):
     """A primitive operation: `args` are indices of earlier nodes; leaves carry a `value`."""
 
     op: str
@@ -34,8 +32,7 @@ class Node:
     value: Any = None
 
 
-@dataclass(frozen=True)
-class Graph:
+class Graph(NamedTuple):
     """The loop's body and the function of its coefficients."""
 
     inputs: tuple[str, ...]  # tensors in the order of the engine's table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -46,7 +47,7 @@ def minimize(
     *,
     jac: Callable[..., Any] | bool | None = None,
     optimizer: str | Rule | type[Optimizer] = "adam",
-    lr: Any = 0.01,
+    lr: Any = None,
     maxiter: int = 10_000,
     gtol: float = 1e-5,
     tol: float | None = None,
@@ -67,7 +68,8 @@ def minimize(
         jac: the gradient, a function like `fun`; True if `fun` returns it too; None for central differences
             (two evaluations a coordinate).
         optimizer: a name ("adam", "lion", ...), a rule or a class.
-        lr: learning rate, a number or a schedule; about the distance that x moves in a step.
+        lr: learning rate, a number or a schedule; about the distance that x moves in a step. 0.01 by default, if
+            the rule has one.
         maxiter: steps at most.
         gtol: stop when no component of the gradient is larger. `tol` is another name for it.
         callback: called after each step with a copy of x, or with `intermediate_result=` if its argument has that
@@ -79,7 +81,8 @@ def minimize(
         (0 converged, 1 maxiter, 2 not finite, 3 the callback), message.
 
     Raises:
-        ValueError: for bounds, constraints and Hessians, which no first-order method reads here.
+        TypeError, ValueError: for arguments of another kind, and for bounds, constraints and Hessians, which no
+            first-order method reads here.
 
     >>> def bowl(x):
     ...     return ((x - 3) ** 2).sum(), 2 * (x - 3)
@@ -95,15 +98,21 @@ def minimize(
     if not isinstance(maxiter, (int, np.integer)) or isinstance(maxiter, bool) or maxiter < 1:
         raise ValueError(f"minimize: maxiter must be a whole number of at least 1, got {maxiter!r}")
     limit = gtol if tol is None else tol
-    if not limit >= 0:
+    if not isinstance(limit, numbers.Real) or not limit >= 0:
         raise ValueError(f"minimize: gtol must be a number of at least 0, got {limit!r}")
+    if callback is not None and not callable(callback):
+        raise TypeError(f"minimize: callback must be a function, got {callback!r}")
     if not isinstance(args, tuple):
         args = (args,)
 
-    x = np.array(x0, np.float64)
+    x = _start(x0)
     problem = _Problem(fun, jac, args)
+    if isinstance(optimizer, type) and not issubclass(optimizer, Optimizer):
+        raise TypeError(f"minimize: optimizer must be a name, a rule or an optimizer's class, got {optimizer!r}")
     cls = optimizer if isinstance(optimizer, type) else _class(optimizer)
-    opt = cls(x, lr=lr, **settings)
+    if lr is not None or "lr" in cls.conventions()["paper"].rule.numbers:
+        settings["lr"] = 0.01 if lr is None else lr
+    opt = cls(x, **settings)
     report = _reporter(callback)
     value, gradient = problem(x)
     best = value, x.copy(), gradient
@@ -129,25 +138,48 @@ def minimize(
 _class = optimizer
 
 
+def _start(x0: Any) -> Array:
+    try:
+        given = np.asarray(x0)
+        if given.dtype.kind in "biuf":
+            return given.astype(np.float64)
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(f"minimize: x0 must be an array of real numbers, got {x0!r:.60}")
+
+
 def _finished(value: float, gradient: Array, limit: float) -> int | None:
     if not (np.isfinite(value) and np.isfinite(gradient).all()):
         return 2
     return 0 if np.max(np.abs(gradient), initial=0.0) <= limit else None
 
 
+def _number(value: Any) -> float:
+    try:
+        found = np.asarray(value, np.float64)
+        if found.size == 1 and value is not None:
+            return float(found.item())
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(f"minimize: fun must return a number, got {value!r:.60}; a pair with the gradient needs jac=True")
+
+
 class _Problem:
     """The function with its gradient, counted."""
 
     def __init__(self, fun: Callable[..., Any], jac: Callable[..., Any] | bool | None, args: tuple[Any, ...]) -> None:
-        if jac not in (None, True, False) and not callable(jac):
-            raise ValueError(f"minimize: jac must be a function, True or None, got {jac!r}")
+        if jac is not None and not isinstance(jac, bool) and not callable(jac):
+            raise ValueError(f"minimize: jac must be a function, True or None, got {jac!r:.60}")
         self.fun, self.jac, self.args = fun, jac, args
         self.nfev = self.njev = 0
 
     def __call__(self, x: Array) -> tuple[float, Array]:
         if self.jac is True:
             self.nfev += 1
-            value, gradient = self.fun(x.copy(), *self.args)
+            both = self.fun(x.copy(), *self.args)
+            if not isinstance(both, (tuple, list)) or len(both) != 2:
+                raise ValueError(f"minimize: with jac=True fun returns a number and the gradient, not {both!r:.60}")
+            value, gradient = _number(both[0]), both[1]
         else:
             value, gradient = self.value(x), None
         self.njev += 1
@@ -155,14 +187,14 @@ class _Problem:
             gradient = self.jac(x.copy(), *self.args)
         elif gradient is None:
             gradient = self.differences(x)
-        gradient = np.asarray(gradient, np.float64)
+        gradient = np.array(gradient, np.float64)  # a copy: fun may use its buffer again
         if gradient.shape != x.shape:
             raise ValueError(f"minimize: the gradient must have x0's shape {x.shape}, got {gradient.shape}")
-        return float(value), gradient
+        return value, gradient
 
     def value(self, x: Array) -> float:
         self.nfev += 1
-        return float(self.fun(x.copy(), *self.args))
+        return _number(self.fun(x.copy(), *self.args))
 
     def differences(self, x: Array) -> Array:
         """Central differences."""

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import math
 import numbers as kinds
 import re
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, overload
+from typing import Any, Literal, NamedTuple, overload
 
 from adamite.errors import RuleError
+
+_VARARGS, _VARKEYWORDS = 0x04, 0x08  # flags of a function's code
 
 # Names that belong to what surrounds a rule.
 _TAKEN_STATES = frozenset({"x", "g", "t", "step", "average"})
@@ -23,7 +23,13 @@ _TAKEN = frozenset({
     "load_state_dict", "self",
 })  # fmt: skip
 
-REQUIRED: Any = inspect.Parameter.empty  # the value of a number that has no default
+
+class _Required:
+    def __repr__(self) -> str:
+        return "required"
+
+
+REQUIRED: Any = _Required()  # the default of a number that has none
 
 
 if typing.TYPE_CHECKING:
@@ -34,8 +40,7 @@ else:
         """Annotation for a state that is one float64 number a parameter: `mu_product: Scalar = 1.0`."""
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     """One state: `start` is a number, the name of a hyperparameter, or "x" (the parameter)."""
 
     name: str
@@ -43,8 +48,7 @@ class State:
     start: float | str
 
 
-@dataclass(frozen=True)
-class Number:
+class Number(NamedTuple):
     """One hyperparameter; `optional` ones may be None, which takes their part of the rule out."""
 
     name: str
@@ -61,8 +65,7 @@ class Number:
         return above and below
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """A keyword fixed before tracing: a bool, or one of some strings (`allowed` is empty for any)."""
 
     name: str
@@ -71,19 +74,31 @@ class Choice:
     meaning: str = ""
 
 
-@dataclass(frozen=True, eq=False)
+class Argument(NamedTuple):
+    """One argument of a rule's function, as it is written."""
+
+    name: str
+    default: Any  # REQUIRED where there is none
+    hint: Any
+
+
 class Rule:
     """An optimizer's equations: a function that is run once, on symbols."""
 
-    function: Callable[..., Any]
-    name: str
-    title: str
-    summary: str  # the docstring without its list of arguments
-    uses_x: bool
-    states: tuple[State, ...]
-    numbers: Mapping[str, Number]
-    choices: Mapping[str, Choice]
-    variant_of: Rule | None = field(default=None)
+    def __init__(
+        self,
+        function: types.FunctionType,
+        doc: str,
+        uses_x: bool,
+        states: tuple[State, ...],
+        numbers: Mapping[str, Number],
+        choices: Mapping[str, Choice],
+        variant_of: Rule | None,
+    ) -> None:
+        self.function, self.name = function, function.__name__
+        self.title, self.summary = doc.partition("\n")[0], doc  # the docstring without its list of arguments
+        self.uses_x, self.states, self.variant_of = uses_x, states, variant_of
+        self.numbers, self.choices = types.MappingProxyType(numbers), types.MappingProxyType(choices)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the equations inside another rule, on its symbols."""
@@ -165,14 +180,19 @@ def _read(function: Callable[..., Any], variant_of: Rule | None = None) -> Rule:
 
     if not isinstance(function, types.FunctionType):
         raise refuse("a rule is a plain function")
-    signature = inspect.signature(function)
-    hints = {name: _annotation(hint, function.__globals__) for name, hint in function.__annotations__.items()}
-    positional: list[inspect.Parameter] = []
-    keywords: list[inspect.Parameter] = []
-    for p in signature.parameters.values():
-        if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
-            raise refuse(f"*{p.name} hides what the rule needs; name each argument")
-        (keywords if p.kind is p.KEYWORD_ONLY else positional).append(p)
+    written: Any = function
+    while hasattr(written, "__wrapped__"):  # as functools.wraps leaves it
+        written = written.__wrapped__
+    code = written.__code__
+    count, named = code.co_argcount, code.co_argcount + code.co_kwonlyargcount
+    if code.co_flags & (_VARARGS | _VARKEYWORDS):
+        raise refuse(f"*{code.co_varnames[named]} hides what the rule needs; name each argument")
+    given = written.__defaults__ or ()
+    defaults = dict(zip(code.co_varnames[count - len(given) : count], given, strict=True))
+    defaults |= written.__kwdefaults__ or {}
+    hints = {name: _annotation(hint, written.__globals__) for name, hint in written.__annotations__.items()}
+    every = [Argument(name, defaults.get(name, REQUIRED), hints.get(name)) for name in code.co_varnames[:named]]
+    positional, keywords = every[:count], every[count:]
     names = [p.name for p in positional]
     uses_x = names[:1] == ["x"]
     if names[uses_x : uses_x + 1] != ["g"]:
@@ -185,14 +205,14 @@ def _read(function: Callable[..., Any], variant_of: Rule | None = None) -> Rule:
     taken += [name for name in names if name.startswith("_")]
     if taken:
         raise refuse(f"the name {taken[0]} means something else to every optimizer; choose another")
-    summary, about = _docstring(function.__doc__ or "", [p.name for p in keywords])
+    doc, about = _docstring(function.__doc__ or "", [p.name for p in keywords])
     numbers: dict[str, Number] = {}
     choices: dict[str, Choice] = {}
     for p in keywords:
         if p.name == "t":
             continue
         try:
-            spec = _keyword(p, hints.get(p.name), about.get(p.name), variant_of)
+            spec = _keyword(p, about.get(p.name), variant_of)
         except ValueError as error:
             raise refuse(str(error)) from None
         if isinstance(spec, Number):
@@ -202,30 +222,18 @@ def _read(function: Callable[..., Any], variant_of: Rule | None = None) -> Rule:
 
     states = []
     for p in positional[uses_x + 1 :]:
-        start = 0.0 if p.default is p.empty else p.default
-        scalar = hints.get(p.name) is Scalar
+        start = 0.0 if p.default is REQUIRED else p.default
+        scalar = p.hint is Scalar
         if isinstance(start, bool) or not (isinstance(start, str) or _finite(start)):
             raise refuse(f"state {p.name} can't start at {start!r}; a number, a hyperparameter's name or 'x'")
         if isinstance(start, str) and start not in numbers and (start != "x" or scalar):
             raise refuse(f"state {p.name} starts at {start!r}, which is no hyperparameter and not 'x'")
         states.append(State(p.name, scalar, start if isinstance(start, str) else float(start)))
 
-    return Rule(
-        function=function,
-        name=name,
-        title=summary.split("\n", 1)[0].strip(),
-        summary=summary,
-        uses_x=uses_x,
-        states=tuple(states),
-        numbers=types.MappingProxyType(numbers),
-        choices=types.MappingProxyType(choices),
-        variant_of=variant_of,
-    )
+    return Rule(function, doc, uses_x, tuple(states), numbers, choices, variant_of)
 
 
-def _keyword(
-    p: inspect.Parameter, hint: Any, about: tuple[str, str] | None, variant_of: Rule | None
-) -> Number | Choice:
+def _keyword(p: Argument, about: tuple[str, str] | None, variant_of: Rule | None) -> Number | Choice:
     inherited: Number | Choice | None = None
     if variant_of is not None:
         inherited = variant_of.numbers.get(p.name) or variant_of.choices.get(p.name)
@@ -233,9 +241,9 @@ def _keyword(
     if inherited is not None and about is None:
         range_, meaning = getattr(inherited, "range", ""), inherited.meaning
 
-    literal = typing.get_origin(hint) is Literal
-    if literal or hint in (bool, str) or isinstance(p.default, (bool, str)):
-        allowed = typing.get_args(hint) if literal else () if isinstance(p.default, str) else (False, True)
+    literal = typing.get_origin(p.hint) is Literal
+    if literal or p.hint in (bool, str) or isinstance(p.default, (bool, str)):
+        allowed = typing.get_args(p.hint) if literal else () if isinstance(p.default, str) else (False, True)
         if not all(isinstance(a, (bool, str)) for a in allowed):
             raise ValueError(f"{p.name} is a choice among {allowed}, and choices are strings or booleans")
         if p.default is REQUIRED or (allowed and p.default not in allowed):
@@ -248,7 +256,7 @@ def _keyword(
         if not isinstance(p.default, kinds.Real):
             raise ValueError(f"{p.name}={p.default!r} is neither a number, a bool nor a str")
         default = float(p.default)
-    optional = p.default is None or type(None) in typing.get_args(hint)
+    optional = p.default is None or type(None) in typing.get_args(p.hint)
     number = Number(p.name, default, optional, low, high, range_, meaning)
     if isinstance(default, float) and not (math.isfinite(default) and number.allows(default)):
         raise ValueError(f"the default {p.name}={default:g} is outside of {range_ or 'the finite numbers'}")
@@ -299,5 +307,7 @@ def _docstring(doc: str, names: list[str]) -> tuple[str, dict[str, tuple[str, st
         about[found["name"]] = (found["range"] or "", " ".join(found["meaning"].split()))
         return ""
 
-    text = _ARGUMENT.sub(take, inspect.cleandoc(doc))
-    return re.sub(r"\n\s*\n", "\n\n", text).strip(), about
+    first, *rest = _ARGUMENT.sub(take, doc.expandtabs()).splitlines() or [""]
+    margin = min((len(line) - len(line.lstrip()) for line in rest if line.strip()), default=0)
+    text = "\n".join([first.strip(), *(line[margin:].rstrip() for line in rest)])
+    return re.sub(r"\n\n+", "\n\n", text).strip(), about

@@ -59,13 +59,17 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
 
 def unknown(owner: str, name: str, known: Collection[str], kind: str = "argument") -> str:
     """The message for a name that isn't there."""
-    import difflib
+    from difflib import SequenceMatcher, get_close_matches
+
+    def likeness(other: str) -> float:
+        return SequenceMatcher(None, name.lower(), other.lower()).ratio() - 0.05 * abs(len(name) - len(other))
 
     lower = {n.lower(): n for n in known}
     close = [n for n in _SYNONYMS.get(name.lower(), ()) if n in known]
-    close = close or [lower[n] for n in difflib.get_close_matches(name.lower(), lower, n=1)]
-    hint = f"; did you mean {' and '.join(close)}?" if close else "."
-    return f"{owner} has no {kind} {name!r}{hint} It takes {', '.join(sorted(set(known))) or 'none'}"
+    close = close or sorted(get_close_matches(name.lower(), lower, n=5), key=likeness)[-1:]
+    hint = f"; did you mean {' and '.join(lower.get(n, n) for n in close)}?" if close else "."
+    names = sorted(set(known))
+    return f"{owner} has no {kind} {name!r}{hint} It takes {', '.join(names) or 'none'}"
 
 
 class Settings:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 
-@dataclass(frozen=True)
-class Format:
+class Format(NamedTuple):
     """A plain floating-point format: NumPy's type and LLVM's."""
 
     name: str

@@ -12,7 +12,7 @@ import numpy as np
 from adamite import engine
 from adamite.numpy import Optimizer, optimizer
 from adamite.readers.text import equations
-from adamite.rule import REQUIRED, Rule
+from adamite.rule import REQUIRED, Number, Rule
 from adamite.storage import FORMATS, Format
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -61,10 +61,18 @@ def check_rule(rule: Rule, **settings: Any) -> list[Check]:
 
 def run_checks(rule: Rule, **settings: Any) -> Iterator[Check]:
     """The checks one by one, failing ones too."""
-    settings = {**{n: 0.01 for n, number in rule.numbers.items() if number.default is REQUIRED}, **settings}
+    cls = optimizer(rule)
+    settings = {**{n: _any(number) for n, number in rule.numbers.items() if number.default is REQUIRED}, **settings}
     yield Check(
         "has a title", "" if rule.title else "write a docstring; its first line names the optimizer and its source"
     )
+    try:
+        update = cls(np.zeros(1), **settings).update
+    except Exception as failure:
+        yield Check("can be traced", f"{type(failure).__name__}: {failure}")
+        return
+    yield Check("can be traced")
+    yield Check("prints its equations", "" if equations(update) else "nothing to print")
     for format in FORMATS.values():
         kit = _Kit(rule, format, settings)
         for name in ("same_bits", "same_bits_threads", "no_subnormals", "resumes", "zero_gradients", "descends"):
@@ -73,8 +81,12 @@ def run_checks(rule: Rule, **settings: Any) -> Iterator[Check]:
             except Exception as failure:
                 error = f"{type(failure).__name__}: {failure}"
             yield Check(f"{format.name}: {name.replace('_', ' ')}", error)
-    update = optimizer(rule)(np.zeros(1), **settings).update
-    yield Check("prints its equations", "" if equations(update) else "nothing to print")
+
+
+def _any(number: Number) -> float:
+    """Some value in a number's range."""
+    middle = (max(number.low, -1.0) + min(number.high, max(number.low, -1.0) + 2)) / 2
+    return next(value for value in (0.01, middle, number.low, number.high) if number.allows(value))
 
 
 def specials(format: Format, size: int, seed: int = 0) -> Array:
@@ -156,6 +168,9 @@ class _Kit:
                 opt.step(np.zeros(shape, self.format.dtype))
             if not np.isfinite(x).all():
                 return f"zero gradients make a parameter of shape {shape} {x}; is something divided by zero?"
+            for name, state in _states(opt).items():
+                if not np.isfinite(state).all():
+                    return f"zero gradients make state {name} {state}; is something divided by zero?"
         return ""
 
     def descends(self) -> str:

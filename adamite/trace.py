@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from adamite import expression, maths
 from adamite import rule as declaration
@@ -17,8 +16,7 @@ from adamite.rule import Rule
 _OURS = (expression.__file__, maths.__file__, declaration.__file__, __file__)
 
 
-@dataclass(frozen=True)
-class Trace:
+class Trace(NamedTuple):
     """What a rule leaves behind: the step, the new states, and the names of its local variables."""
 
     step: Expression

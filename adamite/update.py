@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from adamite.expression import Expression, number, tensor
 from adamite.rule import Number, Rule
-from adamite.trace import trace
+from adamite.trace import Trace, trace
 
 Decay = Literal["l2", "decoupled"]
 
@@ -35,8 +34,7 @@ EMA = Number(
 )
 
 
-@dataclass(frozen=True)
-class Surroundings:
+class Surroundings(NamedTuple):
     """What is wrapped around a rule."""
 
     decay: Decay | None = None
@@ -45,16 +43,14 @@ class Surroundings:
     ema: bool = False
 
 
-@dataclass(frozen=True, eq=False)
 class Update:
     """A rule with its choices and surroundings, as expressions: what every reader reads."""
 
-    rule: Rule
-    choices: Mapping[str, bool | str]
-    surroundings: Surroundings
-    outputs: Mapping[str, Expression]  # "x", the tensor states, "average"
-    scalars: Mapping[str, Expression]  # Scalar states
-    named: Mapping[str, Expression]  # the rule's local variables
+    def __init__(self, rule: Rule, surroundings: Surroundings, outputs: Mapping[str, Expression], trace: Trace) -> None:
+        self.rule, self.surroundings = rule, surroundings
+        self.outputs = outputs  # "x", the tensor states, "average"
+        self.scalars = trace.scalars  # Scalar states
+        self.named = trace.locals  # the rule's local variables
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -67,7 +63,7 @@ def build(
     rule: Rule,
     choices: tuple[tuple[str, bool | str], ...] = (),
     absent: frozenset[str] = frozenset(),
-    around: Surroundings = Surroundings(),
+    around: Surroundings = Surroundings(),  # noqa: B008 - a tuple
 ) -> Update:
     """Trace the rule with what surrounds it."""
     x, g = tensor("x"), tensor("g")
@@ -86,4 +82,4 @@ def build(
     outputs = {"x": x - step, **traced.states}
     if around.ema:
         outputs["average"] = ema * tensor("average") + (1 - ema) * outputs["x"]
-    return Update(rule, dict(choices), around, outputs, traced.scalars, traced.locals)
+    return Update(rule, around, outputs, traced)

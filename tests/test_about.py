@@ -37,7 +37,7 @@ def test_nothing_is_left_empty(name: str) -> None:
         named = f"{it.name}: {argument.name}"
         assert argument.default and argument.allowed, named
         assert argument.meaning.endswith((".", ")")), named
-        assert argument.symbol or argument.name in it.update.choices, named
+        assert argument.symbol or argument.name in it.update.rule.choices, named
     letters = [a.symbol for a in it.arguments if a.symbol]
     assert len(set(letters)) == len(letters)
 

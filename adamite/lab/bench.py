@@ -245,7 +245,7 @@ def _torch_step(cls: Any, tensors: list[Any], fused: bool) -> Step:
 def shown(seconds: float) -> str:
     """A time with three digits: 4.71 µs."""
     for unit, factor in (("s", 1), ("ms", 1e3)):
-        if seconds * factor >= 1:
+        if seconds * factor >= 0.9995:  # which is shown as 1
             return f"{seconds * factor:.3g} {unit}"
     return f"{seconds * 1e6:.3g} µs"
 

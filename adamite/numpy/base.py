@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import inspect
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -35,7 +34,9 @@ class _Documented(type):
     def __doc__(cls) -> str | None:  # type: ignore[override]
         convention = cls.__dict__.get("_conventions")
         if convention is None:
-            return inspect.cleandoc(cls.__dict__.get("__doc__") or Optimizer._about)
+            from inspect import cleandoc
+
+            return cleandoc(cls.__dict__.get("__doc__") or Optimizer._about)
         from adamite.about import documentation
 
         return documentation(cls.__name__, convention)

@@ -12,8 +12,7 @@ import ctypes
 import functools
 import math
 import re
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from adamite.graph import Graph, Node
 from adamite.readers.job import BLOCK, COUNTER, GRAIN, HEADER, LANES, SCALE, TOTAL
@@ -291,8 +290,7 @@ def loop(assembly: str) -> list[str]:
 # ---- compiling ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Compiled:
+class Compiled(NamedTuple):
     """Machine code. `call` releases the GIL; `call_held` keeps it, which is faster for short jobs."""
 
     call: Any

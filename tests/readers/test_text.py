@@ -20,6 +20,7 @@ from adamite import maths, rules
 from adamite.expression import Expression, constant, number, tensor
 from adamite.lab import oracles
 from adamite.readers.text import equations
+from adamite.trace import Trace
 from adamite.update import Surroundings, Update
 from tests.support import Case, cases
 
@@ -341,7 +342,7 @@ def evaluate(tree: Tree, operators: dict[str, Callable[..., Any]], leaf: Callabl
 
 def text(step: Any, latex: bool) -> str:
     """How x − step is printed."""
-    update = Update(rules.sgd, {}, Surroundings(), {"x": tensor("x") - step}, {}, {})
+    update = Update(rules.sgd, Surroundings(), {"x": tensor("x") - step}, Trace(step, {}, {}, {}))
     return equations(update, latex)[-1].right
 
 
