@@ -19,7 +19,9 @@ import adamite
 from adamite.lab import page, plots
 from adamite.lab.page import Table
 from adamite.lab.problems import digits, regression
+from adamite.readers.text import equations
 from adamite.rules.adam import adam
+from adamite.update import build
 
 Array = NDArray[Any]
 Progress = Callable[[int, int, str], None]  # steps done, steps in all, what comes next
@@ -255,6 +257,16 @@ PICTURES = {
 }
 
 
+# Adam's equations in words, line by line.
+WORDS = (
+    "first moment: which way, on average",
+    "second moment: how large, on average",
+    "it starts at zero: divide that bias out at step <var>t</var>",
+    "the same",
+    "the step",
+)
+
+
 def _parts(report: Report, command: str, seconds: float) -> dict[str, str]:
     """What the page's template leaves open."""
     race, truths = report.race, report.race.data.test_digits
@@ -262,7 +274,9 @@ def _parts(report: Report, command: str, seconds: float) -> dict[str, str]:
     versions = {"adamite": adamite.__version__, "Python": python_version()}
     for package in ("numpy", "llvmlite", "scikit-learn", "matplotlib"):
         versions[package] = metadata.version(package)
+    lines = zip(equations(build(adam)), WORDS, strict=True)
     return {
+        "equations": "\n".join(f"<dt>{escape(str(line))}</dt><dd>{words}</dd>" for line, words in lines),
         "rule": escape(rule.strip()),
         "line_table": page.table(report.fit.table()),
         "digits_table": page.table(race.table(), swatches=True),
