@@ -67,6 +67,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return [*__all__, "__version__", "testing"]
+
+
 def __getattr__(name: str) -> Any:
     """What not every program needs is imported when it is asked for."""
     from importlib import import_module
@@ -75,4 +79,6 @@ def __getattr__(name: str) -> Any:
         return import_module(f"adamite.{name}")
     if name == "minimize":
         return import_module("adamite.minimization").minimize
-    raise AttributeError(f"module 'adamite' has no attribute {name!r}")
+    from adamite.settings import unknown
+
+    raise AttributeError(unknown("adamite", name, __all__, "attribute"))

@@ -44,8 +44,20 @@ def main() -> None:
         raise
 
 
+def show_version(wanted: bool) -> None:
+    if wanted:
+        from adamite import __version__
+
+        out.print(f"adamite {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def adamite() -> None:
+def adamite(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     """Optimizers that you can read: each is written once, as its paper prints it."""
 
 
@@ -167,20 +179,19 @@ def verify() -> None:
     """Check on this machine that the machine code has the reference's bits and the papers' numbers."""
     from adamite.lab import verify
     from adamite.readers import llvm
-    from adamite.rules import RULES
 
     table = Table(box=SIMPLE_HEAD)
     table.add_column("rule")
-    for column in ("checks", "float64 error", "ULPs", "float32 ULPs", "median"):
+    for column in ("checks", "float64 error", "ULPs", "float32", "median"):
         table.add_column(column, justify="right")
     reports = []
     with progress_bar() as progress:
-        for done, rule in enumerate(RULES.values()):
-            progress(done, len(RULES), rule.name)
-            reports.append(verify.report(rule))
+        for done, (rule, options) in enumerate(verify.CASES):
+            progress(done, len(verify.CASES), verify.label(rule, options))
+            reports.append(verify.report(rule, **options))
     for r in reports:
         table.add_row(
-            r.rule,
+            r.case,
             f"{r.checks - len(r.failures)}/{r.checks}",
             f"{r.displacement64:.1e}",
             f"{r.ulps64:.0f}",
@@ -192,16 +203,17 @@ def verify() -> None:
         "checks: the machine code's bits are those of the NumPy reading (special values, threads), states stay "
         "normal, saved runs resume, and more: help(adamite.testing.check_rule).\n"
         f"errors: after {verify.STEPS} steps, against a float64 loop written from the paper: largest difference over "
-        "largest displacement; in units of the last place of the parameter.\n"
+        "largest displacement; then in units of the last place of the parameter (ULPs): the largest in float64, "
+        "the largest and the median in float32.\n"
         f"processor: {llvm.processor()}"
     )
     failed = [r for r in reports if not r.passed]
     for r in failed:
         for failure in r.failures or [f"float64 error {r.displacement64:.1e}, more than {verify.LIMIT:g}"]:
-            err.print(f"{r.rule}: {failure}", style="red")
+            err.print(f"{r.case}: {failure}", style="red")
     if failed:
         raise typer.Exit(1)
-    out.print(f"All {len(reports)} rules hold.", style="bold green")
+    out.print(f"All {len(reports)} hold.", style="bold green")
 
 
 def elements(text: str | int) -> int:

@@ -100,9 +100,9 @@ class Kernel(NamedTuple):
 
 def machine() -> str:
     """This processor's architecture: x86_64, aarch64, ..."""
-    from platform import machine
+    import platform
 
-    return machine()
+    return platform.machine()
 
 
 @functools.cache
@@ -136,7 +136,9 @@ def _kernel(backend: Backend, text: Callable[[], str], interpreted: Callable[[],
         try:
             compiled = llvm.compile(text())
             return Kernel(compiled.call, compiled.call_held, compiled)
-        except Exception as error:
+        except NotImplementedError:
+            raise  # our fault, not the installation's
+        except (ImportError, OSError, RuntimeError, AttributeError) as error:
             _warn(f"{type(error).__name__}: {error}")
     call = interpreted()
     return Kernel(call, call)
@@ -186,10 +188,15 @@ def ready(job: Job) -> None:
 def run(kernel: Kernel, job: Job, unit: int = 1) -> None:
     """Do what is left of a job; a unit of it is `unit` elements.
 
-    KeyboardInterrupt may come out of it, with the job part done: run it again and the rest is done, each unit once.
+    Ctrl-C may raise out of it, with the job part done: run it again and the rest is done, each unit once.
     """
+    if kernel.code is None:
+        with uninterrupted():  # only machine code can be gone on with
+            job.cells[GRAIN] = max(1, job.total)
+            kernel.call(job.address)
+        return
     cells, elements = job.cells, job.total * unit
-    if elements < _INLINE or kernel.code is None or (count := min(threads(), elements // _SHARE)) < 2:
+    if elements < _INLINE or (count := min(threads(), elements // _SHARE)) < 2:
         cells[GRAIN] = job.total
         (kernel.call_held if elements < _HOLD else kernel.call)(job.address)
     else:

@@ -133,6 +133,11 @@ class Expression:
     def __array_function__(self, *args: Any, **kwargs: Any) -> NoReturn:
         self.__float__()
 
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise RuleError(f"a rule computes element by element: a symbol has no .{name}, no sums, no shapes")
+
     def _refuse(self, *args: Any) -> NoReturn:
         raise RuleError(
             "this operation can't be traced; a rule may use + - * / **, comparisons, `&`, `|`, `~` and "

@@ -11,6 +11,7 @@ import numpy as np
 
 from adamite.numpy import Optimizer, optimizer
 from adamite.rule import Rule
+from adamite.settings import unknown
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -77,8 +78,8 @@ def minimize(
         settings: the optimizer's own (beta1, weight_decay, clip_norm, ...).
 
     Returns:
-        The best point that was evaluated, as SciPy's result: x, fun, jac, nit, nfev, njev, success, status
-        (0 converged, 1 maxiter, 2 not finite, 3 the callback), message.
+        Where the gradient is at most gtol, else the best point that was evaluated, as SciPy's result: x, fun, jac,
+        nit, nfev, njev, success, status (0 converged, 1 maxiter, 2 not finite, 3 the callback), message.
 
     Raises:
         TypeError, ValueError: for arguments of another kind, and for bounds, constraints and Hessians, which no
@@ -112,6 +113,7 @@ def minimize(
     cls = optimizer if isinstance(optimizer, type) else _class(optimizer)
     if lr is not None or "lr" in cls.conventions()["paper"].rule.numbers:
         settings["lr"] = 0.01 if lr is None else lr
+    _refuse_unknown(cls, settings)
     opt = cls(x, **settings)
     report = _reporter(callback)
     value, gradient = problem(x)
@@ -136,6 +138,17 @@ def minimize(
 
 
 _class = optimizer
+
+
+def _refuse_unknown(cls: type[Optimizer], settings: dict[str, Any]) -> None:
+    rule = cls.conventions()["paper"].rule
+    options = {*inspect.signature(cls.__init__).parameters}
+    options -= {"self", "params", "groups", "hyperparameters", "maximize"}
+    known = {*rule.numbers, *rule.choices, *options}
+    for name in settings:
+        if name not in known:
+            own = {*inspect.signature(minimize).parameters} - {"settings", "hess", "hessp", "bounds", "constraints"}
+            raise TypeError(unknown("minimize", name, {*own, *known}))
 
 
 def _start(x0: Any) -> Array:

@@ -60,16 +60,17 @@ _busy = threading.Lock()
 def run(call: Call, address: int, count: int) -> None:
     """Make a call on `count` threads at once, this one among them; alone where the workers are busy for another.
 
-    The call must do no harm when it is repeated. Ctrl-C waits for all threads, then raises.
+    The call must do no harm when it is repeated. What a signal raises here waits for all threads.
     """
     if not _busy.acquire(blocking=False):
         call(address)
         return
     try:
-        while len(_workers) < count - 1:
-            _workers.append(_Worker())
+        with suppress(RuntimeError):  # the system gives no more threads: fewer will do
+            while len(_workers) < count - 1:
+                _workers.append(_Worker())
         helpers = _workers[: count - 1]
-        interrupt: KeyboardInterrupt | None = None
+        interrupt: BaseException | None = None
         while True:
             try:
                 for worker in helpers:
@@ -78,7 +79,7 @@ def run(call: Call, address: int, count: int) -> None:
                 for worker in helpers:
                     worker.finish()
                 break
-            except KeyboardInterrupt as error:
+            except BaseException as error:
                 interrupt = error
         if interrupt is not None:
             raise interrupt

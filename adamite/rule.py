@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, overload
 
 from adamite.errors import RuleError
 
-_VARARGS, _VARKEYWORDS = 0x04, 0x08  # flags of a function's code
+_VARARGS, _VARKEYWORDS, _GENERATOR = 0x04, 0x08, 0x20 | 0x80 | 0x200  # flags of a function's code
 
 # Names that belong to what surrounds a rule.
 _TAKEN_STATES = frozenset({"x", "g", "t", "step", "average"})
@@ -24,12 +24,19 @@ _TAKEN = frozenset({
 })  # fmt: skip
 
 
-class _Required:
+class _Mark:
+    def __init__(self, text: str) -> None:
+        self.text = text
+
     def __repr__(self) -> str:
-        return "required"
+        return self.text
+
+    def __reduce__(self) -> str:
+        return self.text.upper()
 
 
-REQUIRED: Any = _Required()  # the default of a number that has none
+REQUIRED: Any = _Mark("required")  # the default of a number that has none
+DEFAULT: Any = _Mark("default")  # an argument that wasn't given
 
 
 if typing.TYPE_CHECKING:
@@ -145,6 +152,9 @@ def rule(function: Callable[..., Any] | None = None, /, *, variant_of: Rule | No
     number that may be left out. A state starts at 0 or at its default: a number, a hyperparameter's name, or
     "x", the parameter. `name: Scalar = 1.0` is a state of one number a parameter.
 
+    Inside: + - * / **, comparisons, & | ~, and sqrt, abs, maximum, minimum, sign, where of adamite. Numbers may be
+    raised to any power, tensors to whole numbers and 0.5. `help(adamite.optimizer(rule))` prints the equations.
+
     A line `lr in [0, inf): learning rate` in the docstring states a hyperparameter's range and meaning.
 
     Args:
@@ -185,6 +195,8 @@ def _read(function: Callable[..., Any], variant_of: Rule | None = None) -> Rule:
         written = written.__wrapped__
     code = written.__code__
     count, named = code.co_argcount, code.co_argcount + code.co_kwonlyargcount
+    if code.co_flags & _GENERATOR:
+        raise refuse("a rule is a plain function, not a generator or a coroutine")
     if code.co_flags & (_VARARGS | _VARKEYWORDS):
         raise refuse(f"*{code.co_varnames[named]} hides what the rule needs; name each argument")
     given = written.__defaults__ or ()
@@ -205,7 +217,10 @@ def _read(function: Callable[..., Any], variant_of: Rule | None = None) -> Rule:
     taken += [name for name in names if name.startswith("_")]
     if taken:
         raise refuse(f"the name {taken[0]} means something else to every optimizer; choose another")
-    doc, about = _docstring(function.__doc__ or "", [p.name for p in keywords])
+    try:
+        doc, about = _docstring(function.__doc__ or "", [p.name for p in keywords])
+    except ValueError as error:
+        raise refuse(str(error)) from None
     numbers: dict[str, Number] = {}
     choices: dict[str, Choice] = {}
     for p in keywords:
@@ -302,6 +317,8 @@ def _docstring(doc: str, names: list[str]) -> tuple[str, dict[str, tuple[str, st
     about: dict[str, tuple[str, str]] = {}
 
     def take(found: re.Match[str]) -> str:
+        if found["name"] not in names and found["range"]:
+            raise ValueError(f"its docstring describes {found['name']}, which is no argument of it")
         if found["name"] not in names or found["name"] in about:
             return found[0]
         about[found["name"]] = (found["range"] or "", " ".join(found["meaning"].split()))

@@ -54,6 +54,8 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
     "mu": ("momentum",),
     "global_clipnorm": ("clip_norm",),
     "max_grad_norm": ("clip_norm",),
+    "max_iter": ("maxiter",),
+    "method": ("optimizer",),
 }
 
 
@@ -75,7 +77,7 @@ def unknown(owner: str, name: str, known: Collection[str], kind: str = "argument
 class Settings:
     """The hyperparameters of one group of parameters; what it doesn't set comes from its parent.
 
-    Values are numbers or schedules. `version` grows with every change, so that readers may cache.
+    Values are numbers or schedules.
     """
 
     def __init__(
@@ -87,7 +89,6 @@ class Settings:
     ) -> None:
         self.owner, self.specs, self.formats, self.parent = owner, specs, formats, parent
         self.values: dict[str, float | Schedule | None] = {}
-        self.version = 0
 
     def check(self, name: str, value: Any) -> float | Schedule | None:
         """The value, validated; a schedule is validated when it is read."""
@@ -106,7 +107,6 @@ class Settings:
 
     def set(self, name: str, value: Any) -> None:
         self.values[name] = self.check(name, value)
-        self.version += 1
 
     def source(self, name: str) -> float | Schedule | None:
         """What was set here or above: a number, a schedule or None."""

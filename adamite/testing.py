@@ -30,7 +30,14 @@ class Check:
         return not self.error
 
 
-def check_rule(rule: Rule, **settings: Any) -> list[Check]:
+class Checks(list[Check]):
+    """The checks that were made, a line each."""
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{'passed' if check.passed else 'FAILED'}  {check.name}" for check in self)
+
+
+def check_rule(rule: Rule | str, **settings: Any) -> Checks:
     """Hold a rule against what every optimizer must do, in float32 and float64.
 
     It can be traced and printed; the machine code gives the bits of the NumPy reading, also on NaN, infinities,
@@ -39,7 +46,7 @@ def check_rule(rule: Rule, **settings: Any) -> list[Check]:
     bowl goes downhill.
 
     Args:
-        rule: a function with `@adamite.rule`.
+        rule: a function with `@adamite.rule`, or a name.
         settings: hyperparameters and choices, where the defaults won't do or aren't there.
 
     Returns:
@@ -52,7 +59,8 @@ def check_rule(rule: Rule, **settings: Any) -> list[Check]:
     >>> len(check_rule(adam)) > 5
     True
     """
-    checks = list(run_checks(rule, **settings))
+    rule = optimizer(rule).conventions()["paper"].rule
+    checks = Checks(run_checks(rule, **settings))
     failed = [f"{check.name}: {check.error}" for check in checks if not check.passed]
     if failed:
         raise AssertionError(f"rule {rule.name} fails {len(failed)} of {len(checks)} checks:\n  " + "\n  ".join(failed))
@@ -75,7 +83,15 @@ def run_checks(rule: Rule, **settings: Any) -> Iterator[Check]:
     yield Check("prints its equations", "" if equations(update) else "nothing to print")
     for format in FORMATS.values():
         kit = _Kit(rule, format, settings)
-        for name in ("same_bits", "same_bits_threads", "no_subnormals", "resumes", "zero_gradients", "descends"):
+        for name in (
+            "same_bits",
+            "same_bits_threads",
+            "no_subnormals",
+            "resumes",
+            "stays_at_lr_zero",
+            "zero_gradients",
+            "descends",
+        ):
             try:
                 error = getattr(kit, name)()
             except Exception as failure:
@@ -159,6 +175,20 @@ class _Kit:
         for step, opt in itertools.product(range(3, 6), (straight, again)):
             opt.step(self.normal(seed=step))
         return "a run that is saved and loaded goes another way" if differing(*xs).any() else ""
+
+    def stays_at_lr_zero(self) -> str:
+        if "lr" not in self.cls.conventions()["paper"].rule.numbers:
+            return ""
+        x = self.normal()
+        before = x.copy()
+        opt = self.cls(x, **{**self.settings, "lr": 0.0})
+        for step in range(3):
+            opt.step(self.normal(seed=step))
+        return (
+            "lr=0 moves the parameter; a rule returns the step, not the new parameter"
+            if differing(x, before).any()
+            else ""
+        )
 
     def zero_gradients(self) -> str:
         for shape in ((), (0,), (3,)):

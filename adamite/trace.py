@@ -47,6 +47,8 @@ def trace(
     returned = _run(rule, positional, keywords, named)
     if not isinstance(returned, (tuple, list)):
         returned = (returned,)
+    if len(returned) == 1 and returned[0] is None:
+        raise RuleError(f"rule {rule.name} returns nothing; write `return {', '.join(['step', *inputs])}` at its end")
     if len(returned) != 1 + len(rule.states):
         expected = ", ".join(["step", *inputs])
         raise RuleError(

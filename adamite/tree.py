@@ -10,6 +10,7 @@ class Tree:
     """The shape of a nesting. Leaves are named by their path: `encoder.0.weight`."""
 
     def __init__(self, nesting: Any) -> None:
+        self._places: list[tuple[Any, Any, Any]] = []  # what could be replaced: container, key, what is there
         self.names: list[str] = []
         self.leaves: list[Any] = []
         self._shape = self._read(nesting, ())
@@ -19,8 +20,10 @@ class Tree:
 
     def _read(self, node: Any, path: tuple[str, ...]) -> Any:
         if isinstance(node, Mapping):
+            self._places += ((node, key, value) for key, value in node.items())
             return {key: self._read(value, (*path, str(key))) for key, value in node.items()}
         if isinstance(node, (list, tuple)):
+            self._places += ((node, key, value) for key, value in enumerate(node) if isinstance(node, list))
             return [self._read(value, (*path, str(index))) for index, value in enumerate(node)]
         self.names.append(".".join(path) or "x")
         self.leaves.append(node)
@@ -37,6 +40,19 @@ class Tree:
         found: list[Any] = []
         _collect(self._shape, nesting, (), found)
         return found
+
+    def check(self) -> None:
+        """Raise if the nesting holds another object somewhere: whoever wrote it there would wait for it to move."""
+        for container, key, node in self._places:
+            try:
+                same = container[key] is node
+            except (KeyError, IndexError):
+                same = False
+            if not same:
+                raise ValueError(
+                    f"the parameters hold something else at {key!r} than when the optimizer was made, and a step would "
+                    "not reach it: write into the array, x[...] = new, or make a new optimizer"
+                )
 
     def unflatten(self, leaves: list[Any]) -> Any:
         """A nesting of this shape (dicts and lists) with these leaves."""

@@ -428,7 +428,7 @@ ARGUMENTS: dict[str, Any] = {
     "no lr": (None, {"lr": 0.1}, TypeError, ["'lr'", "rate"]),
     "no lr, decay": (None, {"weight_decay": 0.1}, ValueError, ["decay", "=.l2"]),
     "no lr, decoupled": (None, {"decay": "decoupled"}, ValueError, ["decoupled", "lr"]),
-    "two positional": (adamite.Adam, None, TypeError, ["positional"]),
+    "three positional": (adamite.Adam, None, TypeError, ["positional"]),
 }
 
 
@@ -443,7 +443,7 @@ def test_arguments(case):
     cls, given, kind, words = ARGUMENTS[case]
     params = fresh()
     with pytest.raises(kind) as error:
-        (cls or adamite.optimizer(plain))(params, *([] if given is not None else [0.1]), **given or {})
+        (cls or adamite.optimizer(plain))(params, *([] if given is not None else [0.1, 0.9]), **given or {})
     has(error, *words)
     assert bits(params) == bits(fresh())
 

@@ -111,7 +111,7 @@ LINES: dict[str, str | None] = {
     "m = beta ** g": POWER,
     "m = pow(m, 2, 3)": None,
     "m = m.sum()": "sum",
-    "m = m.T": "'T'",
+    "m = m.T": r"no \.T",
     "m = m.copy()": "copy",
     "m.extra = 1": "extra",
     "m = f'{m:.2f}'": "format",
@@ -178,7 +178,7 @@ ANSWERS = {
     "lr * m, m": r"must return 3 values \(step, m, p\), not 2",
     "lr * m": r"must return 3 values \(step, m, p\), not 1",
     "lr * m, m, p, p": r"must return 3 values \(step, m, p\), not 4",
-    "None": r"must return 3 values \(step, m, p\), not 1",
+    "None": r"returns nothing; write `return step, m, p`",
     "lr * m, None, p": "NoneType",
     "'step', m, p": "str",
     "lr * m, [m], p": "list",
@@ -196,8 +196,8 @@ ANSWERS = {
 
 @pytest.mark.parametrize("answer", ANSWERS)
 def test_what_is_returned(answer, tmp_path):
-    bad, _ = load(tmp_path, f"return {answer}")
     with pytest.raises(RuleError) as error:
+        bad, _ = load(tmp_path, f"return {answer}")
         adamite.optimizer(bad)(np.ones(3))
     assert str(error.value).startswith("rule bad") and "object at 0x" not in str(error.value)
     assert re.search(ANSWERS[answer], str(error.value)), str(error.value)
@@ -211,11 +211,10 @@ def test_forgotten_return_and_async():
     async def later(g, *, t, lr=0.1):
         return lr * g
 
-    with pytest.raises(RuleError, match=r"forgot.*NoneType"):
+    with pytest.raises(RuleError, match=r"forgot returns nothing"):
         adamite.optimizer(forgot)(np.ones(3))
-    with warnings.catch_warnings(), pytest.raises(RuleError, match="later"):
-        warnings.simplefilter("ignore")
-        adamite.optimizer(rule(later))(np.ones(3))
+    with pytest.raises(RuleError, match=r"later.*coroutine"):
+        rule(later)
 
 
 def test_the_profiler_of_others_is_left_alone():

@@ -22,7 +22,7 @@ LIMIT = 1e-12  # of the displacement, in float64
 class Report:
     """One rule. Errors are against the oracle, a plain float64 loop written from the paper."""
 
-    rule: str
+    case: str  # the rule, and the options if any
     checks: int
     failures: tuple[str, ...]  # of adamite.testing.check_rule, the identity of bits among them
     displacement64: float  # max |difference| / max |displacement| in float64
@@ -35,30 +35,47 @@ class Report:
         return not self.failures and self.displacement64 <= LIMIT
 
 
+# What a rule does with its options on, beside its defaults.
+OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "sgd": [{"momentum": 0.9, "dampening": 0.1}, {"momentum": 0.9, "nesterov": True}],
+    "sgd_lr_inside": [{"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}],
+    "rmsprop": [{"momentum": 0.9}, {"centered": True}],
+    "rmsprop_eps_outside": [{"momentum": 0.9}, {"centered": True}],
+}
+CASES: list[tuple[Rule, dict[str, Any]]] = [
+    (rule, options) for rule in RULES.values() for options in ({}, *OPTIONS.get(rule.name, []))
+]
+
+
+def label(rule: Rule, options: dict[str, Any]) -> str:
+    """A case's name: `sgd momentum nesterov`."""
+    return " ".join([rule.name, *options])
+
+
 def verify() -> Iterator[Report]:
-    """Check rule after rule."""
-    for rule in RULES.values():
-        yield report(rule)
+    """Check case after case."""
+    for rule, options in CASES:
+        yield report(rule, **options)
 
 
-def report(rule: Rule) -> Report:
-    """Check one rule.
+def report(rule: Rule, **options: Any) -> Report:
+    """Check one rule, with options if any.
 
     Raises:
         ValueError: for a rule that has no oracle; `adamite.testing.check_rule` needs none.
     """
     if rule.name not in oracles.ORACLES:
         raise ValueError(f"there is no oracle for rule {rule.name}; adamite.testing.check_rule needs none")
-    checks = list(run_checks(rule))
+    checks = list(run_checks(rule, **options))
     start, gradients = _problem()
     settings: dict[str, Any] = {n: number.default for n, number in rule.numbers.items()}
-    settings |= {name: choice.default for name, choice in rule.choices.items()}
+    settings |= {name: choice.default for name, choice in rule.choices.items()} | options
     run = oracles.run(rule.name, start.tolist(), gradients.tolist(), settings)
     exact = np.array(run.parameters[-1])
-    double, single = (_train(rule, start, gradients, dtype) for dtype in (np.float64, np.float32))
+    double, single = (_train(rule, start, gradients, dtype, options) for dtype in (np.float64, np.float32))
     ulps32 = np.abs(single - exact) / np.spacing(np.abs(exact).astype(np.float32))
     return Report(
-        rule=rule.name,
+        case=label(rule, options),
         checks=len(checks),
         failures=tuple(f"{c.name}: {c.error}" for c in checks if not c.passed),
         displacement64=float(np.abs(double - exact).max() / np.abs(exact - start).max()),
@@ -77,9 +94,11 @@ def _problem() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     return start.astype(np.float64), gradients.astype(np.float64)
 
 
-def _train(rule: Rule, start: Any, gradients: Any, dtype: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _train(
+    rule: Rule, start: Any, gradients: Any, dtype: Any, options: dict[str, Any]
+) -> np.ndarray[Any, np.dtype[np.float64]]:
     x = start.astype(dtype)
-    opt = optimizer(rule)(x)
+    opt = optimizer(rule)(x, **options)
     for g in gradients:
         opt.step(g.astype(dtype))
     return np.asarray(x, np.float64)

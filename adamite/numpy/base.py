@@ -7,6 +7,7 @@ import functools
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from threading import get_ident
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -18,13 +19,14 @@ from adamite.errors import NonFiniteError
 from adamite.numpy.batch import Batch, Slot
 from adamite.numpy.hyperparameters import Group, Hyperparameters
 from adamite.numpy.state import Loading, saved
-from adamite.rule import Rule
+from adamite.rule import DEFAULT, Rule
 from adamite.settings import Schedule
 from adamite.storage import Format
 from adamite.tree import Tree
 from adamite.update import Decay, Update
 
 NonFinite = Literal["propagate", "raise", "skip"]
+_NOTHING: list[Any] = []
 
 
 class _Documented(type):
@@ -47,6 +49,7 @@ class Optimizer(metaclass=_Documented):
 
     Args:
         params: an array, or any nesting of dicts, lists and tuples of arrays; float32 or float64, of any layout.
+        lr: learning rate, if the rule has one: a number or a schedule.
         convention: whose defaults and equations: "paper", "torch", "keras" or "optax".
         groups: settings for some parameters: {pattern: {name: value}}, the pattern a glob on names such as
             "*.bias"; a parameter's name is its path in the nesting, joined by dots.
@@ -59,7 +62,8 @@ class Optimizer(metaclass=_Documented):
         ema: in [0, 1), the decay of an average of the weights, kept in the same pass: see `averaged`.
         maximize: climb instead of descending.
         hyperparameters: the rule's own (lr, beta1, ...), each a number or a schedule, a function of the number
-            of steps done. All can be read and assigned later: `opt.lr = 0.01`.
+            of steps done. All can be read and assigned later: `opt.lr = 0.01`. Reading gives the number that the
+            next step will use.
 
     Raises:
         TypeError, ValueError: for parameters that can't be updated in place and settings out of range.
@@ -70,6 +74,7 @@ class Optimizer(metaclass=_Documented):
     def __init__(
         self,
         params: Any,
+        lr: float | Schedule = DEFAULT,
         *,
         convention: Framework = "paper",
         groups: Mapping[str, Mapping[str, Any]] | None = None,
@@ -84,6 +89,12 @@ class Optimizer(metaclass=_Documented):
         name = type(self).__name__
         if not hasattr(type(self), "_conventions"):
             raise TypeError("Optimizer is the base: use Adam, SGD, ... or adamite.optimizer(rule)")
+        if lr is not DEFAULT:
+            hyperparameters["lr"] = lr
+        if isinstance(params, (list, tuple)) and params and all(isinstance(p, dict) and "params" in p for p in params):
+            raise TypeError(
+                f"{name} takes groups by the parameters' names: {name}(params, groups={{'*.bias': {{'lr': 0.01}}}})"
+            )
         self._tree = Tree(params)
         self._slots = [Slot(i, n, x) for i, (n, x) in enumerate(zip(self._tree.names, self._tree.leaves, strict=True))]
         if not self._slots:
@@ -141,9 +152,24 @@ class Optimizer(metaclass=_Documented):
             TypeError, ValueError: where the gradients don't fit; nothing has changed then.
             NonFiniteError: under nonfinite="raise".
         """
-        hyper = self._hyper
+        hyper, thread = self._hyper, get_ident()
+        if hyper.thread not in (None, thread):
+            raise RuntimeError(
+                f"{type(self).__name__}: another thread is in a step of this optimizer; give each thread its own, or "
+                "hold a lock around the step"
+            )
+        hyper.thread = thread
+        try:
+            self._step(hyper, grads)
+        finally:
+            hyper.thread = None
+            for batch in self._batches:
+                batch.found = _NOTHING  # lets the gradients go
+
+    def _step(self, hyper: Hyperparameters, grads: Any) -> None:
         if hyper.stale:
             self._refresh()
+        self._tree.check()
         found = self._tree.flatten(grads)
         for batch in self._batches:
             batch.look(found, self._guard)
@@ -159,9 +185,9 @@ class Optimizer(metaclass=_Documented):
         after = hyper.steps + 1
         try:
             self._go(after)
-        except KeyboardInterrupt:
-            while True:
-                with suppress(KeyboardInterrupt):
+        except BaseException:  # Ctrl-C, or what another signal's handler raises
+            for _ in range(8):
+                with suppress(BaseException):
                     self._go(after)
                     break
             raise
@@ -170,8 +196,6 @@ class Optimizer(metaclass=_Documented):
         """Update everything; called again after an interrupt it does what is left."""
         for batch in self._batches:
             batch.go()
-        for batch in self._batches:
-            batch.found = []  # lets the gradients go
         self._hyper.steps = after
 
     def _guard(self, moved: bool) -> Ranges:
@@ -179,6 +203,8 @@ class Optimizer(metaclass=_Documented):
         self._refuse_swapped()
         if moved:
             self._ranges = self._written()
+            for batch in self._batches:
+                batch.safe.clear()
         return self._ranges
 
     def _written(self) -> Ranges:
@@ -207,9 +233,11 @@ class Optimizer(metaclass=_Documented):
                 )
             if bad and self.nonfinite == "skip":
                 return None
-            if not bad:  # the squares overflow, the norm needn't
-                scale = 2.0**-600
-                square = engine.total(np.concatenate([p for b in self._batches for p in b.sums(scale)]))
+            scale = 1.0 if bad else 2.0**-600  # the squares overflow, the norm needn't
+        elif square < 2.0**-900:
+            scale = 2.0**600  # they may have vanished
+        if scale != 1.0:
+            square = engine.total(np.concatenate([part for b in self._batches for part in b.sums(scale)]))
         scaled = math.sqrt(square)
         self._norm = scaled / scale
         return 1.0 if limit is None else engine.clip_factor(scaled, limit * scale)
@@ -356,7 +384,10 @@ class Optimizer(metaclass=_Documented):
     # ---- state
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a later run needs to go on: copies, by the parameters' names.
+        """What the optimizer needs to go on in a later run: copies, by the parameters' names.
+
+        The parameters' own values aren't in it; save them too. It is a dict of dicts, arrays and numbers, as pickle
+        keeps it.
 
         >>> import adamite
         >>> opt = adamite.Adam({"w": np.zeros(3)}, lr=0.1)
@@ -370,8 +401,8 @@ class Optimizer(metaclass=_Documented):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state_dict` of the same rule and parameters.
 
-        Numbers are taken over; a schedule must be the same here as when saved, and its own state, if it has one,
-        is restored.
+        Numbers are taken over. A schedule must be the same here as when saved (one of your own functions can't be
+        compared), and its own state, if it has one, is restored.
 
         Raises:
             StateDictError: where it doesn't fit: another rule, missing or unknown names, other shapes or types.
@@ -412,8 +443,11 @@ class Optimizer(metaclass=_Documented):
 
     def __repr__(self) -> str:
         hyper = self._hyper
-        numbers = {name: hyper.settings.source(name) for name in hyper.rule.numbers}
+        names = [*hyper.rule.numbers, *["weight_decay"] * (hyper.surroundings().decay is not None), "clip_norm"]
+        numbers = {name: hyper.settings.source(name) for name in names}
         shown = [f"{name}={value!r}" for name, value in {**numbers, **hyper.choices}.items() if value is not None]
+        shown += [f"convention={hyper.framework!r}"] * (hyper.framework != "paper")
+        shown += [f"groups={[*self.groups]}"] * bool(hyper.groups)
         return f"{type(self).__name__}({len(self._slots)} parameters, {', '.join(shown)}, steps={self.steps})"
 
 

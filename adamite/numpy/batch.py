@@ -46,6 +46,7 @@ class Slot:
         self.index, self.name, self.x = index, name, x
         self.format: Format = FORMATS[x.dtype]
         self.dtype, self.shape, self.size, self.nbytes = self.format.dtype, x.shape, x.size, x.nbytes
+        self.strides = x.strides
         self.boxed = np.zeros((), self.dtype)
         self.states: dict[str, Array] = {}
         self.settings: Settings
@@ -60,14 +61,14 @@ class Slot:
 
     def layout(self) -> tuple[int, ...] | None:
         """The strides of parameter and states, where they lie alike and without gaps."""
-        strides = self.x.strides
+        self.strides = strides = self.x.strides
         plain = dense(self.x) and all(a.strides == strides and a.flags.aligned for a in self.states.values())
         return strides if plain else None
 
     def refuse_change(self) -> NoReturn:
         raise ValueError(
-            f"parameter {self.name!r} had the shape {self.shape} when the optimizer was made and has {self.x.shape} "
-            "now; make a new optimizer"
+            f"parameter {self.name!r} was {self.dtype} of shape {self.shape} and strides {self.strides} when the "
+            f"optimizer was made, and is {self.x.dtype} of {self.x.shape} and {self.x.strides} now; make a new one"
         )
 
     def place(self) -> int:
@@ -82,10 +83,12 @@ class Slot:
         """A gradient that isn't simply an array of this shape and type: converted, or refused."""
         if g is None:
             return None
-        if isinstance(g, np.generic) and self.shape == ():
+        if isinstance(g, np.generic):
             g = np.asarray(g)
         if not isinstance(g, np.ndarray) or isinstance(g, np.ma.MaskedArray):
-            raise TypeError(f"the gradient of {self.name!r} must be a NumPy array, got {type(g).__name__}")
+            raise TypeError(
+                f"the gradient of {self.name!r} must be a NumPy array, got {type(g).__name__}; np.asarray makes one"
+            )
         if g.shape != self.shape:
             raise ValueError(
                 f"the gradient of {self.name!r} must have the parameter's shape {self.shape}, got {g.shape}"
@@ -158,8 +161,8 @@ class Batch:
         self.active = self.cohorts
 
         # Strides of None never match: what isn't dense goes through buffers.
-        self.rows = [(s.index, s.x, s.dtype, s.shape, s.layout()) for s in slots]
-        plain = all(strides is not None for *_, strides in self.rows) and look.available()
+        self.rows = [(s.index, s.x, s.x.dtype, s.shape, s.layout()) for s in slots]
+        plain = all(strides is not None for *_, strides in self.rows) and self.backend == "llvm" and look.available()
         self.reader = look.Look([(s.index, s.x) for s in slots], self.job) if plain else None
         self.numbers = [s for s in slots if s.shape == ()]
         self.known = False  # whether the job points where things lie
@@ -217,7 +220,7 @@ class Batch:
             g = found[index]
             if type(g) is not _ndarray or g.dtype is not dtype or g.shape != shape:
                 g = found[index] = self.slots[len(xs)].admit(g)
-            if x.shape != shape:
+            if x.shape != shape or x.dtype is not dtype or x.strides != self.slots[len(xs)].strides:
                 self.slots[len(xs)].refuse_change()
             try:
                 xs.append(_addressof(_from_buffer(x)))
@@ -241,7 +244,7 @@ class Batch:
         """Something lies elsewhere than before: look for overlaps, and point the job at it."""
         ranges = guard(xs != self.xs)
         self.known = False
-        if xs != self.xs or len(self.safe) > 100 * len(gs):
+        if xs != self.xs or len(self.safe) > 2 * len(gs) + 100:
             self.safe.clear()
         for row, slot in enumerate(self.slots):
             g, place = self.found[slot.index], gs[row]

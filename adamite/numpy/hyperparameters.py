@@ -60,6 +60,7 @@ class Hyperparameters:
             self.decay = None
         self.steps = 0
         self.stale = True
+        self.thread: int | None = None  # which is in a step
         self.groups: list[Group] = []
 
         rule = self.rule
@@ -146,8 +147,10 @@ class Hyperparameters:
             settings = self._settings(pattern, values)
             matched = [name for name in parameters if fnmatchcase(name, pattern)]
             if not matched:
+                deeper = f"*.{pattern}"
+                hint = f"; did you mean {deeper!r}?" if any(fnmatchcase(n, deeper) for n in parameters) else ";"
                 raise ValueError(
-                    f"{self.owner}: group {pattern!r} matches no parameter; there are {', '.join(parameters[:6])}"
+                    f"{self.owner}: group {pattern!r} matches no parameter{hint} There are {', '.join(parameters[:6])}"
                 )
             for name in matched:
                 if name in patterns:
@@ -199,20 +202,18 @@ class Hyperparameters:
 
     def refuse_idle(self, given: Mapping[str, Any]) -> None:
         """An argument that changes nothing under the others is a mistake."""
-        if self.groups:
-            return
-        absent = self.absent(self.settings)
-        graph = engine.graph(self.update(absent))
+        every = {self.absent(settings) for settings in (self.settings, *(g.settings for g in self.groups))}
+        graphs = {absent: engine.graph(self.update(absent)) for absent in every}
         starts = [state.start for state in self.rule.states]
         for name, value in given.items():
             if name in self.choices:
                 default = self.rule.choices[name].default
                 other = tuple({**self.choices, name: default}.items())
-                plain = engine.graph(build(self.rule, other, absent, self.surroundings()))
-                idle = value != default and plain.nodes == graph.nodes
+                plain = {absent: engine.graph(build(self.rule, other, absent, self.surroundings())) for absent in every}
+                idle = value != default and all(plain[a].nodes == graphs[a].nodes for a in every)
             else:
-                default_number = self.rule.numbers[name].default
-                idle = value not in (None, default_number) and name not in graph.numbers and name not in starts
+                read = any(name in graph.numbers for graph in graphs.values()) or name in starts
+                idle = value not in (None, self.rule.numbers[name].default) and not read
             if idle:
                 raise ValueError(
                     f"{self.owner}: {name}={value!r} has no effect with the other arguments; "

@@ -66,7 +66,10 @@ array:
   %g.dtype = load i64, ptr %g.dtype.place
   %x.dtype.place = getelementptr i8, ptr %x, i64 {_DTYPE}
   %x.dtype = load i64, ptr %x.dtype.place
-  %same.dtype = icmp eq i64 %g.dtype, %x.dtype
+  %want.dtype = load i64, ptr %layout
+  %g.same.dtype = icmp eq i64 %g.dtype, %want.dtype
+  %x.same.dtype = icmp eq i64 %x.dtype, %want.dtype
+  %same.dtype = and i1 %g.same.dtype, %x.same.dtype
   %g.flags.place = getelementptr i8, ptr %g, i64 {_FLAGS}
   %g.flags = load i32, ptr %g.flags.place
   %x.flags.place = getelementptr i8, ptr %x, i64 {_FLAGS}
@@ -79,7 +82,8 @@ array:
   %g.ndim = load i32, ptr %g.ndim.place
   %x.ndim.place = getelementptr i8, ptr %x, i64 {_NDIM}
   %x.ndim = load i32, ptr %x.ndim.place
-  %ndim = load i64, ptr %layout
+  %ndim.place = getelementptr i64, ptr %layout, i64 1
+  %ndim = load i64, ptr %ndim.place
   %want.ndim = trunc i64 %ndim to i32
   %g.same.ndim = icmp eq i32 %g.ndim, %want.ndim
   %x.same.ndim = icmp eq i32 %x.ndim, %want.ndim
@@ -97,7 +101,7 @@ axes:
   %x.shape = load ptr, ptr %x.shape.place
   %x.strides.place = getelementptr i8, ptr %x, i64 {_STRIDES}
   %x.strides = load ptr, ptr %x.strides.place
-  %shape = getelementptr i64, ptr %layout, i64 1
+  %shape = getelementptr i64, ptr %layout, i64 2
   %strides = getelementptr i64, ptr %shape, i64 %ndim
   %scalar = icmp eq i64 %ndim, 0
   br i1 %scalar, label %next, label %axis
@@ -167,7 +171,7 @@ class Look:
     def __init__(self, rows: Sequence[tuple[int, Array]], job: Job) -> None:
         self._call = _compiled().call_held
         self._arrays = [x for _, x in rows]  # kept, since their addresses are
-        self._layouts = [np.array([x.ndim, *x.shape, *x.strides], np.int64) for x in self._arrays]
+        self._layouts = [np.array([id(x.dtype), x.ndim, *x.shape, *x.strides], np.int64) for x in self._arrays]
         self._cells = (ctypes.c_int64 * (_START + 3 * len(rows)))()
         self._cells[_XS], self._cells[_GS] = job.place(X), job.place(G)
         self._cells[_TYPE], self._cells[_ROWS] = id(np.ndarray), len(rows)

@@ -66,7 +66,8 @@ def equations(update: Update, latex: bool = False) -> list[Equation]:
     roots = {**update.scalars, **update.outputs}
     roots["x"] = roots.pop("x")
     # A state's own name comes before another local one; inputs have their names already.
-    named = {e: name for source in (update.named, roots) for name, e in source.items()}
+    local = {e: f"{name}_prime" if name in roots else name for name, e in update.named.items()}
+    named = local | {e: name for name, e in roots.items()}
     names = {e: name for e, name in named.items() if e.op not in ("tensor", "number", "const")}
     printer = _Printer(latex, set(roots), names)
     ordered = dict.fromkeys(e for root in roots.values() for e in walk(root) if e in names)
@@ -96,14 +97,15 @@ class _Printer:
         base, *marks = name.split("_") if name not in GLOSSARY else GLOSSARY[name].split("_")
         base = GLOSSARY.get(base, base)
         index = "t" if now or name == "g" else "t-1" if name in self.moving else ""
-        words = [m for m in marks if m not in ("hat", "bar", "t")] + [index] * bool(index)
+        words = [m for m in marks if m not in ("hat", "bar", "prime", "t")] + [index] * bool(index)
+        prime = "prime" in marks  # a local variable of a state's name that isn't the new state
         accent = "hat" if "hat" in marks else "bar" if "bar" in marks else ""
         if self.latex:
             text = rf"\{base}" if base in _GREEK else base if len(base) == 1 else rf"\mathrm{{{base}}}"
-            text = rf"\{accent}{{{text}}}" if accent else text
+            text = (rf"\{accent}{{{text}}}" if accent else text) + "'" * prime
             parts = [rf"\mathrm{{{w}}}" if w.isalpha() and len(w) > 1 and w != "inf" else w for w in words]
             return f"{text}_{{{','.join(parts)}}}".replace("inf", r"\infty") if parts else text
-        text = _GREEK.get(base, base) + {"hat": "\u0302", "bar": "\u0304", "": ""}[accent]
+        text = _GREEK.get(base, base) + {"hat": "\u0302", "bar": "\u0304", "": ""}[accent] + "′" * prime
         for word in words:
             text += "_" + _PLAIN.get(word, word) if word.isalpha() and word != "t" else word.translate(_SUBSCRIPT)
         return text

@@ -36,7 +36,7 @@ def test_what_passes(changes: dict[str, Any], passed: bool) -> None:
 def test_right_rules_hold(rule: adamite.Rule) -> None:
     report = verify.report(rule)
     assert report.passed, report
-    assert (report.rule, report.failures) == (rule.name, ()) and report.checks > 10
+    assert (report.case, report.failures) == (rule.name, ()) and report.checks > 10
     assert 0 <= report.ulps32_median <= report.ulps32 < 50
     assert 0 <= report.ulps64 < 1000
 

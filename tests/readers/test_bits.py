@@ -61,10 +61,10 @@ def test_each_surrounding_alone(case: Case, dtype: Any) -> None:
 @cases()
 def test_any_number_of_threads(case: Case, dtype: Any, small_shares: None) -> None:
     sizes = (*SIZES, 100_003)
-    expected = history(case, dtype, sizes, backend="numpy", steps=5)
+    expected = history(case, dtype, sizes, backend="numpy", steps=20)
     for count in (1, 2, 3):
         adamite.set_threads(count)
-        assert_same_bits(history(case, dtype, sizes, steps=5), expected)
+        assert_same_bits(history(case, dtype, sizes, steps=20), expected)
 
 
 # ---- older processors -----------------------------------------------------------------------------
@@ -98,13 +98,13 @@ SURROUNDED = [Case(case.rule, case.options, ALL) for case in VARIANTS]
 
 @functools.cache
 def expected_of(index: int, dtype: Any) -> History:
-    return history(SURROUNDED[index], dtype, (17, 1000), backend="numpy", steps=5)
+    return history(SURROUNDED[index], dtype, (17, 1000), backend="numpy", steps=20)
 
 
 @dtypes()
 def test_older_processors(dtype: Any, older_processor: None) -> None:
     for index, case in enumerate(SURROUNDED):
-        assert_same_bits(history(case, dtype, (17, 1000), steps=5), expected_of(index, dtype))
+        assert_same_bits(history(case, dtype, (17, 1000), steps=20), expected_of(index, dtype))
 
 
 # ---- sums of squares ------------------------------------------------------------------------------
