@@ -181,8 +181,8 @@ def verify() -> None:
     from adamite.readers import llvm
 
     table = Table(box=SIMPLE_HEAD)
-    table.add_column("rule")
-    for column in ("checks", "float64 error", "ULPs", "float32", "median"):
+    table.add_column("rule", no_wrap=True)
+    for column in ("checks", "error", "ULPs", "float32", "median"):
         table.add_column(column, justify="right")
     reports = []
     with progress_bar() as progress:

@@ -47,8 +47,8 @@ def abs(x: Any) -> Any:
 
 # What the functions below mean; on symbols every reader gets these definitions when the graph is lowered.
 DEFINITIONS: dict[str, Callable[..., Any]] = {
-    "maximum": lambda a, b: where((a > b) | (a != a), a, b),
-    "minimum": lambda a, b: where((a < b) | (a != a), a, b),
+    "maximum": lambda a, b: where(a != a, a, where(a > b, a, b)),
+    "minimum": lambda a, b: where(a != a, a, where(a < b, a, b)),
     "sign": lambda x: where(x > 0, 1.0, where(x < 0, -1.0, x * 0.0)),
 }
 

@@ -13,10 +13,9 @@ def adopt(g, m, v, *, t, lr=1e-3, beta1=0.9, beta2=0.9999, eps=1e-6):
 
     beta2 in [0, 1): decay of the second moment. 0.9999; any value converges.
     """
-    first = t == 1
-    limit = (t - 1) ** 0.25
-    normalized = g / maximum(sqrt(v), eps)
-    normalized = maximum(minimum(normalized, limit), -limit)
-    m = where(first, m, beta1 * m + (1 - beta1) * normalized)  # first moment, of normalized gradients
-    v = where(first, g**2, beta2 * v + (1 - beta2) * g**2)  # second moment
-    return where(first, 0, lr * m), m, v
+    limit = (t - 1) ** 0.25  # zero at first
+    normalized = maximum(minimum(g / maximum(sqrt(v), eps), limit), -limit)
+    m = beta1 * m + (1 - beta1) * normalized  # first moment, of normalized gradients
+    decay = where(t == 1, 0, beta2)
+    v = decay * v + (1 - decay) * g**2  # second moment
+    return lr * m, m, v
