@@ -19,7 +19,10 @@ from adamite.readers.job import BLOCK, COUNTER, GRAIN, HEADER, LANES, SCALE, TOT
 from adamite.storage import Format
 
 # What a kernel may call: these become instructions, never calls of a library that may not be there.
-_INTRINSICS = r"@llvm\.(sqrt|fabs|copysign|is\.fpclass|[us](min|max)|vector\.reduce\.fadd|x86\.sse\.(st|ld)mxcsr|aarch64\.[gs]et\.fpcr)\b"
+_INTRINSICS = (
+    r"@llvm\.(sqrt|fabs|copysign|is\.fpclass|[us](min|max)|vector\.reduce\.fadd|"
+    r"x86\.sse\.(st|ld)mxcsr|aarch64\.[gs]et\.fpcr)\b"
+)
 
 
 class Text:
