@@ -232,6 +232,7 @@ class Squares:
         self.blocks = blocks = [-(-size // BLOCK) for size in sizes]
         self.starts = np.concatenate([[0], np.cumsum(blocks)]).astype(int)
         self.sums = np.zeros(int(self.starts[-1]))
+        self._running = np.zeros_like(self.sums)
         self.job = Job(len(sizes), 4)
         self.job.lengths(blocks)
         self.job.fill(1, sizes)
@@ -255,14 +256,20 @@ class Squares:
         run(self.kernel, job, BLOCK)
         return self.sums
 
-    def tensor(self, index: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """The sums of one tensor's blocks."""
-        return self.sums[self.starts[index] : self.starts[index + 1]]
+    def total(self, before: float = 0.0, tensor: int | None = None) -> float:
+        """The sum over all tensors, or over one, after what came before."""
+        part = slice(None) if tensor is None else slice(self.starts[tensor], self.starts[tensor + 1])
+        running = self._running[part]
+        running[...] = self.sums[part]
+        return total(running, before)
 
 
-def total(sums: np.ndarray[Any, np.dtype[np.float64]]) -> float:
-    """The sum in index order, so that it has the same bits everywhere."""
-    return float(np.add.accumulate(sums)[-1]) if sums.size else 0.0
+def total(sums: np.ndarray[Any, np.dtype[np.float64]], before: float = 0.0) -> float:
+    """The sum in index order, after what came before, so that it has the same bits everywhere."""
+    if not sums.size:
+        return before
+    sums[0] += before
+    return float(np.add.accumulate(sums, out=sums)[-1])
 
 
 def clip_factor(norm: float, limit: float) -> float:

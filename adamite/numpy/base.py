@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 
 from adamite import engine
-from adamite.arrays import Array, Ranges
+from adamite.arrays import Ranges
 from adamite.conventions import Convention, Framework
 from adamite.errors import NonFiniteError
 from adamite.numpy.batch import Batch, Slot
@@ -220,11 +220,10 @@ class Optimizer(metaclass=_Documented):
     def _inspect(self) -> float | None:
         """The norm's clipping factor; None where the step is to be skipped."""
         limit = self._hyper.settings.at("clip_norm", self.steps)
-        sums = [(slot, part) for b in self._batches for slot, part in zip(b.slots, b.sums(), strict=True)]
-        square = engine.total(np.concatenate([part for _, part in sums]))
+        square = self._square()
         scale = 1.0
         if not math.isfinite(square):
-            bad = [slot.name for slot, part in sums if not self._finite(slot, part)]
+            bad = [name for batch in self._batches for name in batch.nonfinite()]
             if bad and self.nonfinite == "raise":
                 shown = ", ".join(repr(n) for n in bad[:5]) + (f" and {len(bad) - 5} more" if bad[5:] else "")
                 raise NonFiniteError(
@@ -237,21 +236,16 @@ class Optimizer(metaclass=_Documented):
         elif square < 2.0**-900:
             scale = 2.0**600  # they may have vanished
         if scale != 1.0:
-            square = engine.total(np.concatenate([part for b in self._batches for part in b.sums(scale)]))
+            square = self._square(scale)
         scaled = math.sqrt(square)
         self._norm = scaled / scale
         return 1.0 if limit is None else engine.clip_factor(scaled, limit * scale)
 
-    def _finite(self, slot: Slot, sums: Array) -> bool:
-        if np.isfinite(sums).all():
-            return True
-        if slot.format.itemsize == 4:
-            return False  # squares of float32 don't overflow float64
-        batch = next(b for b in self._batches if slot in b.slots)
-        g = batch.found[slot.index]
-        return g is None or all(
-            np.isfinite(part).all() for part in np.nditer(g, ["external_loop", "buffered", "zerosize_ok"])
-        )
+    def _square(self, scale: float = 1.0) -> float:
+        square = 0.0
+        for batch in self._batches:
+            square = batch.square(square, scale)
+        return square
 
     # ---- settings
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, NoReturn
@@ -267,18 +268,30 @@ class Batch:
         self.job.fill(G, gs)
         self._out = None
 
-    def sums(self, scale: float = 1.0) -> list[Array]:
-        """The sums of the gradients' squares, a tensor each."""
+    def square(self, before: float, scale: float = 1.0) -> float:
+        """The sum of the gradients' squares, tensor after tensor, after what came before."""
         plain = [0 if row in self.odd else place for row, place in enumerate(self.gs)]
         self.squares.run(plain, scale)
-        found = [self.squares.tensor(row) for row in range(len(self.slots))]
-        for row in self.odd:
-            parts = [
-                float(self.piece_squares.run([places[0]], scale, [size])[0])
-                for size, places in pieces([self.found[self.slots[row].index]], [], BLOCK)
-            ]
-            found[row] = np.array(parts)
-        return found
+        if not self.odd:
+            return self.squares.total(before)
+        for row, slot in enumerate(self.slots):
+            if row not in self.odd:
+                before = self.squares.total(before, row)
+                continue
+            for size, (place,) in pieces([self.found[slot.index]], [], BLOCK):
+                before += float(self.piece_squares.run([place], scale, [size])[0])
+        return before
+
+    def nonfinite(self) -> Iterator[str]:
+        """The parameters whose gradients hold NaN or infinity, after `square`."""
+        for row, slot in enumerate(self.slots):
+            g = self.found[slot.index]
+            if g is None or (row not in self.odd and math.isfinite(self.squares.total(tensor=row))):
+                continue
+            # The squares of float64 may overflow where the gradient is finite.
+            parts = np.nditer(g, ["external_loop", "buffered", "zerosize_ok"])
+            if not all(np.isfinite(part).all() for part in parts):
+                yield slot.name
 
     def prepare(self, step: int, clip: float) -> None:
         """Evaluate the coefficients."""
