@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -54,10 +54,6 @@ class Tree:
                     "not reach it: write into the array, x[...] = new, or make a new optimizer"
                 )
 
-    def unflatten(self, leaves: list[Any]) -> Any:
-        """A nesting of this shape (dicts and lists) with these leaves."""
-        return _rebuild(self._shape, leaves.__getitem__)
-
 
 def _collect(shape: Any, node: Any, path: tuple[str, ...], found: list[Any]) -> None:
     if type(shape) is dict:
@@ -79,14 +75,6 @@ def _collect(shape: Any, node: Any, path: tuple[str, ...], found: list[Any]) -> 
             found.append(node[key])
         else:
             _collect(child, node[key], (*path, str(key)), found)
-
-
-def _rebuild(shape: Any, leaf: Callable[[int], Any]) -> Any:
-    if isinstance(shape, int):
-        return leaf(shape)
-    if isinstance(shape, dict):
-        return {key: _rebuild(child, leaf) for key, child in shape.items()}
-    return [_rebuild(child, leaf) for child in shape]
 
 
 def _at(path: tuple[str, ...]) -> str:

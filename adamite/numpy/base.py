@@ -26,7 +26,6 @@ from adamite.tree import Tree
 from adamite.update import Decay, Update
 
 NonFinite = Literal["propagate", "raise", "skip"]
-_NOTHING: list[Any] = []
 
 
 class _Documented(type):
@@ -164,7 +163,7 @@ class Optimizer(metaclass=_Documented):
         finally:
             hyper.thread = None
             for batch in self._batches:
-                batch.found = _NOTHING  # lets the gradients go
+                batch.found = []  # lets the gradients go
 
     def _step(self, hyper: Hyperparameters, grads: Any) -> None:
         if hyper.stale:
@@ -424,6 +423,7 @@ class Optimizer(metaclass=_Documented):
         state = dict(self.__dict__)
         state["_history"] = self._histories()
         state["_batches"] = []
+        state.pop("_ranges", None)  # addresses of this process
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -114,7 +114,8 @@ class Cohort:
         self.next = t, scalars  # after the step that is prepared
         self.names = graph.numbers[: len(graph.numbers) - len(graph.scalars)]
         self.clip = self.names.index("clip") if "clip" in self.names else None
-        self.read(0)
+        self.arguments: list[Any]
+        self.scheduled: bool
 
     def read(self, step: int) -> None:
         """Read the hyperparameters as they are after so many steps."""
@@ -296,7 +297,7 @@ class Batch:
     def prepare(self, step: int, clip: float) -> None:
         """Evaluate the coefficients."""
         if self.missing:
-            self._part()
+            self._part(step)
             self.active = [c for c in self.cohorts if c.rows.isdisjoint(self.missing)]
         else:
             self.active = self.cohorts
@@ -310,13 +311,14 @@ class Batch:
         self._left = list(self.odd)
         self.job.rewind()
 
-    def _part(self) -> None:
+    def _part(self, step: int) -> None:
         """Parameters without a gradient stay behind: they part from the others of their cohort."""
         for cohort in list(self.cohorts):
             behind = cohort.rows.intersection(self.missing)
             if behind and behind != cohort.rows:
                 other = Cohort(self.graph, self.slots[min(behind)], cohort.t, cohort.scalars)
                 other.rows = behind
+                other.read(step)
                 cohort.rows = cohort.rows - behind
                 for row in behind:
                     self.of[row] = other

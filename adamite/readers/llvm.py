@@ -53,10 +53,7 @@ class Text:
     def cell(self, column: int, kind: str = "i64") -> str:
         """The current row's cell."""
         index = self.value(f"add i64 %row, {self.value(f'mul i64 %rows, {column}')}")
-        return self.load("%table", index, kind) if kind == "i64" else self.pointer(index)
-
-    def pointer(self, index: str) -> str:
-        return self.value(f"load ptr, ptr {self.at('%table', index, 'i64')}")
+        return self.load("%table", index, kind)
 
 
 def step_text(graph: Graph, format: Format, machine: str) -> str:
