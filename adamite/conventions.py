@@ -128,3 +128,76 @@ CONVENTIONS: dict[str, dict[str, Convention]] = {
         "optax": _row(rules.adopt, lr=_R),
     },
 }
+
+
+class Spelling(NamedTuple):
+    """How a framework spells one optimizer: its arguments, and what its states are called."""
+
+    convention: Convention
+    arguments: Mapping[str, tuple[str, ...]]  # an argument -> the rule's numbers that it gives
+    states: Mapping[str, str]  # the rule's state -> its key
+    switches: Mapping[str, Rule] = {}  # a flag -> the rule that it selects
+    without: tuple[str, ...] = ()  # numbers that leave their part of the rule out at 0
+    counts: bool = True  # whether the step number is among the states
+    sparse: bool = False  # whether sparse gradients are taken
+
+
+_LR: dict[str, tuple[str, ...]] = {"lr": ("lr",)}
+_ADAM: dict[str, tuple[str, ...]] = {"lr": ("lr",), "betas": ("beta1", "beta2"), "eps": ("eps",)}
+_MOMENTS = {"m": "exp_avg", "v": "exp_avg_sq"}
+
+
+def _torch(name: str) -> Convention:
+    return CONVENTIONS[name]["torch"]
+
+
+TORCH: dict[str, Spelling] = {
+    "SGD": Spelling(
+        _torch("SGD"),
+        _LR | {"momentum": ("momentum",), "dampening": ("dampening",)},
+        {"b": "momentum_buffer"},
+        without=("momentum",),
+        counts=False,
+        sparse=True,
+    ),
+    "RMSprop": Spelling(
+        _torch("RMSprop"),
+        _LR | {"alpha": ("rho",), "eps": ("eps",), "momentum": ("momentum",)},
+        {"v": "square_avg", "g_bar": "grad_avg", "b": "momentum_buffer"},
+        without=("momentum",),
+    ),
+    "Adagrad": Spelling(
+        _torch("Adagrad"),
+        _LR | {"lr_decay": ("lr_decay",), "initial_accumulator_value": ("s0",), "eps": ("eps",)},
+        {"s": "sum"},
+        sparse=True,
+    ),
+    "Adadelta": Spelling(
+        _torch("Adadelta"), _LR | {"rho": ("rho",), "eps": ("eps",)}, {"v": "square_avg", "u": "acc_delta"}
+    ),
+    "Adam": Spelling(
+        _torch("Adam"), _ADAM, _MOMENTS | {"v_max": "max_exp_avg_sq"}, {"amsgrad": _torch("AMSGrad").rule}
+    ),
+    "AdamW": Spelling(
+        _torch("AdamW"), _ADAM, _MOMENTS | {"v_max": "max_exp_avg_sq"}, {"amsgrad": _torch("AMSGrad").rule}
+    ),
+    "Adamax": Spelling(_torch("Adamax"), _ADAM, {"m": "exp_avg", "u": "exp_inf"}),
+    "NAdam": Spelling(
+        _torch("NAdam"), _ADAM | {"momentum_decay": ("momentum_decay",)}, _MOMENTS | {"mu_product": "mu_product"}
+    ),
+    "RAdam": Spelling(_torch("RAdam"), _ADAM, _MOMENTS),
+    "AdaBelief": Spelling(
+        _torch("AdaBelief"), _ADAM | {"eps_root": ("eps_root",)}, {"m": "exp_avg", "s": "exp_avg_var"}
+    ),
+    "Lion": Spelling(_torch("Lion"), _LR | {"betas": ("beta1", "beta2")}, {"m": "exp_avg"}),
+    "ADOPT": Spelling(_torch("ADOPT"), _ADAM, _MOMENTS),
+}
+
+
+def spelling(rule: Rule) -> Spelling:
+    """A rule of one's own, spelled as it spells itself."""
+    return Spelling(
+        Convention(rule, {}, "decoupled" if "lr" in rule.numbers else "l2"),
+        {name: (name,) for name in rule.numbers},
+        {state.name: state.name for state in rule.states},
+    )

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import os
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 
 from adamite import pool
+from adamite.errors import NonFiniteError
 from adamite.graph import Graph, lower
 from adamite.readers import llvm
 from adamite.readers import numpy as interpreter
@@ -29,7 +31,7 @@ from adamite.update import Update
 
 Backend = Literal["llvm", "numpy"]
 
-_HOLD = 20_000  # elements up to which a call keeps the GIL: a few microseconds
+HOLD = 20_000  # elements up to which a call keeps the GIL: a few microseconds
 _INLINE = 200_000  # elements below which waking a thread costs more than it saves
 _SHARE = 1 << 16  # elements that a thread claims at a time
 
@@ -198,7 +200,7 @@ def run(kernel: Kernel, job: Job, unit: int = 1) -> None:
     cells, elements = job.cells, job.total * unit
     if elements < _INLINE or (count := min(threads(), elements // _SHARE)) < 2:
         cells[GRAIN] = job.total
-        (kernel.call_held if elements < _HOLD else kernel.call)(job.address)
+        (kernel.call_held if elements < HOLD else kernel.call)(job.address)
     else:
         cells[GRAIN] = max(1, _SHARE // unit)
         pool.run(kernel.call, job.address, count)
@@ -275,3 +277,41 @@ def total(sums: np.ndarray[Any, np.dtype[np.float64]], before: float = 0.0) -> f
 def clip_factor(norm: float, limit: float) -> float:
     """What gradients of this norm are multiplied by, so that their norm is at most the limit."""
     return 1.0 if norm <= limit else limit / norm
+
+
+class Norm(NamedTuple):
+    """The norm of all gradients, times `scale`, which keeps its square in range; `bad` ones hold NaN or infinity."""
+
+    scaled: float
+    scale: float
+    bad: Sequence[str]
+
+    @property
+    def value(self) -> float:
+        return self.scaled / self.scale
+
+    def clip(self, limit: float | None) -> float:
+        """What the gradients are multiplied by, so that their norm is at most the limit."""
+        return 1.0 if limit is None else clip_factor(self.scaled, limit * self.scale)
+
+
+def norm(square: Callable[[float], float], nonfinite: Callable[[], Sequence[str]]) -> Norm:
+    """The norm of gradients of any size: `square` sums scaled squares, `nonfinite` names the bad ones."""
+    total = square(1.0)
+    bad: Sequence[str] = ()
+    scale = 1.0
+    if not math.isfinite(total):
+        bad = nonfinite()
+        scale = 1.0 if bad else 2.0**-600  # the squares overflow, the norm needn't
+    elif total < 2.0**-900:
+        scale = 2.0**600  # they may have vanished
+    return Norm(math.sqrt(total if scale == 1.0 else square(scale)), scale, bad)
+
+
+def refuse_nonfinite(step: int, bad: Sequence[str]) -> NoReturn:
+    """Raise what nonfinite="raise" promises."""
+    shown = ", ".join(repr(n) for n in bad[:5]) + (f" and {len(bad) - 5} more" if bad[5:] else "")
+    raise NonFiniteError(
+        f"step {step}: the gradient of {shown} has NaN or infinity. Nothing was changed; "
+        'lower lr or clip, or take nonfinite="skip"'
+    )

@@ -194,6 +194,9 @@ _OPERATORS: dict[str, tuple[str, Callable[..., Any]]] = {
     "where": ("{1} if {0} else {2}", lambda c, a, b: a if c else b),
 }
 
+# Every operation on numbers.
+ON_NUMBERS: dict[str, Callable[..., Any]] = {**_FUNCTIONS, **{op: function for op, (_, function) in _OPERATORS.items()}}
+
 
 class _Scalars:
     """Straight-line code for what depends on numbers alone."""

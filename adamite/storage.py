@@ -7,13 +7,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+Array = np.ndarray[Any, np.dtype[Any]]
+
 
 class Format(NamedTuple):
-    """A plain floating-point format: NumPy's type and LLVM's."""
+    """A floating-point format: NumPy's type and LLVM's of what lies in memory, and what it is computed in."""
 
     name: str
     dtype: np.dtype[Any]
     llvm: str
+    computes_in: Format | None = None  # where that is another
+
+    @property
+    def compute(self) -> Format:
+        return self.computes_in or self
 
     @property
     def itemsize(self) -> int:
@@ -39,7 +46,33 @@ class Format(NamedTuple):
             rounded = float(self.dtype.type(value))
         return "0x" + struct.pack(">d", rounded).hex().upper()
 
+    def widen(self, stored: Array) -> Array:
+        """What lies in memory as numbers to compute with."""
+        if self is BFLOAT16:
+            bits: Array = stored.astype(np.uint32) << np.uint32(16)
+            return bits.view(np.float32)
+        numbers: Array = stored.astype(self.compute.dtype, copy=False)
+        return numbers
+
+    def narrow(self, values: Array) -> Array:
+        """Computed numbers as they are stored: rounded to the nearest, ties to even."""
+        if self is BFLOAT16:
+            bits = np.ascontiguousarray(values).view(np.uint32)
+            rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+            values = np.where(np.isnan(values), np.uint32(0x7FC0), rounded)
+        with np.errstate(over="ignore"):
+            stored: Array = values.astype(self.dtype, copy=False)
+        return stored
+
 
 FLOAT32 = Format("float32", np.dtype(np.float32), "float")
 FLOAT64 = Format("float64", np.dtype(np.float64), "double")
-FORMATS: dict[np.dtype[Any], Format] = {f.dtype: f for f in (FLOAT32, FLOAT64)}
+# Numbers that are only stored: LLVM and NumPy see their bits.
+FLOAT16 = Format("float16", np.dtype(np.float16), "i16", FLOAT32)
+BFLOAT16 = Format("bfloat16", np.dtype(np.uint16), "i16", FLOAT32)
+FORMATS: dict[np.dtype[Any], Format] = {f.dtype: f for f in (FLOAT32, FLOAT64)}  # of NumPy's arrays
+
+
+def stored(name: str, format: Format) -> Format:
+    """How an input of a graph is stored: parameter and gradient in the parameter's format, states as computed."""
+    return format if name in ("x", "g") else format.compute

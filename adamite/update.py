@@ -1,7 +1,7 @@
 """The one place where a parameter moves: x <- x - (step + lr * weight_decay * x).
 
-Everything that surrounds a rule (clipping, maximizing, coupled and decoupled weight decay, the average of the
-weights) stands here once, and is traced in only when it is on.
+Everything that surrounds a rule (clipping, maximizing, coupled and decoupled weight decay, the cautious mask, the
+average of the weights) stands here once, and is traced in only when it is on.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from adamite.expression import Expression, number, tensor
+from adamite.maths import where
 from adamite.rule import Number, Rule
 from adamite.trace import Trace, trace
 
@@ -41,6 +42,7 @@ class Surroundings(NamedTuple):
     clip: bool = False
     maximize: bool = False
     ema: bool = False
+    cautious: bool = False
 
 
 class Update:
@@ -77,6 +79,8 @@ def build(
         gradient = gradient + weight_decay * x
     traced = trace(rule, dict(choices), absent, x=x, g=gradient)
     step = traced.step
+    if around.cautious:  # Liang et al. 2024, without rescaling: only where the step follows the gradient
+        step = where(step * gradient > 0, step, 0)
     if around.decay == "decoupled":
         step = step + lr * weight_decay * x
     outputs = {"x": x - step, **traced.states}

@@ -21,6 +21,7 @@ LAYERS: list[set[str]] = [
     {"update"},
     {"graph"},
     {"storage"},
+    {"coefficients"},
     {"readers.job"},
     {"readers.llvm", "readers.numpy", "readers.text", "readers.arrays"},
     {"pool"},

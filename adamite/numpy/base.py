@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from threading import get_ident
@@ -15,7 +14,6 @@ import numpy as np
 from adamite import engine
 from adamite.arrays import Ranges
 from adamite.conventions import Convention, Framework
-from adamite.errors import NonFiniteError
 from adamite.numpy.batch import Batch, Slot
 from adamite.numpy.hyperparameters import Group, Hyperparameters
 from adamite.numpy.state import Loading, saved
@@ -218,27 +216,13 @@ class Optimizer(metaclass=_Documented):
 
     def _inspect(self) -> float | None:
         """The norm's clipping factor; None where the step is to be skipped."""
-        limit = self._hyper.settings.at("clip_norm", self.steps)
-        square = self._square()
-        scale = 1.0
-        if not math.isfinite(square):
-            bad = [name for batch in self._batches for name in batch.nonfinite()]
-            if bad and self.nonfinite == "raise":
-                shown = ", ".join(repr(n) for n in bad[:5]) + (f" and {len(bad) - 5} more" if bad[5:] else "")
-                raise NonFiniteError(
-                    f"step {self.steps + 1}: the gradient of {shown} has NaN or infinity. Nothing was changed; "
-                    'lower lr or clip, or take nonfinite="skip"'
-                )
-            if bad and self.nonfinite == "skip":
-                return None
-            scale = 1.0 if bad else 2.0**-600  # the squares overflow, the norm needn't
-        elif square < 2.0**-900:
-            scale = 2.0**600  # they may have vanished
-        if scale != 1.0:
-            square = self._square(scale)
-        scaled = math.sqrt(square)
-        self._norm = scaled / scale
-        return 1.0 if limit is None else engine.clip_factor(scaled, limit * scale)
+        norm = engine.norm(self._square, lambda: [name for batch in self._batches for name in batch.nonfinite()])
+        if norm.bad and self.nonfinite == "raise":
+            engine.refuse_nonfinite(self.steps + 1, norm.bad)
+        if norm.bad and self.nonfinite == "skip":
+            return None
+        self._norm = norm.value
+        return norm.clip(self._hyper.settings.at("clip_norm", self.steps))
 
     def _square(self, scale: float = 1.0) -> float:
         square = 0.0

@@ -12,6 +12,7 @@ import numpy as np
 
 from adamite import engine
 from adamite.arrays import Array, Ranges, address, dense, overlaps_itself, pieces
+from adamite.coefficients import Coefficients
 from adamite.graph import Graph
 from adamite.numpy import look
 from adamite.readers.job import BLOCK, COEFFICIENTS, STATES, G, Job, X
@@ -106,10 +107,8 @@ class Cohort:
     """Parameters whose coefficients are equal: one group, one step number, one history."""
 
     def __init__(self, graph: Graph, slot: Slot, t: int, scalars: tuple[float, ...]) -> None:
-        self.graph, self.settings, self.t, self.scalars = graph, slot.settings, t, scalars
-        kind = ctypes.c_float if slot.format.itemsize == 4 else ctypes.c_double
-        self.buffer = (kind * graph.coefficient_count)()
-        self.address = ctypes.addressof(self.buffer)
+        self.settings, self.t, self.scalars = slot.settings, t, scalars
+        self.coefficients = Coefficients(graph, slot.format.compute)
         self.rows: set[int] = set()
         self.next = t, scalars  # after the step that is prepared
         self.names = graph.numbers[: len(graph.numbers) - len(graph.scalars)]
@@ -129,10 +128,7 @@ class Cohort:
             self.read(step)
         if self.clip is not None:
             self.arguments[self.clip] = clip
-        values = self.graph.evaluate(float(self.t + 1), *self.arguments, *self.scalars)
-        count = self.graph.coefficient_count
-        self.buffer[:] = values[:count]
-        self.next = self.t + 1, values[count:]
+        self.next = self.t + 1, self.coefficients.evaluate(float(self.t + 1), self.arguments, self.scalars)
 
 
 class Batch:
@@ -187,7 +183,7 @@ class Batch:
         return engine.Squares(self.format, [BLOCK], self.backend)
 
     def _point(self) -> None:
-        self.job.fill(COEFFICIENTS, [cohort.address for cohort in self.of])
+        self.job.fill(COEFFICIENTS, [cohort.coefficients.address for cohort in self.of])
 
     # ---- a step, in four parts: only the last one changes anything
 
@@ -337,7 +333,7 @@ class Batch:
     def _buffered(self, row: int) -> None:
         """Update one parameter piece by piece, each contiguous."""
         slot = self.slots[row]
-        self.piece.fill(COEFFICIENTS, [self.of[row].address])
+        self.piece.fill(COEFFICIENTS, [self.of[row].coefficients.address])
         operands = [self.found[slot.index]], [slot.x, *self.tensors[row]]
         for size, (g, x, *states) in pieces(*operands, BLOCK):
             self.piece.lengths([size])

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from adamite.graph import Graph, Node
 from adamite.readers.job import BLOCK, COUNTER, GRAIN, HEADER, LANES, SCALE, TOTAL
-from adamite.storage import Format
+from adamite.storage import BFLOAT16, FLOAT32, Format, stored
 
 # What a kernel may call: these become instructions, never calls of a library that may not be there.
 _INTRINSICS = (
@@ -61,15 +61,22 @@ def step_text(graph: Graph, format: Format, machine: str) -> str:
     out = Text()
     coefficients = out.cell(1, "ptr")
     places = {name: out.cell(2 + k, "ptr") for k, name in enumerate(graph.inputs)}
-    numbers = [out.load(coefficients, k, format.llvm) for k in range(graph.coefficient_count)]
+    formats = {name: stored(name, format) for name in graph.inputs}
+    numbers = [out.load(coefficients, k, format.compute.llvm) for k in range(graph.coefficient_count)]
     out.line("br label %loop")
     out.label("loop")
     out.line("%i = phi i64 [ %low, %body ], [ %i.next, %loop ]")
     values: list[str] = []
     for node in graph.nodes:
-        values.append(_operation(out, node, values, numbers, places, format))
+        if node.op == "tensor":
+            kind = formats[node.value]
+            values.append(_widen(out, out.load(places[node.value], "%i", kind.llvm, _GROUP), kind))
+        else:
+            values.append(_operation(out, node, values, numbers, format.compute))
     for name, index in graph.outputs:
-        out.line(f"store {format.llvm} {values[index]}, ptr {out.at(places[name], '%i', format.llvm)}{_GROUP}")
+        kind = formats[name]
+        value = _narrow(out, values[index], kind)
+        out.line(f"store {kind.llvm} {value}, ptr {out.at(places[name], '%i', kind.llvm)}{_GROUP}")
     out.line("%i.next = add nsw i64 %i, 1")
     out.line("%again = icmp slt i64 %i.next, %high")
     out.line("br i1 %again, label %loop, label %next, !llvm.loop !1")
@@ -81,14 +88,10 @@ _ARITHMETIC = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
 _COMPARE = {"gt": "ogt", "ge": "oge", "lt": "olt", "le": "ole", "eq": "oeq", "ne": "une"}
 
 
-def _operation(
-    out: Text, node: Node, values: list[str], numbers: list[str], places: dict[str, str], format: Format
-) -> str:
+def _operation(out: Text, node: Node, values: list[str], numbers: list[str], format: Format) -> str:
     kind = format.llvm
     args = [values[a] for a in node.args]
     match node.op:
-        case "tensor":
-            return out.load(places[node.value], "%i", kind, _GROUP)
         case "coefficient":
             index: int = node.value
             return numbers[index]
@@ -118,6 +121,79 @@ def _operation(
     raise NotImplementedError(node.op)
 
 
+# ---- formats that are only stored: by integers, since LLVM's own conversions call libraries or flush subnormals
+
+
+class _Lanes:
+    """Operations on one value, or on several at once."""
+
+    def __init__(self, out: Text, lanes: int) -> None:
+        self.out, self.lanes = out, lanes
+
+    def type(self, kind: str) -> str:
+        return f"<{self.lanes} x {kind}>" if self.lanes else kind
+
+    def number(self, kind: str, value: int | str) -> str:
+        return "<" + ", ".join([f"{kind} {value}"] * self.lanes) + ">" if self.lanes else str(value)
+
+    def apply(self, op: str, kind: str, a: str, b: int | str) -> str:
+        """An operation with a number, or with another value."""
+        second = b if isinstance(b, str) and b.startswith("%") else self.number(kind, b)
+        return self.out.value(f"{op} {self.type(kind)} {a}, {second}")
+
+    def cast(self, op: str, a: str, before: str, after: str) -> str:
+        return self.out.value(f"{op} {self.type(before)} {a} to {self.type(after)}")
+
+    def select(self, condition: str, kind: str, a: str, b: str) -> str:
+        return self.out.value(f"select {self.type('i1')} {condition}, {self.type(kind)} {a}, {self.type(kind)} {b}")
+
+
+def _widen(out: Text, stored: str, format: Format, lanes: int = 0) -> str:
+    """What was loaded as numbers to compute with."""
+    if format.computes_in is None:
+        return stored
+    on = _Lanes(out, lanes)
+    bits = on.cast("zext", stored, "i16", "i32")
+    if format is BFLOAT16:
+        return on.cast("bitcast", on.apply("shl", "i32", bits, 16), "i32", "float")
+    magnitude = on.apply("shl", "i32", on.apply("and", "i32", bits, 0x7FFF), 13)
+    scaled = on.apply("fmul", "float", on.cast("bitcast", magnitude, "i32", "float"), FLOAT32.literal(2.0**112))
+    special = on.apply("icmp uge", "i32", magnitude, 0x0F800000)  # infinity, NaN
+    beyond = on.apply("or", "i32", magnitude, 0x7F800000)
+    value = on.select(special, "i32", beyond, on.cast("bitcast", scaled, "float", "i32"))
+    sign = on.apply("shl", "i32", on.apply("and", "i32", bits, 0x8000), 16)
+    return on.cast("bitcast", on.apply("or", "i32", value, sign), "i32", "float")
+
+
+def _narrow(out: Text, value: str, format: Format) -> str:
+    """A computed number as it is stored: rounded to the nearest, ties to even."""
+    if format.computes_in is None:
+        return value
+    on = _Lanes(out, 0)
+    bits = on.cast("bitcast", value, "float", "i32")
+    if format is BFLOAT16:
+        odd = on.apply("and", "i32", on.apply("lshr", "i32", bits, 16), 1)
+        rounded = on.apply("lshr", "i32", on.apply("add", "i32", on.apply("add", "i32", bits, 0x7FFF), odd), 16)
+        nan = on.apply("fcmp uno", "float", value, value)
+        return on.cast("trunc", on.select(nan, "i32", "32704", rounded), "i32", "i16")
+    magnitude = on.apply("and", "i32", bits, 0x7FFFFFFF)
+    # Below 2**-14 the spacing is that of float32 numbers near a half: adding one rounds.
+    near_half = on.apply("fadd", "float", on.cast("bitcast", magnitude, "i32", "float"), FLOAT32.literal(0.5))
+    small = on.apply("sub", "i32", on.cast("bitcast", near_half, "float", "i32"), FLOAT32.bits(0.5))
+    odd = on.apply("and", "i32", on.apply("lshr", "i32", magnitude, 13), 1)
+    shifted = on.apply("add", "i32", on.apply("add", "i32", magnitude, ((15 - 127) << 23) + 0xFFF), odd)
+    normal = on.apply("lshr", "i32", shifted, 13)
+    rounded = on.select(on.apply("icmp ult", "i32", magnitude, FLOAT32.bits(2.0**-14)), "i32", small, normal)
+    nan = on.apply("icmp ugt", "i32", magnitude, 0x7F800000)
+    beyond = on.select(nan, "i32", str(0x7E00), str(0x7C00))
+    rounded = on.select(on.apply("icmp uge", "i32", magnitude, FLOAT32.bits(2.0**16)), "i32", beyond, rounded)
+    sign = on.apply("and", "i32", on.apply("lshr", "i32", bits, 16), 0x8000)
+    return on.cast("trunc", on.apply("or", "i32", rounded, sign), "i32", "i16")
+
+
+# ---- sums of squares
+
+
 def squares_text(format: Format, machine: str) -> str:
     """The kernel that sums scaled squares: blocks of 32 float64 lanes, lanes then added in order."""
     wide, narrow = f"<{LANES} x double>", f"<{LANES} x {format.llvm}>"
@@ -142,7 +218,9 @@ def squares_text(format: Format, machine: str) -> str:
     out.line(f"%i = phi i64 [ {begin}, %block ], [ %i.next, %whole ]")
     out.line(f"%acc = phi {wide} [ zeroinitializer, %block ], [ %acc.next, %whole ]")
     x = out.value(f"load {narrow}, ptr {out.at(place, '%i', format.llvm)}, align {format.itemsize}")
-    x = out.value(f"fpext {narrow} {x} to {wide}") if format.llvm != "double" else x
+    x = _widen(out, x, format, LANES)
+    computed = format.compute.llvm
+    x = out.value(f"fpext <{LANES} x {computed}> {x} to {wide}") if computed != "double" else x
     x = out.value(f"fmul {wide} {x}, %scale")
     out.line(f"%acc.next = fadd {wide} %acc, {out.value(f'fmul {wide} {x}, {x}')}")
     out.line(f"%i.next = add nsw i64 %i, {LANES}")
@@ -158,8 +236,8 @@ def squares_text(format: Format, machine: str) -> str:
 
     out.label("tail")
     out.line("%j = phi i64 [ %first, %rest ], [ %j.next, %tail ]")
-    y = out.load(place, "%j", format.llvm)
-    y = out.value(f"fpext {format.llvm} {y} to double") if format.llvm != "double" else y
+    y = _widen(out, out.load(place, "%j", format.llvm), format)
+    y = out.value(f"fpext {computed} {y} to double") if computed != "double" else y
     y = out.value(f"fmul double {y}, %scale.one")
     lane = out.at("%lanes.place", out.value("sub i64 %j, %first"), "double")
     total = out.value(f"fadd double {out.value(f'load double, ptr {lane}')}, {out.value(f'fmul double {y}, {y}')}")

@@ -10,7 +10,7 @@ import numpy as np
 
 from adamite.graph import Graph
 from adamite.readers.job import BLOCK, COUNTER, GRAIN, HEADER, LANES, ROWS, SCALE, TOTAL, Kernel
-from adamite.storage import Format
+from adamite.storage import Format, stored
 
 _OPERATIONS: dict[str, Callable[..., Any]] = {
     "add": np.add,
@@ -34,7 +34,8 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
 
 
 def evaluate(graph: Graph, tensors: dict[str, Any], coefficients: Any, format: Format) -> dict[str, Any]:
-    """What the graph stores, by name. Coefficients are NumPy scalars of the format's type."""
+    """What the graph stores, by name. Coefficients are NumPy scalars of the type that is computed in."""
+    format = format.compute
     kind = format.dtype.type
     values: list[Any] = []
     with np.errstate(all="ignore"):
@@ -55,18 +56,20 @@ def evaluate(graph: Graph, tensors: dict[str, Any], coefficients: Any, format: F
 
 def step(graph: Graph, format: Format) -> Kernel:
     """A kernel that updates every tensor of a job."""
+    formats = {name: stored(name, format) for name in graph.inputs}
 
     def kernel(address: int) -> None:
         for row, begin, end in _claims(address, 2 + len(graph.inputs)):
-            coefficients = _view(row[1], graph.coefficient_count, format.dtype)
+            coefficients = _view(row[1], graph.coefficient_count, format.compute.dtype)
             for at in range(begin, end, BLOCK):
                 parts = {
-                    name: _view(place + at * format.itemsize, min(BLOCK, end - at), format.dtype)
+                    name: _view(place + at * formats[name].itemsize, min(BLOCK, end - at), formats[name].dtype)
                     for name, place in zip(graph.inputs, row[2:], strict=True)
                 }
+                wide = {name: formats[name].widen(part) for name, part in parts.items()}
                 # Every output before the first store: a gradient may be the parameter itself.
-                for name, value in evaluate(graph, parts, coefficients, format).items():
-                    parts[name][...] = value
+                for name, value in evaluate(graph, wide, coefficients, format).items():
+                    parts[name][...] = formats[name].narrow(value)
 
     return kernel
 
@@ -81,7 +84,7 @@ def squares(format: Format) -> Kernel:
                 at = block * BLOCK
                 part = _view(place + at * format.itemsize, min(BLOCK, elements - at), format.dtype)
                 padded = np.zeros(-(-part.size // LANES) * LANES)
-                padded[: part.size] = part
+                padded[: part.size] = format.widen(part)
                 with np.errstate(all="ignore"):
                     padded *= scale
                     lanes = np.add.reduce(np.square(padded).reshape(-1, LANES), axis=0)

@@ -1,0 +1,388 @@
+"""The optimizer of torch's tensors: what is common to all classes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, ClassVar, Literal, TypedDict, get_args
+
+import torch
+from torch import Tensor
+from torch.autograd import profiler
+from torch.optim import optimizer as torch_optimizer
+
+from adamite import engine
+from adamite.conventions import Spelling, spelling
+from adamite.rule import Number, Rule
+from adamite.settings import check_number, unknown
+from adamite.torch import ranks
+from adamite.torch.loading import Loading
+from adamite.torch.plan import Plan
+from adamite.torch.settings import ACCEPTED, Settings
+from adamite.torch.state import AVERAGE
+
+NonFinite = Literal["propagate", "raise", "skip"]
+_CLIP = Number("clip_norm", None, True, 0.0, range="(0, inf)", meaning="the norm that gradients are scaled down to")
+
+
+class Extras(TypedDict, total=False):
+    """What every class takes beyond torch's arguments."""
+
+    clip_norm: float | None
+    nonfinite: NonFinite
+    ema: float | None
+    cautious: bool
+
+
+class Optimizer(torch.optim.Optimizer):
+    """The base of adamite's optimizers for torch.
+
+    Beyond torch's arguments every class takes:
+
+    Args:
+        clip_norm: in (0, inf); gradients whose global norm is larger are scaled down to it. They are not changed.
+            The norm is that of all ranks where parameters are sharded.
+        nonfinite: what to do with NaN or infinity in a gradient: "propagate" it (the default), "raise"
+            NonFiniteError, or "skip" the whole step, on all ranks; nothing is changed then, and `skipped` counts.
+        ema: in [0, 1), the decay of an average of the weights, kept in the same pass: see `averaged`.
+        cautious: leave out the weights whose step goes against their gradient (Liang et al. 2024; without rescaling).
+    """
+
+    _spelling: ClassVar[Spelling]
+    _made_from: ClassVar[Rule | None] = None
+
+    def __init__(self, params: Any, defaults: dict[str, Any], extras: Mapping[str, Any]) -> None:
+        if not hasattr(type(self), "_spelling"):
+            raise TypeError("Optimizer is the base: use Adam, SGD, ... or adamite.torch.optimizer(rule)")
+        known = {"clip_norm": None, "nonfinite": "propagate", "ema": None, "cautious": False}
+        for name in extras:
+            if name not in known:
+                raise TypeError(unknown(type(self).__name__, name, [*defaults, *known]))
+        given = {**known, **extras}
+        self.skipped = 0
+        self.gradient_norm: float | None = None
+        self.clip_norm, self.nonfinite = given.pop("clip_norm"), given.pop("nonfinite")
+        defaults = {**defaults, **given}
+        self._prepare(defaults)
+        self._settings.check(defaults)
+        super().__init__(params, defaults)
+
+    def _prepare(self, defaults: Mapping[str, Any]) -> None:
+        self._settings = Settings(type(self).__name__, self._spelling, defaults)
+        self._plan: Plan | None = None
+        self._plans: dict[int, Plan] = {}  # of single parameters
+        self._swapped = False
+
+    # ---- a step
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update the parameters by their gradients, in place.
+
+        Args:
+            closure: evaluates the model anew and returns the loss.
+
+        Returns:
+            The closure's loss, or None.
+
+        Raises:
+            RuntimeError, ValueError, TypeError: for gradients that don't fit; nothing has changed then.
+            NonFiniteError: under nonfinite="raise".
+        """
+        if (
+            self._optimizer_step_pre_hooks
+            or self._optimizer_step_post_hooks
+            or torch_optimizer._global_optimizer_pre_hooks
+            or torch_optimizer._global_optimizer_post_hooks
+            or profiler._is_profiler_enabled
+        ):
+            return _with_hooks(self) if closure is None else _with_hooks(self, closure)
+        return self._bare(closure)
+
+    step.hooked = True  # type: ignore[attr-defined]  # torch's wrapper costs more than the step
+    step._torchdynamo_disable = True  # type: ignore[attr-defined]  # machine code can't be traced
+
+    def _bare(self, closure: Callable[[], Any] | None = None) -> Any:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self._step(self._current())
+        return loss
+
+    def _current(self, only: Tensor | None = None) -> Plan:
+        """The plan as groups and states stand now."""
+        plan = self._plan if only is None else self._plans.get(id(only))
+        groups, state = self.param_groups, self.state
+        try:
+            if plan is not None and plan.holds(groups, state) and not plan.late(groups):
+                return plan
+        except KeyError:
+            for group in groups:
+                for name, value in self.defaults.items():
+                    group.setdefault(name, value)
+        plan = Plan(self._settings, groups, state, self._clip_norm is not None, only)
+        if only is None:
+            self._plan = plan
+        else:
+            self._plans[id(only)] = plan
+        return plan
+
+    def _step(self, plan: Plan) -> None:
+        if self._swapped:
+            raise RuntimeError("the averages are swapped in; step outside of the `with opt.averaged()` block")
+        try:
+            for batch in plan.batches:
+                batch.look(self._sparse())
+            clip = 1.0
+            if self._inspects:
+                norm = engine.norm(lambda scale: ranks.square(plan.batches, scale), lambda: ranks.bad(plan.batches))
+                if norm.bad and self._nonfinite == "raise":
+                    engine.refuse_nonfinite(self._number(plan), norm.bad)
+                if norm.bad and self._nonfinite == "skip":
+                    self.skipped += 1
+                    return
+                self.gradient_norm = norm.value
+                clip = norm.clip(self._clip_norm)
+            if plan.overlaps:
+                self._one_by_one(plan, clip)
+            else:
+                self._go(plan, clip)
+        finally:
+            for batch in plan.batches:
+                batch.grads = []  # lets the gradients go
+
+    def _go(self, plan: Plan, clip: float) -> None:
+        for batch in plan.batches:
+            batch.prepare(plan.readings, clip)
+        plan.commit(self.state)
+        torch.autograd.graph.increment_version(plan.active())
+        try:
+            self._finish(plan)
+        except BaseException:  # Ctrl-C, or what another signal's handler raises: the step is finished first
+            for _ in range(8):
+                with suppress(BaseException):
+                    self._finish(plan)
+                    break
+            raise
+
+    def _finish(self, plan: Plan) -> None:
+        for batch in plan.batches:
+            batch.go()
+            batch.finish()
+
+    def _one_by_one(self, plan: Plan, clip: float) -> None:
+        """Parameters that share memory move one after another, as torch moves them."""
+        for p in plan.active():
+            alone = self._current(p)
+            for batch in alone.batches:
+                batch.look(self._sparse())
+            self._go(alone, clip)
+
+    def _number(self, plan: Plan) -> int:
+        return 1 + max((int(batch.counts.max()) for batch in plan.batches), default=0)
+
+    def _sparse(self) -> str | None:
+        """Why sparse gradients are refused."""
+        name = type(self).__name__
+        if not self._spelling.sparse:
+            return f"{name} does not support sparse gradients; use SGD or Adagrad, or torch.optim.SparseAdam"
+        if name == "Adagrad" and any(group["weight_decay"] != 0 for group in self.param_groups):
+            return "weight_decay option is not compatible with sparse gradients"
+        return None
+
+    def step_in_backward(self) -> StepInBackward:
+        """Update each parameter as soon as its gradient is there, and let the gradient go.
+
+        So no more than one gradient is alive at a time. `step` finds nothing left to do. `remove()` of what is
+        returned ends it; it may be used in a `with` block.
+
+        Raises:
+            ValueError: with clip_norm and nonfinite="skip", which need all gradients at once.
+        """
+        if self._clip_norm is not None or self._nonfinite == "skip":
+            option = "clip_norm" if self._clip_norm is not None else 'nonfinite="skip"'
+            raise ValueError(f"step_in_backward() can't be used with {option}, which needs all gradients at once")
+        return StepInBackward(self)
+
+    # ---- settings
+
+    @property
+    def clip_norm(self) -> float | None:
+        """The global norm that larger gradients are scaled down to; None for no clipping."""
+        return self._clip_norm
+
+    @clip_norm.setter
+    def clip_norm(self, value: float | None) -> None:
+        self._clip_norm = None if value is None else check_number(type(self).__name__, _CLIP, value)
+        self._changed()
+
+    @property
+    def nonfinite(self) -> NonFinite:
+        """What is done with NaN or infinity in a gradient: propagate, raise or skip."""
+        return self._nonfinite
+
+    @nonfinite.setter
+    def nonfinite(self, value: NonFinite) -> None:
+        if value not in get_args(NonFinite):
+            raise ValueError(f"nonfinite must be one of {', '.join(get_args(NonFinite))}, got {value!r}")
+        self._nonfinite = value
+        self._changed()
+
+    def _changed(self) -> None:
+        self._inspects = self.__dict__.get("_clip_norm") is not None or self.__dict__.get("_nonfinite") in (
+            "raise",
+            "skip",
+        )
+        self._plan, self._plans = None, {}
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Optimize more parameters, with settings of their own; what isn't given is the optimizer's default."""
+        if isinstance(param_group, dict):
+            self._settings.check({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+
+    # ---- averages
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Swap the averaged weights in: `with opt.averaged(): evaluate(model)`.
+
+        Raises:
+            ValueError: where the optimizer keeps none (make it with ema=0.999).
+        """
+        if all(group["ema"] is None for group in self.param_groups):
+            raise ValueError(f"{type(self).__name__} keeps no average of the weights; make it with ema=0.999")
+        if self._swapped:
+            raise RuntimeError("the averages are swapped in already")
+        pairs = [(p, kept[AVERAGE]) for p, kept in self.state.items() if AVERAGE in kept]
+        with torch.no_grad():
+            saved = [p.detach().clone() for p, _ in pairs]
+            for p, average in pairs:
+                p.copy_(average)
+        self._swapped = True
+        try:
+            yield
+        finally:
+            self._swapped = False
+            with torch.no_grad():
+                for (p, _), before in zip(pairs, saved, strict=True):
+                    p.copy_(before)
+
+    # ---- states
+
+    def state_dict(self) -> dict[str, Any]:
+        """What torch's state_dict of this optimizer holds, in its layout."""
+        if self._swapped:
+            raise RuntimeError("the averages are swapped in; save outside of the `with opt.averaged()` block")
+        return super().state_dict()
+
+    state_dict._torchdynamo_disable = True  # type: ignore[attr-defined]
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict` of this optimizer, adamite's or torch's.
+
+        Parameters are matched by name where both sides have names (make the optimizer with
+        `model.named_parameters()`), else by position. Tensors are copied, and keep their types.
+
+        Raises:
+            ValueError, StateDictError: where groups, names, shapes or states don't fit; nothing was loaded.
+        """
+        state_dict = dict(state_dict)
+        for before in self._optimizer_load_state_dict_pre_hooks.values():
+            replaced = before(self, state_dict)
+            if replaced is not None:
+                state_dict = replaced
+        load = Loading(self, state_dict)
+        self.__setstate__({"state": load.state, "param_groups": load.groups})
+        for after in self._optimizer_load_state_dict_post_hooks.values():
+            after(self)
+
+    load_state_dict._torchdynamo_disable = True  # type: ignore[attr-defined]
+
+    def share_memory(self) -> None:
+        """Move all states to memory that processes share."""
+        for kept in self.state.values():
+            for value in kept.values():
+                if isinstance(value, Tensor):
+                    value.share_memory_()  # type: ignore[no-untyped-call]
+
+    def _make_states(self) -> None:
+        """Make every parameter's states now."""
+        Plan(self._settings, self.param_groups, self.state, False, early=True).commit(self.state)
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = {name: self.__dict__[name] for name in ("_clip_norm", "_nonfinite", "skipped", "gradient_norm")}
+        return {**super().__getstate__(), **own}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._prepare(self.defaults)
+        self._changed()
+        for group in self.param_groups:
+            for name, value in self.defaults.items():
+                group.setdefault(name, value)
+
+    def __reduce__(self) -> Any:
+        if type(self).__dict__.get("_made_from") is not None:
+            return (_again, (self._made_from,), self.__getstate__())
+        return super().__reduce_ex__(2)
+
+
+_with_hooks = torch.optim.Optimizer.profile_hook_step(Optimizer._bare)
+
+
+class StepInBackward:
+    """Hooks that step in the backward pass; `remove()` takes them off."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._optimizer = optimizer
+        self._handles = [
+            p.register_post_accumulate_grad_hook(self._hook)
+            for group in optimizer.param_groups
+            for p in group["params"]
+        ]
+
+    def _hook(self, p: Tensor) -> None:
+        self._optimizer._step(self._optimizer._current(p))
+        p.grad = None
+
+    def remove(self) -> None:
+        """Go back to stepping in `step`."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def __enter__(self) -> StepInBackward:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.remove()
+
+
+@functools.cache
+def class_of(rule: Rule) -> type[Optimizer]:
+    """The optimizer class of a rule."""
+    spelled = spelling(rule)
+    flags = {"maximize": False, "decoupled_weight_decay": spelled.convention.decay == "decoupled"}
+    choices = {name: choice.default for name, choice in rule.choices.items()}
+    numbers = {name: number.default for name, number in rule.numbers.items()}
+    known = {**numbers, "weight_decay": 0.0, **choices, **flags, **dict.fromkeys(ACCEPTED), "differentiable": False}
+
+    def __init__(self: Optimizer, params: Any, *args: Any, **options: Any) -> None:
+        if len(args) > len(numbers):
+            raise TypeError(f"{cls.__name__} takes {len(numbers)} positional settings at most, got {len(args)}")
+        given = {**dict(zip(numbers, args)), **options}
+        extras = {name: value for name, value in given.items() if name not in known}
+        Optimizer.__init__(self, params, {**known, **{k: v for k, v in given.items() if k in known}}, extras)
+
+    name = "".join(part.capitalize() for part in rule.name.split("_"))
+    body = {"_spelling": spelled, "_made_from": rule, "__init__": __init__, "__module__": __name__}
+    body["__doc__"] = f"{rule.summary}\n\nSettings: {', '.join(f'{k}={v!r}' for k, v in numbers.items())}."
+    cls = type(name, (Optimizer,), body)
+    return cls
+
+
+def _again(rule: Rule) -> Optimizer:
+    cls = class_of(rule)
+    return cls.__new__(cls)

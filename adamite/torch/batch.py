@@ -1,0 +1,469 @@
+"""Torch's tensors as rows of one call: where they lie, their coefficients, and a look at all before anything moves.
+
+A batch holds until a tensor lies elsewhere; then a new one is made. Tensors are
+looked at in bulk, in C: a loop of Python over their attributes would take longer than the step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import chain
+from operator import attrgetter, is_, itemgetter
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from adamite import engine
+from adamite.arrays import pieces
+from adamite.coefficients import Coefficients
+from adamite.readers.job import BLOCK, COEFFICIENTS, STATES, G, Job, X
+from adamite.storage import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, Format
+from adamite.torch import arrays, look
+from adamite.torch.settings import Reading
+from adamite.update import Update
+
+FORMATS: dict[torch.dtype, Format] = {
+    torch.float16: FLOAT16,
+    torch.bfloat16: BFLOAT16,
+    torch.float32: FLOAT32,
+    torch.float64: FLOAT64,
+    torch.complex64: FLOAT32,  # as pairs of real numbers
+    torch.complex128: FLOAT64,
+}
+DTYPES = {FLOAT32: torch.float32, FLOAT64: torch.float64}
+
+_C: Any = torch._C.TensorBase
+_pointer: Callable[[Tensor], int] = _C.data_ptr
+_contiguous: Callable[[Tensor], bool] = _C.is_contiguous
+_stride: Callable[[Tensor], tuple[int, ...]] = _C.stride
+_NONE: list[int] = []
+_gradient, _dtype, _bytes = attrgetter("grad"), attrgetter("dtype"), attrgetter("nbytes")
+
+
+class Member(NamedTuple):
+    """A parameter that is optimized: its group's number, its name in messages, its states by torch's names."""
+
+    parameter: Tensor
+    group: int
+    name: str
+    state: dict[str, Any]
+
+
+def local(tensor: Any) -> Any:
+    """What of a tensor lies in this process: a DTensor's own part, else the tensor."""
+    return getattr(tensor, "_local_tensor", tensor)
+
+
+def format_of(p: Tensor) -> Format:
+    """How a parameter rests in memory."""
+    found = FORMATS.get(p.dtype)
+    if found is None:
+        raise TypeError(
+            f"adamite optimizes float16, bfloat16, float32, float64, complex64 and complex128 tensors, got {p.dtype}"
+        )
+    return found
+
+
+def kept_type(p: Tensor) -> torch.dtype:
+    """The type of a parameter's states."""
+    return p.dtype if p.is_complex() else DTYPES[format_of(p).compute]
+
+
+def native(p: Tensor) -> bool:
+    """Whether machine code may work on a tensor where it lies."""
+    return p.device.type == "cpu" and p.layout is torch.strided and not is_traceable_wrapper_subclass(p)
+
+
+def view(t: Tensor) -> np.ndarray[Any, Any]:
+    """The tensor's memory as NumPy sees it: pairs for complex numbers, integers for bfloat16."""
+    t = t.detach()
+    if t.is_complex():
+        t = torch.view_as_real(t)
+    return t.view(torch.uint16).numpy() if t.dtype is torch.bfloat16 else t.numpy()
+
+
+def alike(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors of one shape have their elements in the same order in memory."""
+    return a.stride() == b.stride() or (a.is_contiguous() and b.is_contiguous())
+
+
+def dense(t: Tensor) -> bool:
+    """Whether the elements fill one stretch of memory, in whatever order of axes."""
+    extent = 1
+    for stride, size in sorted((s, n) for s, n in zip(t.stride(), t.shape) if n != 1):
+        if stride != extent:
+            return t.numel() == 0
+        extent *= size
+    return True
+
+
+class Cohort:
+    """Rows of one group and history, whose coefficients are equal."""
+
+    def __init__(
+        self, batch: Batch, readings: Sequence[Reading], group: int, t: float, scalars: tuple[float, ...]
+    ) -> None:
+        graph = batch.graph
+        self.names = graph.numbers[: len(graph.numbers) - len(graph.scalars)]
+        self.clip = self.names.index("clip") if "clip" in self.names else None
+        self.coefficients = Coefficients(graph, batch.format.compute)
+        self.group, self.t, self.scalars = group, t, scalars
+        self.next = t, scalars
+        self.rows: list[int] = []
+        self.where: Any  # the rows as an index
+        self.read(readings)
+
+    def read(self, readings: Sequence[Reading]) -> None:
+        """Take over the group's numbers."""
+        numbers = readings[self.group].numbers
+        self.numbers = [1.0 if name == "clip" else numbers[name] for name in self.names]
+
+    def prepare(self, clip: float) -> None:
+        if self.clip is not None:
+            self.numbers[self.clip] = clip
+        t = self.t + 1.0
+        self.next = t, self.coefficients.evaluate(t, self.numbers, self.scalars)
+
+
+class Batch:
+    """Rows of one update and format on one device; `go` is what differs between machine code and array operations."""
+
+    def __init__(self, update: Update, format: Format, members: Sequence[Member], keys: Mapping[str, str]) -> None:
+        self.update, self.format, self.members = update, format, members
+        self.graph = engine.graph(update)
+        self.names = [keys[name] for name in self.graph.inputs[2:]]
+        self.parameters = [m.parameter for m in members]
+        self.wrapped = any(local(p) is not p for p in self.parameters)
+        self.tensors = [local(p) for p in self.parameters]
+        self.kept = [[m.state[name] for name in self.names] for m in members]
+        self.states = [[local(s) for s in row] for row in self.kept]
+        self.grads: list[Any] = []
+        self.missing: list[int] = []  # rows without a gradient
+        self.counts = np.zeros(len(members))  # step numbers
+        self.scalars: np.ndarray[Any, Any] | None = None  # Scalar states, a row a parameter
+        self.cohorts: list[Cohort] = []
+        self.seen = b""  # the step numbers and scalars that the cohorts stand for
+        self._dtypes = list(map(_dtype, self.tensors))
+        self._bytes = list(map(_bytes, self.tensors))
+
+    # ---- whether all is where it was
+
+    def watch(self, keys: Sequence[str], steps: Tensor, scalars: Tensor | None) -> None:
+        """Count in these arrays; remember which tensors lie under these keys of the states."""
+        self._arrays = [(array, array.data_ptr()) for array in (steps, scalars) if array is not None]
+        self.counts = steps.numpy()
+        self.scalars = None if scalars is None else scalars.numpy()
+        self._getter = itemgetter(*keys) if keys else None
+        self._dicts = [m.state for m in self.members]
+        self._several = len(keys) > 1
+        self._objects = [m.state[key] for m in self.members for key in keys]
+
+    def stands(self) -> bool:
+        """Whether parameters and states are those that the batch was made for, where they were."""
+        if self._getter is not None:
+            found: Any = map(self._getter, self._dicts)
+            try:
+                if not all(map(is_, chain.from_iterable(found) if self._several else found, self._objects)):
+                    return False
+            except KeyError:
+                return False
+        for array, place in self._arrays:
+            if array.data_ptr() != place:  # share_memory_() moves it
+                return False
+        return self.lies()
+
+    def lies(self) -> bool:
+        """Whether parameters and states are of the types they were, and in their places."""
+        if self.wrapped:
+            self.tensors = [local(p) for p in self.parameters]
+        return list(map(_dtype, self.tensors)) == self._dtypes and list(map(_bytes, self.tensors)) == self._bytes
+
+    def active(self) -> list[Tensor]:
+        """The parameters that have a gradient."""
+        gone = set(self.missing)
+        return [p for row, p in enumerate(self.parameters) if row not in gone]
+
+    def find(self) -> None:
+        """Read the gradients."""
+        self.grads = list(map(_gradient, self.parameters))
+        if self.wrapped:
+            self.grads = list(map(local, self.grads))
+
+    # ---- coefficients
+
+    def history(self) -> bytes:
+        counts = self.counts.tobytes()
+        return counts if self.scalars is None else counts + self.scalars.tobytes()
+
+    def divide(self, readings: Sequence[Reading]) -> None:
+        """Make the cohorts of the rows' present step numbers."""
+        scalars = self.scalars.tolist() if self.scalars is not None else [()] * len(self.members)
+        found: dict[Any, Cohort] = {}
+        for row, (m, t, own) in enumerate(zip(self.members, self.counts.tolist(), scalars, strict=True)):
+            key = m.group, t, tuple(own)
+            if key not in found:
+                found[key] = Cohort(self, readings, *key)
+            found[key].rows.append(row)
+        self.cohorts = list(found.values())
+        for cohort in self.cohorts:
+            cohort.where = np.array(cohort.rows) if len(found) > 1 else slice(None)
+        self.seen = self.history()
+
+    def read(self, readings: Sequence[Reading]) -> None:
+        """Groups have other numbers than before."""
+        for cohort in self.cohorts:
+            cohort.read(readings)
+
+    def prepare(self, readings: Sequence[Reading], clip: float) -> None:
+        """Evaluate the coefficients of the next update."""
+        if self.seen != self.history():
+            self.divide(readings)
+        for cohort in self.cohorts:
+            cohort.prepare(clip)
+
+    def finish(self) -> None:
+        """Count the step; harmless when repeated."""
+        for cohort in self.cohorts:
+            t, scalars = cohort.next
+            where: Any = cohort.where
+            if self.missing:
+                where = [row for row in cohort.rows if row not in self.missing]
+            else:
+                cohort.t, cohort.scalars = t, scalars
+            self.counts[where] = t
+            if self.scalars is not None:
+                self.scalars[where] = scalars
+        self.seen = b"" if self.missing else self.history()
+
+    # ---- what the two kinds of batches do
+
+    def look(self, sparse: str | None) -> None:
+        """Find the gradients and check them; `sparse` is why sparse ones are refused."""
+        raise NotImplementedError
+
+    def square(self, before: float, scale: float) -> float:
+        """The sum of the gradients' squares, after what came before."""
+        raise NotImplementedError
+
+    def nonfinite(self) -> Iterator[str]:
+        """The parameters whose gradients hold NaN or infinity, after `square`."""
+        raise NotImplementedError
+
+    def go(self) -> None:
+        """Update; may be interrupted and called again."""
+        raise NotImplementedError
+
+    def admit(self, row: int, sparse: str | None) -> Tensor | None:
+        """A gradient that isn't simply of its parameter's type and layout: made plain, or refused."""
+        g, x, name = self.grads[row], self.tensors[row], self.members[row].name
+        if g is None:
+            return None
+        if g.layout is not torch.strided:
+            if sparse:
+                raise RuntimeError(sparse)
+            g = g.to_dense()
+        if g.shape != x.shape:
+            raise ValueError(f"the gradient of {name} has shape {tuple(g.shape)}, and the parameter {tuple(x.shape)}")
+        if g.device != x.device:
+            raise ValueError(f"the gradient of {name} is on {g.device}, and the parameter on {x.device}")
+        plain: Tensor = g.detach().to(x.dtype).resolve_conj().resolve_neg()
+        return plain
+
+
+class MachineBatch(Batch):
+    """Rows on the CPU, which one native call updates where they lie."""
+
+    def __init__(self, update: Update, format: Format, members: Sequence[Member], keys: Mapping[str, str]) -> None:
+        super().__init__(update, format, members, keys)
+        self.backend = engine.default_backend()
+        self.kernel = engine.step_kernel(update, format, self.backend)
+        columns = len(self.graph.inputs) + 2
+        self.job, self.piece = Job(len(members), columns), Job(1, columns)
+        self.sizes = [x.numel() * (2 if x.is_complex() else 1) for x in self.tensors]
+        self.job.lengths(self.sizes)
+        self._flat = list(chain.from_iterable(zip(*self.states, strict=True)))  # column after column
+        self._xs, self._ss = list(map(_pointer, self.tensors)), list(map(_pointer, self._flat))
+        self.job.fill(X, self._xs)
+        for column in range(len(self.names)):
+            self.job.fill(STATES + column, self._ss[column * len(members) : (column + 1) * len(members)])
+        self._contiguous = all(map(_contiguous, self.tensors))
+        # Where parameter and states lie differently, or with gaps, rows go through buffers.
+        self._plain = [
+            dense(x) and all(alike(x, s) for s in states) for x, states in zip(self.tensors, self.states, strict=True)
+        ]
+        self._all_plain = all(self._plain)
+        # A gradient's lazy sign or conjugation; with more than one element such a view has other strides.
+        self._lazy = [row for row, x in enumerate(self.tensors) if x.numel() == 1 or x.is_complex()]
+        reads = self._all_plain and self.backend == "llvm" and not self.wrapped and look.readable(self.tensors)
+        self._reader = look.Look(self.tensors, self.states, self.job) if reads else None
+        self._outcome = look.OTHER
+        self._large = sum(self.sizes) >= engine.HOLD
+        self._gs: list[int] = []  # what the job says
+        self._odd: list[int] = []
+        self._out: list[int] = []
+        self._left: list[int] = []
+
+    @cached_property
+    def squares(self) -> engine.Squares:
+        return engine.Squares(self.format, self.sizes, self.backend)
+
+    @cached_property
+    def piece_squares(self) -> engine.Squares:
+        return engine.Squares(self.format, [BLOCK], self.backend)
+
+    def divide(self, readings: Sequence[Reading]) -> None:
+        super().divide(readings)
+        self.of = [0] * len(self.members)
+        for cohort in self.cohorts:
+            for row in cohort.rows:
+                self.of[row] = cohort.coefficients.address
+        self.job.fill(COEFFICIENTS, self.of)
+
+    def lies(self) -> bool:
+        if self._reader is not None:
+            self._outcome = self._reader()
+            if self._outcome != look.OTHER:
+                return True
+            self._gs = []  # the reader has written to the job
+        return (
+            super().lies()
+            and list(map(_pointer, self.tensors)) == self._xs
+            and list(map(_pointer, self._flat)) == self._ss
+        )
+
+    def look(self, sparse: str | None) -> None:
+        if self._outcome != look.OTHER:
+            self._outcome = look.OTHER  # of one step
+            self.missing = self._odd = _NONE
+            if self._large:  # other threads may let gradients go while the call runs
+                self.find()
+            return
+        self.find()
+        grads = self.grads
+        try:
+            gs = list(map(_pointer, grads))
+            plain = (
+                self._all_plain
+                and list(map(_dtype, grads)) == self._dtypes
+                and list(map(_bytes, grads)) == self._bytes
+                and (all(map(_contiguous, grads)) if self._contiguous else all(map(alike, grads, self.tensors)))
+                and not any(grads[row].is_neg() or grads[row].is_conj() for row in self._lazy)
+            )
+        except (TypeError, RuntimeError, NotImplementedError):  # None, or without memory of its own
+            plain = False
+        self.missing, self._odd = [], []
+        if not plain:
+            gs = self._look_closely(sparse)
+        if gs != self._gs:
+            self._gs = gs
+            self.job.fill(G, gs)
+
+    def _look_closely(self, sparse: str | None) -> list[int]:
+        for row, x in enumerate(self.tensors):
+            g = self.grads[row] = self.admit(row, sparse)
+            if g is None:
+                self.missing.append(row)
+            elif not self._plain[row] or not alike(x, g):
+                self._odd.append(row)
+        return [0 if g is None else g.data_ptr() for g in self.grads]
+
+    def square(self, before: float, scale: float) -> float:
+        places = self.job.read(G)
+        for row in self._odd:
+            places[row] = 0
+        self.squares.run(places, scale)
+        if not self._odd:
+            return self.squares.total(before)
+        for row in range(len(self.members)):
+            if row not in self._odd:
+                before = self.squares.total(before, row)
+                continue
+            for size, (place,) in pieces([view(self.grads[row])], [], BLOCK):
+                before += float(self.piece_squares.run([place], scale, [size])[0])
+        return before
+
+    def nonfinite(self) -> Iterator[str]:
+        if not self.grads:
+            self.find()
+        for row, g in enumerate(self.grads):
+            if g is None or (row not in self._odd and math.isfinite(self.squares.total(tensor=row))):
+                continue
+            if not torch.isfinite(g).all():  # the squares of float64 may overflow where the gradient is finite
+                yield self.members[row].name
+
+    def prepare(self, readings: Sequence[Reading], clip: float) -> None:
+        super().prepare(readings, clip)
+        out = self.missing + self._odd if self.missing or self._odd else []
+        if out != self._out:
+            gone = set(out)
+            self.job.lengths([0 if row in gone else size for row, size in enumerate(self.sizes)])
+            self._out = out
+            engine.ready(self.job)
+        self._left = self._odd.copy()
+        self.job.rewind()
+
+    def go(self) -> None:
+        engine.run(self.kernel, self.job)
+        while self._left:
+            with engine.uninterrupted():
+                self._buffered(self._left.pop())
+
+    def _buffered(self, row: int) -> None:
+        """Update one parameter piece by piece, each contiguous."""
+        self.piece.fill(COEFFICIENTS, [self.of[row]])
+        writing = [view(t) for t in (self.tensors[row], *self.states[row])]
+        for size, (g, x, *states) in pieces([view(self.grads[row])], writing, BLOCK):
+            self.piece.lengths([size])
+            for column, place in enumerate([x, g, *states], start=X):
+                self.piece.fill(column, [place])
+            self.piece.rewind()
+            engine.run(self.kernel, self.piece)
+
+
+class ArrayBatch(Batch):
+    """Rows elsewhere: the same graph, as array operations over all tensors at once."""
+
+    def look(self, sparse: str | None) -> None:
+        self.find()
+        plain = [self.admit(row, sparse) for row in range(len(self.members))]
+        self.missing = [row for row, g in enumerate(plain) if g is None]
+        self.grads = plain
+
+    def _real(self, tensors: Sequence[Any]) -> list[Tensor]:
+        return [torch.view_as_real(t) if t.is_complex() else t for t in tensors]
+
+    def square(self, before: float, scale: float) -> float:
+        grads = self._real([g for g in self.grads if g is not None])
+        if not grads:
+            return before
+        norms = torch.stack(torch._foreach_norm(grads, 2, torch.float64)) * scale
+        return before + float(norms.square().sum())
+
+    def nonfinite(self) -> Iterator[str]:
+        for row, g in enumerate(self.grads):
+            if g is not None and not torch.isfinite(g).all():
+                yield self.members[row].name
+
+    def prepare(self, readings: Sequence[Reading], clip: float) -> None:
+        super().prepare(readings, clip)
+        self._left = list(self.cohorts)
+
+    def go(self) -> None:
+        compute = DTYPES[self.format.compute]
+        while self._left:
+            with engine.uninterrupted(), torch.no_grad():
+                cohort = self._left.pop()
+                rows = [row for row in cohort.rows if self.grads[row] is not None]
+                if not rows:
+                    continue
+                columns = [self.tensors, self.grads, *zip(*self.states, strict=True)]
+                inputs = {
+                    name: self._real([column[row] for row in rows])
+                    for name, column in zip(self.graph.inputs, columns, strict=True)
+                }
+                arrays.step(self.graph, inputs, list(cohort.coefficients.values), compute)

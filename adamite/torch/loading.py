@@ -1,0 +1,87 @@
+"""A state_dict held against an optimizer: matched by name or by position, checked, copied."""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from adamite.errors import StateDictError
+
+if TYPE_CHECKING:
+    from adamite.torch.base import Optimizer
+
+
+class Loading:
+    """The states and groups that a state_dict brings, if all of it fits."""
+
+    def __init__(self, optimizer: Optimizer, state_dict: Mapping[str, Any]) -> None:
+        self.owner = type(optimizer).__name__
+        self.problems: list[str] = []
+        here, saved = optimizer.param_groups, state_dict["param_groups"]
+        if len(here) != len(saved):
+            raise ValueError(
+                "loaded state dict has a different number of parameter groups: "
+                f"{len(saved)} in it, {len(here)} in this {self.owner}"
+            )
+        for index, (mine, theirs) in enumerate(zip(here, saved)):
+            if len(mine["params"]) != len(theirs["params"]):
+                raise ValueError(
+                    "loaded state dict contains a parameter group that doesn't match the size of optimizer's group: "
+                    f"group {index} has {len(theirs['params'])} parameters in it and {len(mine['params'])} here"
+                )
+        found: dict[Any, tuple[Tensor, str]] = {}
+        for index, (mine, theirs) in enumerate(zip(here, saved)):
+            found.update(self._match(index, mine, theirs))
+        self.state: defaultdict[Any, Any] = defaultdict(dict)
+        needed = optimizer._spelling
+        for key, value in state_dict["state"].items():
+            if key not in found:
+                self.state[key] = copy.copy(value)
+                continue
+            p, name = found[key]
+            if not isinstance(value, Mapping):
+                self.problems.append(f"{name}: expected a dict of states, got {type(value).__name__}")
+                continue
+            if value and needed.states and not set(value) & {*needed.states.values(), "step", "ema"}:
+                self.problems.append(
+                    f"{name}: none of {', '.join(needed.states.values())} is among its states ({', '.join(value)})"
+                )
+            self.state[p] = {k: self._copy(name, k, v, p) for k, v in value.items()}
+        if self.problems:
+            listed = "".join(f"\n  {problem}" for problem in self.problems[:8])
+            more = f"\n  and {len(self.problems) - 8} more" if self.problems[8:] else ""
+            raise StateDictError(f"the state doesn't fit this {self.owner}, nothing was loaded:{listed}{more}")
+        self.groups = [self._group(mine, theirs) for mine, theirs in zip(here, saved)]
+
+    def _match(self, index: int, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[Any, tuple[Tensor, str]]:
+        """The saved parameters' numbers -> parameters and names."""
+        numbers, params = theirs["params"], mine["params"]
+        names = mine.get("param_names")
+        if names and theirs.get("param_names"):
+            saved = dict(zip(theirs["param_names"], numbers))
+            for kind, odd in (("missing", set(names) - set(saved)), ("unknown", set(saved) - set(names))):
+                if odd:
+                    self.problems.append(f"group {index}: {kind} parameters {', '.join(sorted(odd)[:6])}")
+            return {saved[name]: (p, name) for name, p in zip(names, params) if name in saved}
+        names = names or [f"parameter {k} of group {index}" for k in range(len(params))]
+        return {number: (p, name) for number, p, name in zip(numbers, params, names)}
+
+    def _copy(self, name: str, key: Any, value: Any, p: Tensor) -> Any:
+        if not isinstance(value, Tensor):
+            return copy.deepcopy(value)
+        if value.dim() and value.shape != p.shape:
+            self.problems.append(f"{name}, state {key}: here {tuple(p.shape)}, in the state {tuple(value.shape)}")
+        with torch.no_grad():
+            return value.detach().clone() if value.dim() == 0 else value.detach().to(p.device, copy=True)
+
+    def _group(self, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
+        new = {k: copy.deepcopy(v) for k, v in theirs.items() if k != "params"}
+        new["params"] = mine["params"]
+        if "param_names" in mine:
+            new["param_names"] = mine["param_names"]
+        return new

@@ -1,0 +1,157 @@
+"""What a param_group says: checked when it is given, read at every step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import torch
+
+from adamite.conventions import Spelling
+from adamite.rule import REQUIRED
+from adamite.update import Surroundings, Update, build
+
+# torch's name of an argument in its messages, and the range that it allows.
+_RANGES: dict[str, tuple[str, str]] = {
+    "lr": ("learning rate", "[0, inf)"),
+    "eps": ("epsilon value", "[0, inf)"),
+    "weight_decay": ("weight_decay value", "[0, inf)"),
+    "momentum": ("momentum value", "[0, inf)"),
+    "alpha": ("alpha value", "[0, inf)"),
+    "rho": ("rho value", "[0, 1]"),
+    "lr_decay": ("lr_decay value", "[0, inf)"),
+    "initial_accumulator_value": ("initial_accumulator_value value", "[0, inf)"),
+    "momentum_decay": ("momentum_decay value", "[0, inf)"),
+    "dampening": ("dampening value", "(-inf, inf)"),
+    "eps_root": ("eps_root value", "[0, inf)"),
+    "ema": ("ema value", "[0, 1)"),
+}
+_FLAGS = ("maximize", "decoupled_weight_decay", "cautious")
+ACCEPTED = ("foreach", "fused", "capturable")  # there is one engine: accepted, and without effect
+
+
+class Reading(NamedTuple):
+    """A group as its kernel needs it."""
+
+    update: Update
+    numbers: Mapping[str, float]
+
+
+class Settings:
+    """How one optimizer's groups are read."""
+
+    def __init__(self, owner: str, spelling: Spelling, defaults: Mapping[str, Any]) -> None:
+        self.owner, self.spelling = owner, spelling
+        self.arguments = tuple(spelling.arguments)
+        self.choices = tuple(name for name in spelling.convention.rule.choices if name in defaults)
+        self.flags = tuple(name for name in (*_FLAGS, *spelling.switches) if name in defaults)
+        self.keys = (*self.arguments, "weight_decay", "ema", *self.choices, *self.flags)
+        self.values = itemgetter(*self.keys)
+
+    def check(self, group: Mapping[str, Any]) -> None:
+        """Refuse what torch refuses, in its words, and what doesn't make sense."""
+        if group.get("differentiable"):
+            raise RuntimeError(
+                f"{self.owner}: differentiable=True isn't supported, since the step is machine code; use torch.optim's"
+            )
+        for name in (*self.arguments, "weight_decay"):
+            if group[name] is REQUIRED:
+                raise TypeError(f"{self.owner}: {name} is required; give {name}=...")
+            self._number(name, group[name], group)
+        if group.get("ema") is not None:
+            self._number("ema", group["ema"], group)
+        for name in (*self.flags, *self.choices):
+            self._choice(name, group[name])
+        if group.get("fused") and group.get("foreach"):
+            raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
+        if group.get("nesterov") and (group["momentum"] <= 0 or group["dampening"] != 0):
+            raise ValueError("Nesterov momentum requires a momentum and zero dampening")
+
+    def _number(self, name: str, value: Any, group: Mapping[str, Any]) -> None:
+        if name == "betas":
+            if not isinstance(value, (tuple, list)) or len(value) != 2:
+                raise ValueError(f"{self.owner}: betas must be two numbers in [0, 1), got {value!r}")
+            if isinstance(value[0], torch.Tensor) != isinstance(value[1], torch.Tensor):
+                raise ValueError(f"betas must be either both floats or both Tensors, got {value!r}")
+            for index, beta in enumerate(value):
+                self._tensor(f"betas[{index}]", beta, group)
+                self._range(name, beta, f"beta parameter at index {index}", "[0, 1)")
+            return
+        self._tensor(name, value, group)
+        label, allowed = _RANGES.get(name, (f"{name} value", self._own_range(name)))
+        self._range(name, value, label, allowed)
+
+    def _own_range(self, name: str) -> str:
+        spec = self.spelling.convention.rule.numbers.get(name)
+        return (spec.range if spec else "") or "(-inf, inf)"
+
+    def _tensor(self, name: str, value: Any, group: Mapping[str, Any]) -> None:
+        if not isinstance(value, torch.Tensor):
+            return
+        # torch's classes of Adam refuse this, and so does a drop-in for them.
+        if group.get("foreach") and "capturable" in group and not group["capturable"] and self.spelling.switches:
+            raise ValueError(f"{name} as a Tensor is not supported for capturable=False and foreach=True")
+        if value.numel() != 1:
+            raise ValueError(f"Tensor {name} must be 1-element, got one of shape {tuple(value.shape)}")
+
+    def _range(self, name: str, value: Any, label: str, allowed: str) -> None:
+        if value is None and self._optional(name):
+            return
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"{self.owner}: {name} must be a number in {allowed}, got {value!r:.60}, a {type(value).__name__}"
+            ) from None
+        low, high = (float(bound) for bound in allowed[1:-1].split(","))
+        above = number > low if allowed.startswith("(") else number >= low
+        below = number < high if allowed.endswith(")") else number <= high
+        if not (math.isfinite(number) and above and below):
+            raise ValueError(f"Invalid {label}: {value}. {self.owner} takes {name} in {allowed}")
+
+    def _optional(self, name: str) -> bool:
+        spec = self.spelling.convention.rule.numbers.get(name)
+        return spec is not None and spec.optional
+
+    def _choice(self, name: str, value: Any) -> None:
+        spec = self.spelling.convention.rule.choices.get(name)
+        allowed = spec.allowed if spec else (False, True)
+        if not isinstance(value, (bool, str)) or (allowed and value not in allowed):
+            raise TypeError(f"{self.owner}: {name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+
+    def read(self, group: Mapping[str, Any], clip: bool) -> Reading:
+        """The update that a group asks for, and its numbers."""
+        convention = self.spelling.convention
+        rule = convention.rule
+        for flag, other in self.spelling.switches.items():
+            if group[flag]:
+                rule = other
+        numbers: dict[str, float] = {}
+        absent = set()
+        for argument, names in self.spelling.arguments.items():
+            value = group[argument]
+            for name, part in zip(names, value if len(names) > 1 else (value,), strict=True):
+                if part is None or (part == 0 and name in self.spelling.without):
+                    absent.add(name)
+                else:
+                    numbers[name] = float(part)
+        for name in rule.numbers:
+            if name not in numbers and name not in absent:
+                numbers[name] = convention.default(name)
+        decay = float(group["weight_decay"])
+        decoupled = group.get("decoupled_weight_decay", convention.decay == "decoupled")
+        ema = group["ema"]
+        around = Surroundings(
+            decay=None if decay == 0 else "decoupled" if decoupled else "l2",
+            clip=clip,
+            maximize=group["maximize"],
+            ema=ema is not None,
+            cautious=group["cautious"],
+        )
+        numbers["weight_decay"] = decay
+        if ema is not None:
+            numbers["ema"] = float(ema)
+        choices = tuple((name, group.get(name, spec.default)) for name, spec in rule.choices.items())
+        return Reading(build(rule, choices, frozenset(absent), around), numbers)
