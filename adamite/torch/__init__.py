@@ -299,7 +299,7 @@ def _given(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in arguments.items() if k not in ("self", "params", "extras", "__class__")}
 
 
-def optimizer(rule: Rule | str) -> type[Optimizer]:
+def optimizer(rule: Rule | str) -> type[Any]:
     """The torch optimizer class of a rule, your own or one of adamite's, or of a name.
 
     Args:

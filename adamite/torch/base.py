@@ -324,9 +324,9 @@ class Optimizer(torch.optim.Optimizer):
                 group.setdefault(name, value)
 
     def __reduce__(self) -> Any:
-        if type(self).__dict__.get("_made_from") is not None:
-            return (_again, (self._made_from,), self.__getstate__())
-        return super().__reduce_ex__(2)
+        rule = type(self).__dict__.get("_made_from")
+        made = (_again, (rule,)) if rule is not None else (_blank, (type(self),))
+        return (*made, self.__getstate__())
 
 
 _with_hooks = torch.optim.Optimizer.profile_hook_step(Optimizer._bare)
@@ -384,5 +384,8 @@ def class_of(rule: Rule) -> type[Optimizer]:
 
 
 def _again(rule: Rule) -> Optimizer:
-    cls = class_of(rule)
+    return _blank(class_of(rule))
+
+
+def _blank(cls: type[Optimizer]) -> Optimizer:
     return cls.__new__(cls)

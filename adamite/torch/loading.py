@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from adamite.errors import StateDictError
+from adamite.torch.state import required
 
 if TYPE_CHECKING:
     from adamite.torch.base import Optimizer
@@ -34,23 +35,23 @@ class Loading:
                     "loaded state dict contains a parameter group that doesn't match the size of optimizer's group: "
                     f"group {index} has {len(theirs['params'])} parameters in it and {len(mine['params'])} here"
                 )
-        found: dict[Any, tuple[Tensor, str]] = {}
+        found: dict[Any, tuple[Tensor, str, list[str]]] = {}
         for index, (mine, theirs) in enumerate(zip(here, saved)):
-            found.update(self._match(index, mine, theirs))
+            needed = required(optimizer._settings, {**optimizer.defaults, **theirs})
+            matched = self._match(index, mine, theirs)
+            found.update({number: (p, name, needed) for number, (p, name) in matched.items()})
         self.state: defaultdict[Any, Any] = defaultdict(dict)
-        needed = optimizer._spelling
         for key, value in state_dict["state"].items():
             if key not in found:
                 self.state[key] = copy.copy(value)
                 continue
-            p, name = found[key]
+            p, name, needed = found[key]
             if not isinstance(value, Mapping):
                 self.problems.append(f"{name}: expected a dict of states, got {type(value).__name__}")
                 continue
-            if value and needed.states and not set(value) & {*needed.states.values(), "step", "ema"}:
-                self.problems.append(
-                    f"{name}: none of {', '.join(needed.states.values())} is among its states ({', '.join(value)})"
-                )
+            missing = [state for state in needed if state not in value]
+            if value and missing:
+                self.problems.append(f"{name}: {', '.join(missing)} not among its states ({', '.join(value)})")
             self.state[p] = {k: self._copy(name, k, v, p) for k, v in value.items()}
         if self.problems:
             listed = "".join(f"\n  {problem}" for problem in self.problems[:8])

@@ -51,6 +51,8 @@ class Plan:
                     continue
                 if self.early or stateless or p.grad is not None or state.get(p):
                     yield Member(p, index, name, state.get(p, {}))
+                if self.only is not None:
+                    return
 
     def _bind(self) -> None:
         spelling = self.settings.spelling

@@ -11,7 +11,7 @@ from torch import Tensor
 from adamite.conventions import Spelling
 from adamite.errors import StateDictError
 from adamite.torch.batch import Batch, kept_type
-from adamite.torch.settings import Reading
+from adamite.torch.settings import Reading, Settings
 
 AVERAGE = "ema"  # the averaged weights
 
@@ -19,6 +19,12 @@ AVERAGE = "ema"  # the averaged weights
 def keys(spelling: Spelling) -> dict[str, str]:
     """The rule's states by torch's names."""
     return {**spelling.states, "average": AVERAGE}
+
+
+def required(settings: Settings, group: Mapping[str, Any]) -> list[str]:
+    """The states without which a parameter of such a group can't go on."""
+    states = settings.read(group, clip=False).update.states
+    return [keys(settings.spelling)[own] for own in states if own != "average"]
 
 
 def create(p: Tensor, start: float | str, numbers: Mapping[str, float]) -> Tensor:
@@ -55,16 +61,34 @@ def complete(p: Tensor, state: dict[str, Any], reading: Reading, spelling: Spell
 
 def bind(batch: Batch, spelling: Spelling, started: Sequence[bool]) -> None:
     """Let the step numbers and Scalar states of a batch lie in one array each, of which the states hold views."""
-    rows, scalars = len(started), batch.graph.scalars
-    double = torch.get_default_dtype() is torch.float64
-    steps = torch.zeros(rows, dtype=torch.float64 if double else torch.float32, device="cpu")
-    table = torch.ones(rows, len(scalars), dtype=torch.float64, device="cpu")
+    states, scalars = [m.state for m in batch.members], batch.graph.scalars
     defaults = {s.name: s.start for s in batch.update.rule.states}
-    names = [*["step"] * spelling.counts, *(spelling.states[own] for own in scalars)]
-    for row, (m, known) in enumerate(zip(batch.members, started, strict=True)):
-        steps[row] = float(m.state.get("step", 0)) if spelling.counts else float(known)
-        for column, own in enumerate(scalars):
-            table[row, column] = float(m.state.get(spelling.states[own], defaults[own]))
-        views = [*[steps[row]] * spelling.counts, *table[row].unbind()]
-        m.state.update(zip(names, views, strict=True))
-    batch.watch([*names, *batch.names], steps, table if scalars else None)
+    keys = {spelling.states[own]: defaults[own] for own in scalars}
+    double = torch.get_default_dtype() is torch.float64
+    steps = _together(states, {"step": 0.0}, torch.float64 if double else torch.float32)[:, 0]
+    if not spelling.counts:
+        steps = torch.tensor([float(known) for known in started], dtype=torch.float64)
+    table = _together(states, keys, torch.float64) if scalars else None
+    for row, state in enumerate(states):
+        if spelling.counts:
+            state["step"] = steps[row]
+        if table is not None:
+            state.update(zip(keys, table[row].unbind(), strict=True))
+    batch.watch([*["step"] * spelling.counts, *keys, *batch.names], steps, table)
+
+
+def _together(states: Sequence[Mapping[str, Any]], keys: Mapping[str, float | str], dtype: torch.dtype) -> Tensor:
+    """One array of numbers of all states: that in which they lie, which processes may share, or a new one."""
+    kept = [state.get(key) for state in states for key in keys]
+    shape = len(states), len(keys)
+    if all(isinstance(k, Tensor) and k.dtype == dtype and k.device.type == "cpu" and k.dim() == 0 for k in kept):
+        first: Any = kept[0]
+        size = first.element_size()
+        ends = first.storage_offset() + len(kept) <= first.untyped_storage().nbytes() // size
+        places = [k.data_ptr() for k in kept if k is not None]
+        if ends and places == [first.data_ptr() + size * n for n in range(len(kept))]:
+            array: Tensor = first.detach().as_strided(shape, (len(keys), 1))
+            return array
+    starts = [*keys.values()] * len(states)
+    numbers = [float(start if k is None else k) for k, start in zip(kept, starts, strict=True)]
+    return torch.tensor(numbers, dtype=dtype, device="cpu").view(shape)

@@ -1,0 +1,819 @@
+"""What real programs do to an optimizer between its steps, each beside torch."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import pickle
+import threading
+import warnings
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+import adamite
+import adamite.torch as ours
+from adamite import NonFiniteError
+from adamite.torch import OPTIMIZERS, look
+from adamite.torch import batch as batches
+from tests.torch.race import (
+    NAMES,
+    copied,
+    distance,
+    give,
+    gradient,
+    pair,
+    parameters,
+    params_of,
+    relative,
+    run,
+    same,
+    snapshot,
+    starts,
+)
+
+pytestmark = pytest.mark.usefixtures("double")
+STEPS = range(20)
+
+
+@pytest.fixture(params=["machine", "python"], autouse=True)
+def reading(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it with tensors looked at in machine code, and in Python."""
+    if request.param == "python":
+        monkeypatch.setattr(look, "available", lambda: False)
+
+
+def each(names: Sequence[str] = NAMES) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("name", names)
+
+
+def options(name: str) -> dict[str, Any]:
+    return {"momentum": 0.9} if name == "SGD" else {}
+
+
+def agree(theirs: Any, mine: Any, steps: range = STEPS, give: Any = give, bar: float = 1e-12) -> None:
+    start = starts(theirs)
+    run(theirs, steps, give)
+    run(mine, steps, give)
+    assert distance(mine, theirs, start) <= bar
+
+
+def same_tensors(mine: Any, theirs: Any, start: Sequence[Tensor], bar: float = 1e-12) -> None:
+    assert distance(mine, theirs, start) <= bar
+
+
+# ---- gradients
+
+
+@each()
+def test_gradients_missing_and_late(name: str) -> None:
+    def sometimes(params: Sequence[Tensor], step: int) -> None:
+        for index, p in enumerate(params):
+            comes = step >= 2 * index and (step + index) % 3
+            p.grad = gradient(p, step, index) if comes else None
+
+    agree(*pair(name, parameters(), **options(name)), give=sometimes)
+
+
+def test_no_gradient_at_all_changes_nothing() -> None:
+    _, mine = pair("AdamW", parameters())
+    before = snapshot(mine)
+    mine.step()
+    assert same(snapshot(mine), before)
+    run(mine, range(3))
+    before = snapshot(mine)
+    mine.zero_grad()
+    mine.step()
+    assert same(snapshot(mine), before)
+
+
+@each()
+def test_gradients_of_other_strides(name: str) -> None:
+    params = [
+        nn.Parameter(torch.randn(4, 6)),
+        nn.Parameter(torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last)),
+    ]
+
+    def strided(params: Sequence[Tensor], step: int) -> None:
+        p, q = params
+        p.grad = gradient(p, step).t().contiguous().t() if step % 3 else gradient(p, step)
+        g = gradient(q, step, 1)
+        q.grad = g.to(memory_format=torch.channels_last) if step % 2 else g
+        if step % 5 == 0:
+            wide = torch.zeros(4, 12)
+            wide[:, ::2] = gradient(p, step)
+            p.grad = wide[:, ::2]
+
+    agree(*pair(name, params, **options(name)), give=strided)
+
+
+@each()
+def test_expanded_gradients(name: str) -> None:
+    def expanded(params: Sequence[Tensor], step: int) -> None:
+        for index, p in enumerate(params):
+            p.grad = gradient(p, step, index).sum().expand(p.shape)
+
+    agree(*pair(name, parameters(), **options(name)), give=expanded, bar=1e-11)
+
+
+@each()
+def test_parameters_with_gaps(name: str) -> None:
+    base = torch.randn(6, 10)
+
+    def made() -> list[Tensor]:
+        own = base.clone()
+        return [
+            nn.Parameter(own[::2, 1::3]),
+            nn.Parameter(own[1::2].t()),
+            nn.Parameter(torch.randn(3, 4, generator=torch.Generator().manual_seed(1))),
+        ]
+
+    theirs = getattr(torch.optim, name)(made(), **options(name))
+    mine = getattr(ours, name)(made(), **options(name))
+    agree(theirs, mine)
+
+
+@each()
+def test_channels_last(name: str) -> None:
+    model = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    x = torch.randn(2, 3, 8, 8).to(memory_format=torch.channels_last)
+    trained(name, model, lambda m: m(x).square().mean())
+
+
+def trained(name: str, model: nn.Module, loss: Any, steps: int = 10, **more: Any) -> None:
+    """Two copies of a model, one with each optimizer."""
+    models = [model, copy.deepcopy(model)]
+    start = [p.detach().clone() for p in model.parameters()]
+    for m, library in zip(models, (torch.optim, ours), strict=True):
+        optimizer = getattr(library, name)(m.parameters(), **options(name), **more)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            loss(m).backward()
+            if library is torch.optim:  # which can't read lazy conjugates
+                for p in m.parameters():
+                    if p.grad is not None:
+                        p.grad = p.grad.resolve_conj().resolve_neg()
+            optimizer.step()
+    for a, b, s in zip(*(m.parameters() for m in models), start, strict=True):
+        assert relative(b, a, (a.detach() - s).abs().max().item()) <= 1e-11
+
+
+@each()
+def test_lazily_negated_and_conjugated_gradients(name: str) -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Parameter(torch.tensor(0.3)), nn.Parameter(torch.tensor([0.5, -0.2]))
+            self.z = nn.Parameter(torch.tensor([1 + 2j, 3 - 1j]))
+
+        def forward(self) -> Tensor:
+            w = torch.complex(self.a, self.a * 2).conj() * torch.complex(self.b, self.b).conj() * self.z.conj()
+            return (w * w.conj() + w.imag).real.sum()
+
+    trained(name, Model(), lambda m: m())
+
+
+def test_a_negated_view_as_a_gradient() -> None:
+    theirs, mine = pair("Adam", [nn.Parameter(torch.tensor(1.0)), nn.Parameter(torch.randn(3))])
+
+    def negated(params: Sequence[Tensor], step: int) -> None:
+        for index, p in enumerate(params):
+            p.grad = torch._neg_view(gradient(p, step, index)) if step % 2 else gradient(p, step, index)
+
+    agree(theirs, mine, give=negated)
+
+
+@each()
+def test_gradients_are_not_written(name: str) -> None:
+    _, mine = pair(name, parameters(), **options(name), maximize=True, weight_decay=0.1)
+    give(params_of(mine), 0)
+    before = [p.grad.clone() for p in params_of(mine) if p.grad is not None]
+    mine.step()
+    assert same([p.grad for p in params_of(mine)], before)
+
+
+def test_gradients_of_the_same_place_but_another_type_or_shape() -> None:
+    p = nn.Parameter(torch.randn(6, 4))
+    _, mine = pair("SGD", [p], lr=1.0)
+    (q,) = params_of(mine)
+    base = torch.randn(6, 4)
+    q.grad = base
+    mine.step()
+    q.grad = None
+    q.data = q.data.t().contiguous()
+    q.grad = base.view(4, 6)
+    expected = q.detach() - base.view(4, 6)
+    mine.step()
+    assert torch.equal(q.detach(), expected)
+
+
+# ---- sparse gradients
+
+
+@pytest.mark.parametrize(("name", "more"), [("SGD", {}), ("SGD", {"momentum": 0.9}), ("Adagrad", {})])
+def test_sparse_gradients(name: str, more: dict[str, Any]) -> None:
+    torch.sparse.check_sparse_tensor_invariants.disable()  # torch warns where nobody said so
+    model = nn.Embedding(12, 3, sparse=True)
+    models = [model, copy.deepcopy(model)]
+    start = model.weight.detach().clone()
+    for m, library in zip(models, (torch.optim, ours), strict=True):
+        optimizer = getattr(library, name)(m.parameters(), lr=0.1, **more)
+        for step in range(10):
+            optimizer.zero_grad()
+            m(torch.tensor([step % 12, 3, 3, 7])).square().sum().backward()
+            assert m.weight.grad is not None and m.weight.grad.is_sparse
+            optimizer.step()
+    a, b = models
+    assert relative(b.weight, a.weight, (a.weight.detach() - start).abs().max().item()) <= 1e-12
+
+
+@each(["Adam", "AdamW", "RMSprop", "Adadelta", "Adamax", "NAdam", "RAdam"])
+def test_sparse_gradients_are_refused(name: str) -> None:
+    model = nn.Embedding(5, 2, sparse=True)
+    mine = getattr(ours, name)(model.parameters())
+    model(torch.tensor([1])).sum().backward()
+    before = snapshot(mine)
+    with pytest.raises(RuntimeError, match=f"{name} does not support sparse gradients"):
+        mine.step()
+    assert same(snapshot(mine), before)
+
+
+def test_sparse_adagrad_with_decay_is_refused() -> None:
+    model = nn.Embedding(5, 2, sparse=True)
+    mine = ours.Adagrad(model.parameters(), weight_decay=0.1)
+    model(torch.tensor([1])).sum().backward()
+    with pytest.raises(RuntimeError, match="weight_decay option is not compatible with sparse gradients"):
+        mine.step()
+
+
+# ---- parameters
+
+
+@each()
+def test_complex_parameters(name: str) -> None:
+    params = [
+        nn.Parameter(torch.randn(3, 2, dtype=torch.complex128)),
+        nn.Parameter(torch.randn((), dtype=torch.complex128)),
+        nn.Parameter(torch.randn(4)),
+    ]
+    agree(*pair(name, params, **options(name), weight_decay=0.1))
+
+
+@each(NAMES[1:])  # torch's SGD gives the second listing a first step of its own
+def test_a_parameter_listed_twice(name: str) -> None:
+    base = parameters(((3,), (2,)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        kinds = []
+        for library, more in ((torch.optim, {"foreach": False}), (ours, {})):
+            p, q = (copied(x) for x in base)
+            kinds.append(getattr(library, name)([p, q, p], **options(name), **more))
+    theirs, mine = kinds
+    for optimizer in kinds:
+        for step in range(5):
+            p, q, _ = params_of(optimizer)
+            p.grad, q.grad = gradient(p, step), gradient(q, step, 1)
+            optimizer.step()
+    for a, b, s in zip(params_of(mine), params_of(theirs), [base[0], base[1], base[0]], strict=True):
+        assert relative(a, b, (b - s).abs().max().item()) <= 1e-11
+
+
+def test_parameters_that_share_memory() -> None:
+    def made() -> list[Tensor]:
+        base = torch.arange(6.0)
+        return [nn.Parameter(base[:4]), nn.Parameter(base[2:])]
+
+    theirs, mine = torch.optim.SGD(made(), lr=0.1, momentum=0.9), ours.SGD(made(), lr=0.1, momentum=0.9)
+    run(theirs, range(5))
+    run(mine, range(5))
+    assert torch.allclose(params_of(mine)[0], params_of(theirs)[0], rtol=1e-12)
+
+
+def test_tied_weights() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.head = nn.Embedding(7, 3), nn.Linear(3, 7, bias=False)
+            self.head.weight = self.embed.weight
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.embed(x)).square().mean()  # type: ignore[no-any-return]
+
+    trained("AdamW", Tied(), lambda m: m(torch.tensor([1, 2, 5])))
+
+
+@each()
+def test_data_is_replaced_between_steps(name: str) -> None:
+    theirs, mine = pair(name, parameters(), **options(name))
+    start = starts(theirs)
+    for optimizer in (theirs, mine):
+        held = []
+        for step in STEPS:
+            for index, p in enumerate(params_of(optimizer)):
+                if (step + index) % 3 == 0:
+                    held.append(p.data)
+                    p.data = p.data.clone() * 0.5
+            give(params_of(optimizer), step)
+            optimizer.step()
+    assert distance(mine, theirs, start) <= 1e-12
+
+
+def test_replaced_data_is_not_written_after_it_is_freed() -> None:
+    (p,) = parameters(((1000,),))
+    mine = ours.Adam([p])
+    run(mine, range(2))
+    old = p.data
+    p.data = old.clone()
+    kept = old.clone()
+    run(mine, range(2, 5))
+    assert torch.equal(old, kept) and not torch.equal(p.detach(), kept)
+
+
+@each()
+def test_a_vector_of_all_parameters(name: str) -> None:
+    theirs, mine = pair(name, parameters(((3, 4), (7,))), **options(name))
+    start = starts(theirs)
+    for optimizer in (theirs, mine):
+        run(optimizer, range(3))
+        params = params_of(optimizer)
+        vector_to_parameters(parameters_to_vector(params).detach() * 0.9, params)
+        run(optimizer, range(3, 6))
+    assert distance(mine, theirs, start) <= 1e-12
+
+
+def test_a_model_becomes_double() -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2).float()
+    mine = ours.AdamW(model.parameters(), lr=0.1)
+    x = torch.randn(5, 3)
+    model(x.float()).square().mean().backward()
+    mine.step()
+    model.double()
+    mine.zero_grad()
+    model(x).square().mean().backward()
+    mine.step()
+    kept = mine.state[model.weight]
+    assert model.weight.dtype == kept["exp_avg"].dtype == torch.float64 and kept["step"] == 2
+    for kind in (torch.bfloat16, torch.float16, torch.float32):
+        model.to(kind)
+        mine.zero_grad()
+        model(x.to(kind)).square().mean().backward()
+        before = model.weight.detach().clone()
+        mine.step()
+        assert mine.state[model.weight]["exp_avg"].dtype == torch.float32
+        assert not torch.equal(before, model.weight) and torch.isfinite(model.weight).all()
+    assert mine.state[model.weight]["step"] == 5
+
+
+@each()
+def test_shared_memory(name: str) -> None:
+    theirs, mine = pair(name, parameters(((3, 4), (7,))), **options(name))
+    start = starts(theirs)
+    for optimizer in (theirs, mine):
+        for p in params_of(optimizer):
+            p.share_memory_()
+        run(optimizer, range(3))
+        for kept in optimizer.state.values():
+            for value in kept.values():
+                value.share_memory_()
+        run(optimizer, range(3, 6))
+    assert all(v.is_shared() for kept in mine.state.values() for v in kept.values())
+    assert distance(mine, theirs, start) <= 1e-12
+
+
+# ---- states
+
+
+@each(["Adam", "RMSprop", "NAdam", "Adagrad"])
+def test_states_are_replaced_between_steps(name: str) -> None:
+    theirs, mine = pair(name, parameters(), **options(name))
+    start = starts(theirs)
+    for optimizer in (theirs, mine):
+        run(optimizer, range(3))
+        first, second, third, *_ = params_of(optimizer)
+        key = next(k for k, v in optimizer.state[first].items() if v.dim())
+        optimizer.state[first][key] = torch.full_like(first, 0.25)
+        optimizer.state[second] = {k: v.clone() for k, v in optimizer.state[second].items()}
+        optimizer.state[second]["step"].fill_(10.0)
+        optimizer.state[third]["step"] = torch.tensor(7.0)
+        run(optimizer, range(3, 5))
+        optimizer.state[first][key].mul_(0.5)
+        optimizer.state[first][key].data = optimizer.state[first][key].clone()
+        run(optimizer, range(5, 8))
+    assert distance(mine, theirs, start) <= 1e-12
+
+
+def test_states_are_cleared() -> None:
+    theirs, mine = pair("SGD", parameters(), momentum=0.9, dampening=0.5)
+    start = starts(theirs)
+    for optimizer in (theirs, mine):
+        run(optimizer, range(3))
+        optimizer.state.clear()
+        run(optimizer, range(3, 6))
+    assert distance(mine, theirs, start) <= 1e-12
+
+
+# ---- groups
+
+
+@each()
+def test_groups_change_in_the_middle(name: str) -> None:
+    base = parameters()
+
+    def made(library: Any) -> Any:
+        params = [copied(p) for p in base]
+        return getattr(library, name)([{"params": params[:3]}, {"params": params[3:], "lr": 0.02}], **options(name))
+
+    theirs, mine = made(torch.optim), made(ours)
+    start = starts(theirs)
+    for optimizer in (theirs, mine):
+        run(optimizer, range(3))
+        optimizer.param_groups[0]["lr"] = 0.5
+        optimizer.param_groups[1]["weight_decay"] = 0.1
+        run(optimizer, range(3, 6))
+        optimizer.param_groups[0]["lr"] = torch.tensor(0.05)
+        optimizer.param_groups[0]["maximize"] = True
+        run(optimizer, range(6, 9))
+        optimizer.param_groups[0]["lr"].fill_(0.1)
+        optimizer.param_groups[1]["weight_decay"] = 0
+        run(optimizer, range(9, 12))
+    assert distance(mine, theirs, start) <= 1e-12
+
+
+@each()
+def test_a_group_is_added(name: str) -> None:
+    extra = parameters(((4, 2), ()), seed=5)
+    theirs, mine = pair(name, parameters(), **options(name))
+    start = [*starts(theirs), *(p.detach().clone() for p in extra)]
+    for optimizer in (theirs, mine):
+        run(optimizer, range(3))
+        optimizer.add_param_group({"params": [copied(p) for p in extra], "lr": 0.03})
+        if name == "Adagrad" and optimizer is theirs:  # torch makes no states for what is added
+            for p in optimizer.param_groups[1]["params"]:
+                optimizer.state[p] = {"step": torch.tensor(0.0), "sum": torch.zeros_like(p)}
+        run(optimizer, range(3, 6))
+    assert distance(mine, theirs, start) <= 1e-12
+
+
+def test_a_parameter_is_replaced_in_its_group() -> None:
+    (p, q), (r,) = parameters(((3,), (2,))), parameters(((4,),), seed=3)
+    mine = ours.SGD([p, q], lr=1.0)
+    run(mine, range(1))
+    mine.param_groups[0]["params"][1] = r
+    before, g = r.detach().clone(), gradient(r, 1, 1)
+    run(mine, range(1, 2))
+    assert torch.equal(r.detach(), before - g)
+
+
+def test_a_bad_group_is_refused_before_anything_changes() -> None:
+    (p,), (q,) = parameters(((3,),)), parameters(((2,),), seed=1)
+    mine = ours.Adam([p])
+    for wrong in ({"lr": -1.0}, {"betas": (0.5, 1.5)}, {"differentiable": True}, {"ema": 2.0}):
+        with pytest.raises((ValueError, RuntimeError)):
+            mine.add_param_group({"params": [q], **wrong})
+    assert len(mine.param_groups) == 1
+
+
+# ---- closures, hooks, versions
+
+
+def test_a_closure_is_called_with_gradients_on() -> None:
+    (p,) = parameters(((3,),))
+    mine = ours.SGD([p], lr=0.1)
+
+    def closure() -> Tensor:
+        mine.zero_grad()
+        loss = p.square().sum()
+        loss.backward()
+        return loss
+
+    with torch.no_grad():
+        loss = mine.step(closure)
+    assert loss is not None and loss.requires_grad
+    assert torch.allclose(p.detach(), parameters(((3,),))[0].detach() * 0.8)
+
+
+def test_hooks_run_once_each() -> None:
+    (p,) = parameters(((3,),))
+    mine, calls = ours.Adam([p]), []
+    from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+    handles = [
+        mine.register_step_pre_hook(lambda *a: calls.append("pre")),
+        mine.register_step_post_hook(lambda *a: calls.append("post")),
+        register_optimizer_step_pre_hook(lambda *a: calls.append("global pre")),
+        register_optimizer_step_post_hook(lambda *a: calls.append("global post")),
+    ]
+    run(mine, range(1))
+    assert calls == ["global pre", "pre", "post", "global post"]
+    for handle in handles:
+        handle.remove()
+    run(mine, range(1))
+    assert len(calls) == 4
+
+
+def test_a_hook_may_give_the_closure() -> None:
+    (p,) = parameters(((3,),))
+    mine = ours.SGD([p], lr=0.1)
+    mine.register_step_pre_hook(lambda self, args, kwargs: ((self, lambda: 7.0), {}))
+    p.grad = torch.ones_like(p)
+    assert mine.step() == 7.0
+
+
+def test_the_profiler_sees_steps() -> None:
+    (p,) = parameters(((3,),))
+    mine = ours.Adam([p])
+    p.grad = torch.ones_like(p)
+    with torch.profiler.profile() as profile:
+        mine.step()
+    assert any(event.key == "Optimizer.step#Adam.step" for event in profile.key_averages())
+
+
+def test_versions_advance() -> None:
+    p = nn.Parameter(torch.randn(3))
+    loss = (p * p).sum()
+    p.grad = torch.ones_like(p)
+    before = p._version
+    ours.Adam([p]).step()
+    assert p._version > before
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_steps_within_a_subclass() -> None:
+    class Mine(ours.AdamW):
+        def step(self, closure: Any = None) -> Any:
+            self.count = getattr(self, "count", 0) + 1
+            return super().step(closure)
+
+    theirs, _ = pair("AdamW", parameters())
+    mine = Mine([copied(p) for p in parameters()])
+    agree(theirs, mine)
+    assert mine.count == len(STEPS)
+
+
+# ---- copies and processes
+
+
+@each([*NAMES, "AdaBelief", "Lion", "ADOPT"])
+def test_copies_go_on_alone(name: str) -> None:
+    mine = getattr(ours, name)(parameters(), **options(name), clip_norm=1.0, nonfinite="skip", ema=0.9, cautious=True)
+    run(mine, range(3))
+    others = [copy.deepcopy(mine), pickle.loads(pickle.dumps(mine))]
+    before = snapshot(mine)
+    for other in others:
+        assert other.clip_norm == 1.0 and other.nonfinite == "skip" and type(other) is type(mine)
+        run(other, range(3, 6))
+    assert same(snapshot(mine), before)
+    run(mine, range(3, 6))
+    for other in others:
+        assert same(snapshot(other), snapshot(mine))
+
+
+@adamite.rule
+def signum(g: Any, m: Any, *, t: Any, lr: float = 1e-3, beta: float = 0.9) -> Any:
+    """Signum.
+
+    beta in [0, 1): decay of the momentum.
+    """
+    m = beta * m + (1 - beta) * g
+    return lr * adamite.sign(m), m
+
+
+def test_a_rule_of_ones_own() -> None:
+    cls = ours.optimizer(signum)
+    (p,) = parameters(((50,),))
+    mine = cls([p], lr=0.1, beta=0.5, weight_decay=0.01)
+    x, m = p.detach().clone(), torch.zeros(50)
+    for step in range(10):
+        g = gradient(p, step)
+        m = 0.5 * m + 0.5 * g
+        x = x - 0.1 * m.sign() - 0.1 * 0.01 * x
+    run(mine, range(10))
+    assert torch.allclose(p.detach(), x, rtol=1e-13) and set(mine.state[p]) == {"step", "m"}
+    again = pickle.loads(pickle.dumps(mine))
+    assert type(again) is cls
+    with pytest.raises(ValueError, match=r"beta value: 1\.5"):
+        cls([p], beta=1.5)
+    with pytest.raises(TypeError, match="bta"):
+        cls([p], bta=0.5)
+
+
+@each([*NAMES, "AdaBelief", "Lion", "ADOPT"])
+def test_the_same_bits_as_in_numpy(name: str) -> None:
+    """One rule: the NumPy front-end under torch's convention, and this one."""
+    rng = torch.Generator().manual_seed(0)
+    p = nn.Parameter(torch.randn(1000, generator=rng, dtype=torch.float32))
+    x = p.detach().numpy().copy()
+    more: Any = {"momentum": 0.9} if name == "SGD" else {}
+    mine, other = getattr(ours, name)([p], **more), getattr(adamite, name)(x, convention="torch", **more)
+    for _ in range(10):
+        p.grad = torch.randn(1000, generator=rng, dtype=torch.float32)
+        mine.step()
+        other.step(p.grad.numpy())
+    assert torch.equal(p.detach(), torch.from_numpy(x))
+
+
+def test_several_models_in_several_threads() -> None:
+    expected = [ours.AdamW(parameters(((200_000,), (30,)), seed=k), lr=0.01) for k in range(4)]
+    mine = [ours.AdamW(parameters(((200_000,), (30,)), seed=k), lr=0.01) for k in range(4)]
+    for optimizer in expected:
+        run(optimizer, range(5))
+    threads = [threading.Thread(target=run, args=(optimizer, range(5))) for optimizer in mine]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for a, b in zip(mine, expected, strict=True):
+        assert same(snapshot(a), snapshot(b))
+
+
+def test_gradients_and_optimizers_are_let_go() -> None:
+    p = nn.Parameter(torch.randn(300_000))
+    mine = ours.Adam([p])
+    p.grad = torch.ones_like(p)
+    held = weakref.ref(p.grad)
+    mine.step()
+    p.grad = None
+    gc.collect()
+    assert held() is None
+    gone = weakref.ref(mine)
+    del mine
+    gc.collect()
+    assert gone() is None
+
+
+# ---- the step in the backward pass
+
+
+@each()
+def test_the_step_in_the_backward_pass(name: str) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2))
+    models = [model, copy.deepcopy(model)]
+    x = torch.randn(8, 4)
+    start = [p.detach().clone() for p in model.parameters()]
+    theirs = getattr(torch.optim, name)(models[0].parameters(), **options(name))
+    mine = getattr(ours, name)(models[1].parameters(), **options(name))
+    handle = mine.step_in_backward()
+    for step in range(8):
+        for m, optimizer in zip(models, (theirs, mine), strict=True):
+            optimizer.zero_grad()
+            for group in optimizer.param_groups:
+                group["lr"] = 0.01 / (1 + step)
+            m(x).square().mean().backward()
+            if optimizer is mine:
+                assert all(p.grad is None for p in m.parameters())
+            optimizer.step()
+    same_tensors(mine, theirs, start)
+    handle.remove()
+    for m, optimizer in zip(models, (theirs, mine), strict=True):
+        optimizer.zero_grad()
+        m(x).square().mean().backward()
+        optimizer.step()
+    same_tensors(mine, theirs, start)
+
+
+def test_the_step_in_the_backward_pass_is_refused_where_it_needs_all_gradients() -> None:
+    for more in ({"clip_norm": 1.0}, {"nonfinite": "skip"}):
+        with pytest.raises(ValueError, match="needs all gradients"):
+            ours.Adam(parameters(), **more).step_in_backward()
+
+
+# ---- what we add
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_bad_gradient_is_skipped_whole(kind: torch.dtype, bad: float) -> None:
+    mine = ours.AdamW(parameters(((3, 4), (70_000,)), dtype=kind), nonfinite="skip", ema=0.9)
+    for first in (True, False):  # before there are states, and after
+        give(params_of(mine), 0)
+        grad = params_of(mine)[1].grad
+        assert grad is not None
+        grad[12_345] = bad
+        before = snapshot(mine)
+        mine.step()
+        assert same(snapshot(mine), before) and mine.skipped == 2 - first
+        run(mine, range(2))
+
+
+def test_a_bad_gradient_is_named() -> None:
+    model = nn.Linear(3, 2)
+    mine = ours.Adam(model.named_parameters(), nonfinite="raise")
+    model.weight.grad, model.bias.grad = torch.ones(2, 3), torch.tensor([1.0, float("nan")])
+    before = snapshot(mine)
+    with pytest.raises(NonFiniteError, match="bias"):
+        mine.step()
+    assert same(snapshot(mine), before)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e200, 1e-200])
+def test_clipping_by_the_norm_of_all(scale: float) -> None:
+    params = [*parameters(), nn.Parameter(torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last))]
+    mine = ours.SGD([copied(p) for p in params], lr=1.0, clip_norm=0.5)
+    norm = (
+        sum((scale * gradient(p, 0, k)).div(scale).square().sum().item() for k, p in enumerate(params)) ** 0.5 * scale
+    )
+    factor = min(1.0, 0.5 / norm)
+    for k, (p, q) in enumerate(zip(params, params_of(mine), strict=True)):
+        q.grad = scale * gradient(p, 0, k)
+    expected = [p.detach() - factor * scale * gradient(p, 0, k) for k, p in enumerate(params)]
+    mine.step()
+    assert mine.gradient_norm == pytest.approx(norm, rel=1e-12)
+    for q, e in zip(params_of(mine), expected, strict=True):
+        assert torch.allclose(q.detach(), e, rtol=1e-12, atol=0)
+
+
+def test_the_average_of_the_weights() -> None:
+    (p,) = parameters(((40,),))
+    mine = ours.SGD([p], lr=0.1, ema=0.9)
+    average = p.detach().clone()
+    for step in range(5):
+        p.grad = gradient(p, step)
+        mine.step()
+        average = 0.9 * average + 0.1 * p.detach()
+    last = p.detach().clone()
+    with mine.averaged():
+        assert torch.allclose(p.detach(), average, rtol=1e-13)
+        with pytest.raises(RuntimeError, match="swapped in"):
+            mine.step()
+        with pytest.raises(RuntimeError, match="swapped in"):
+            mine.state_dict()
+    assert torch.equal(p.detach(), last)
+    with pytest.raises(ValueError, match=r"ema=0\.999"), ours.SGD([p]).averaged():
+        pass
+
+
+def test_the_cautious_mask() -> None:
+    (p,) = parameters(((400,),))
+    mine = ours.Adam([p], lr=0.1, cautious=True)
+    x, m, v = p.detach().clone(), torch.zeros(400), torch.zeros(400)
+    for t in range(1, 8):
+        g = gradient(p, t)
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        u = 0.1 * (m / (1 - 0.9**t)) / ((v / (1 - 0.999**t)).sqrt() + 1e-8)
+        x = x - torch.where(u * g > 0, u, 0.0)
+        p.grad = g
+        mine.step()
+    assert torch.allclose(p.detach(), x, rtol=1e-12)
+
+
+@each([*NAMES, "AdaBelief", "Lion", "ADOPT"])
+def test_differentiable_and_unknown_arguments_are_refused(name: str) -> None:
+    with pytest.raises(RuntimeError, match="differentiable"):
+        getattr(ours, name)(parameters(), differentiable=True)
+    with pytest.raises(TypeError, match=r"clipnorm.*clip_norm"):
+        getattr(ours, name)(parameters(), clipnorm=1.0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"clip_norm": 0.0}, r"clip_norm must be a number in \(0, inf\)"),
+        ({"clip_norm": -1.0}, "clip_norm"),
+        ({"nonfinite": "ignore"}, "propagate, raise, skip"),
+        ({"ema": 1.0}, r"\[0, 1\)"),
+        ({"cautious": 3}, "cautious"),
+        ({"lr": float("nan")}, "learning rate"),
+        ({"lr": "fast"}, "lr must be a number"),
+        ({"betas": (0.9,)}, "two numbers"),
+        ({"amsgrad": "yes"}, "amsgrad"),
+    ],
+)
+def test_settings_out_of_range(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        ours.Adam(parameters(), **wrong)
+
+
+def test_integer_parameters_are_refused() -> None:
+    mine = ours.Adam([nn.Parameter(torch.ones(3, dtype=torch.int32), requires_grad=False)])
+    params_of(mine)[0].grad = torch.ones(3, dtype=torch.int32)
+    with pytest.raises(TypeError, match=r"torch\.int32"):
+        mine.step()
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16], ids=str)
+def test_low_precision_keeps_its_moments_in_float32(kind: torch.dtype) -> None:
+    (p,) = parameters(((1000,),), dtype=kind)
+    q = nn.Parameter(p.detach().float())
+    mine, wide = ours.Adam([p], lr=0.01), ours.Adam([q], lr=0.01)
+    for step in range(10):
+        p.grad = gradient(p, step)
+        q.grad = p.grad.float()
+        mine.step()
+        wide.step()
+        assert torch.equal(mine.state[p]["exp_avg"], wide.state[q]["exp_avg"])
+        assert torch.equal(p.detach(), q.detach().to(kind))
+        q.data = p.detach().float()
+
+
+def test_every_class_is_listed() -> None:
+    assert [cls.__name__ for cls in OPTIMIZERS.values()] == [*NAMES, "AdaBelief", "Lion", "ADOPT"]
+    assert all(issubclass(cls, torch.optim.Optimizer) for cls in OPTIMIZERS.values())
+    assert batches.native(torch.zeros(1))
