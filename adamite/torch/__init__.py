@@ -288,7 +288,7 @@ class ADOPT(Optimizer):
         super().__init__(params, _given(locals()), extras)
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {
+OPTIMIZERS: dict[str, type[Any]] = {
     cls.__name__.lower(): cls
     for cls in (SGD, RMSprop, Adagrad, Adadelta, Adam, AdamW, Adamax, NAdam, RAdam, AdaBelief, Lion, ADOPT)
 }

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, TypedDict, get_args
 import torch
 from torch import Tensor
 from torch.autograd import profiler
+from torch.compiler import is_dynamo_compiling
 from torch.optim import optimizer as torch_optimizer
 
 from adamite import engine
@@ -89,6 +90,8 @@ class Optimizer(torch.optim.Optimizer):
             RuntimeError, ValueError, TypeError: for gradients that don't fit; nothing has changed then.
             NonFiniteError: under nonfinite="raise".
         """
+        if is_dynamo_compiling():  # within a compiled function; machine code can't be traced
+            return _untraced(self, closure)
         if (
             self._optimizer_step_pre_hooks
             or self._optimizer_step_post_hooks
@@ -100,7 +103,6 @@ class Optimizer(torch.optim.Optimizer):
         return self._bare(closure)
 
     step.hooked = True  # type: ignore[attr-defined]  # torch's wrapper costs more than the step
-    step._torchdynamo_disable = True  # type: ignore[attr-defined]  # machine code can't be traced
 
     def _bare(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
@@ -277,8 +279,6 @@ class Optimizer(torch.optim.Optimizer):
             raise RuntimeError("the averages are swapped in; save outside of the `with opt.averaged()` block")
         return super().state_dict()
 
-    state_dict._torchdynamo_disable = True  # type: ignore[attr-defined]
-
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from a `state_dict` of this optimizer, adamite's or torch's.
 
@@ -297,8 +297,6 @@ class Optimizer(torch.optim.Optimizer):
         self.__setstate__({"state": load.state, "param_groups": load.groups})
         for after in self._optimizer_load_state_dict_post_hooks.values():
             after(self)
-
-    load_state_dict._torchdynamo_disable = True  # type: ignore[attr-defined]
 
     def share_memory(self) -> None:
         """Move all states to memory that processes share."""
@@ -329,6 +327,8 @@ class Optimizer(torch.optim.Optimizer):
         return (*made, self.__getstate__())
 
 
+_disabled: Any = torch._disable_dynamo
+_untraced = _disabled(lambda optimizer, closure: optimizer.step(closure))
 _with_hooks = torch.optim.Optimizer.profile_hook_step(Optimizer._bare)
 
 
