@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, TypedDict, get_args
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 from torch.autograd import profiler
 from torch.compiler import is_dynamo_compiling
 from torch.optim import optimizer as torch_optimizer
@@ -327,7 +328,7 @@ class Optimizer(torch.optim.Optimizer):
         return (*made, self.__getstate__())
 
 
-_disabled: Any = torch._disable_dynamo
+_disabled: Any = _disable_dynamo
 _untraced = _disabled(lambda optimizer, closure: optimizer.step(closure))
 _with_hooks = torch.optim.Optimizer.profile_hook_step(Optimizer._bare)
 
