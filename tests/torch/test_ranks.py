@@ -11,8 +11,8 @@ from torch.distributed.checkpoint import state_dict_saver
 from torch.distributed.checkpoint.state_dict import get_state_dict
 
 import adamite.torch as ours
-from tests.torch import workers
-from tests.torch.workers import CLASSES, X, in_two_processes, model, train, weights
+from tests.torch import ranks as workers
+from tests.torch.ranks import CLASSES, X, in_two_processes, model, train, weights
 
 pytestmark = [
     pytest.mark.usefixtures("double"),
