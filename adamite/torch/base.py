@@ -194,6 +194,15 @@ class Optimizer(torch.optim.Optimizer):
             return "weight_decay option is not compatible with sparse gradients"
         return None
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Let the gradients go, or fill them with zeros (set_to_none=False)."""
+        if not set_to_none or profiler._is_profiler_enabled or is_dynamo_compiling():
+            super().zero_grad(set_to_none)
+            return
+        for group in self.param_groups:  # torch's own opens a record for the profiler first, which takes longer
+            for p in group["params"]:
+                p.grad = None
+
     def step_in_backward(self) -> StepInBackward:
         """Update each parameter as soon as its gradient is there, and let the gradient go.
 
