@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +21,7 @@ except ModuleNotFoundError as missing:
 
 if TYPE_CHECKING:
     from adamite import about
-    from adamite.lab import page
+    from adamite.lab import differences, page
 
 app = typer.Typer(
     add_completion=False,
@@ -174,10 +175,21 @@ def print_loop(it: "about.About") -> None:
     err.print(f"The loop of {it.name} in float32 on {llvm.processor()}: {len(loop)} lines.")
 
 
+class Library(str, Enum):
+    numpy = "numpy"
+    torch = "torch"
+
+
+Beside = Annotated[Library, typer.Argument(help="numpy: adamite itself; torch: adamite.torch beside torch.optim.")]
+
+
 @app.command()
-def verify() -> None:
+def verify(what: Beside = Library.numpy) -> None:
     """Check on this machine that the machine code has the reference's bits and the papers' numbers."""
-    from adamite.lab import verify
+    if what is Library.torch:
+        verify_torch()
+        return
+    from adamite.lab import differences, verify
     from adamite.readers import llvm
 
     table = Table(box=SIMPLE_HEAD)
@@ -213,7 +225,50 @@ def verify() -> None:
             err.print(f"{r.case}: {failure}", style="red")
     if failed:
         raise typer.Exit(1)
+    print_differences(differences.TORCH)
     out.print(f"All {len(reports)} hold.", style="bold green")
+
+
+def verify_torch() -> None:
+    """Each class of adamite.torch beside torch's."""
+    with progress_bar() as progress:
+        progress(0, 1, "importing torch")
+        from adamite.lab import differences, verify_torch
+
+        reports = []
+        for done, name in enumerate(verify_torch.NAMES):
+            progress(done, len(verify_torch.NAMES), name)
+            reports.append(verify_torch.report(name))
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("class", no_wrap=True)
+    for column in ("inputs", "error", "refused", "median", "torch's", "largest", "torch's"):
+        table.add_column(column, justify="right")
+    for r in reports:
+        ulps = (f"{ulp:.2g}" for ulp in (r.median, r.median_torch, r.largest, r.largest_torch))
+        table.add_row(
+            r.name, str(r.inputs), f"{r.displacement64:.1e}", f"{r.refused}/{r.refused + len(r.failures)}", *ulps
+        )
+    out.print(table)
+    out.print(
+        f"inputs: torch's own for its optimizers' tests; error: after {verify_torch.STEPS} steps in float64, largest "
+        "difference from torch over largest displacement.\n"
+        "refused: torch's error inputs, with its errors.\n"
+        "median, largest: distance of a float32 run from a float64 one, in units of the last place, and torch's."
+    )
+    print_differences(differences.TORCH)
+    failed = [r for r in reports if not r.passed]
+    for r in failed:
+        for failure in r.failures or [f"float64 error {r.displacement64:.1e}, more than {verify_torch.LIMIT:g}"]:
+            err.print(f"{r.name}: {failure}", style="red")
+    if failed:
+        raise typer.Exit(1)
+    out.print(f"All {len(reports)} hold.", style="bold green")
+
+
+def print_differences(found: "tuple[differences.Difference, ...]") -> None:
+    out.print("\nWhere adamite.torch departs from torch.optim on purpose", style="bold")
+    for difference in found:
+        out.print(f"- {difference.what}: {difference.why}.")
 
 
 def elements(text: str | int) -> int:
@@ -232,6 +287,7 @@ def bench(
     size: Annotated[int, typer.Option(parser=elements, metavar="N", help="Elements of the large array.")] = 40_000_000,
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Interleaved rounds of each comparison.")] = 9,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list for machines.")] = False,
+    what: Beside = Library.numpy,
 ) -> None:
     """Measure the speed, side by side with the machine's limit and the peers that are installed."""
     import json
@@ -240,9 +296,13 @@ def bench(
 
     rows = []
     with progress_bar() as progress:
-        total = bench.cases()
-        progress(0, total, "compiling")
-        for row in bench.bench(size, rounds):
+        progress(0, 1, "starting")
+        if what is Library.torch:
+            from adamite.lab import bench_torch as measured
+        else:
+            from adamite.lab import bench as measured  # type: ignore[no-redef]
+        total = measured.cases()
+        for row in measured.bench(size, rounds):
             rows.append(row)
             progress(len(rows), total, f"{row.case}: {row.name}")
     if as_json:

@@ -75,7 +75,7 @@ def bench(size: int = 40_000_000, rounds: int = 9) -> Iterator[Row]:
 
 def cases(size: int = 40_000_000) -> int:
     """How many rows `bench` yields, for a progress bar."""
-    return 2 + len(_two()) + len(_many_peers()) + 1 + len(_large_rules()) + 1 + 2 * _has_torch()
+    return 2 + len(_two()) + len(_many_peers()) + 1 + len(_large_rules()) + 1 + 2 * has_torch()
 
 
 # ---- the cases ------------------------------------------------------------------------------------
@@ -103,13 +103,13 @@ def start() -> Iterator[Row]:
 
 def small() -> Iterator[Row]:
     """Two float64 parameters: nothing but overhead."""
-    for row in _compare("2 parameters", _two(), rounds=15, repeat=2000):
+    for row in compare("2 parameters", _two(), rounds=15, repeat=2000):
         yield row if row.name != "adamite Adam" else Row(row.case, row.name, row.seconds, bar=5e-6)
 
 
 def many(rounds: int = 27) -> Iterator[Row]:
     """160 tensors of 1.9 million elements, as in a small transformer."""
-    yield from _compare("160 tensors, 1.9M", _many_peers(), rounds, bars={"adamite AdamW": 0.7})
+    yield from compare("160 tensors, 1.9M", _many_peers(), rounds, bars={"adamite AdamW": 0.7})
 
 
 def denormals() -> Iterator[Row]:
@@ -127,7 +127,7 @@ def denormals() -> Iterator[Row]:
             opt.step(zero)
 
         kinds[name] = step
-    rows = list(_compare("zero gradients", kinds, rounds=31, repeat=50, yardstick="ordinary states"))
+    rows = list(compare("zero gradients", kinds, rounds=31, repeat=50, yardstick="ordinary states"))
     yield Row(rows[1].case, rows[1].name, rows[1].seconds, rows[1].yardstick, rows[1].ratio, bar=1.5)
 
 
@@ -139,10 +139,10 @@ def large(size: int = 40_000_000, rounds: int = 9) -> Iterator[Row]:
         x = np.zeros(size, np.float32)
         opt = cls(x, **settings)
         kinds: dict[str, Step] = {"limit": _limit(opt, x, g), name: functools.partial(opt.step, g)}
-        kinds |= _torch_adamw([x.shape]) if name == "AdamW" and _has_torch() else {}
+        kinds |= _torch_adamw([x.shape]) if name == "AdamW" and has_torch() else {}
         moved = 4 * size * (2 * (1 + len(_states(opt))) + 1)
         bar = 1.05 if name == "AdamW" else 1.10
-        for row in _compare(case, kinds, rounds, yardstick="limit", bars={name: bar}):
+        for row in compare(case, kinds, rounds, yardstick="limit", bars={name: bar}):
             if row.name != "limit" or name == "AdamW":
                 yield Row(**{**asdict(row), "gigabytes": moved / row.seconds / 1e9})
 
@@ -151,11 +151,11 @@ def _two() -> dict[str, Step]:
     x, g = np.zeros(2), np.ones(2)
     opt = adamite.Adam(x)
     kinds: dict[str, Step] = {"adamite Adam": lambda: opt.step(g)}
-    if _has_torch():
+    if has_torch():
         import torch
 
         kinds |= {
-            f"torch {'fused' if fused else 'default'}": _torch_step(
+            f"torch {'fused' if fused else 'default'}": torch_step(
                 torch.optim.Adam, [torch.zeros(2, dtype=torch.float64)], fused=fused
             )
             for fused in (True, False)
@@ -171,7 +171,7 @@ def _many_peers() -> dict[str, Step]:
     params = [rng.standard_normal(s, dtype=np.float32) for s in _SHAPES]
     grads = [rng.standard_normal(s, dtype=np.float32) for s in _SHAPES]
     opt = adamite.AdamW(params)
-    peers = _torch_adamw(_SHAPES) if _has_torch() else {}
+    peers = _torch_adamw(_SHAPES) if has_torch() else {}
     return {**peers, "adamite AdamW": lambda: opt.step(grads)}
 
 
@@ -217,7 +217,7 @@ def _limit(opt: Optimizer, x: Any, g: Any) -> Step:
     return limit
 
 
-def _has_torch() -> bool:
+def has_torch() -> bool:
     return importlib.util.find_spec("torch") is not None
 
 
@@ -225,14 +225,14 @@ def _torch_adamw(shapes: list[tuple[int, ...]]) -> dict[str, Step]:
     import torch
 
     return {
-        f"torch AdamW {label}": _torch_step(
+        f"torch AdamW {label}": torch_step(
             torch.optim.AdamW, [torch.randn(shape) for shape in shapes], fused=label == "fused"
         )
         for label in ("fused", "default")
     }
 
 
-def _torch_step(cls: Any, tensors: list[Any], fused: bool) -> Step:
+def torch_step(cls: Any, tensors: list[Any], fused: bool) -> Step:
     import torch
 
     params = [torch.nn.Parameter(tensor) for tensor in tensors]
@@ -253,7 +253,7 @@ def shown(seconds: float) -> str:
 # ---- timing ---------------------------------------------------------------------------------------
 
 
-def _compare(
+def compare(
     case: str,
     kinds: dict[str, Step],
     rounds: int,

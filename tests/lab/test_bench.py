@@ -129,7 +129,7 @@ def test_the_limit_kernel_loads_and_stores_everything(name: str, size: int, thre
 def test_steps_are_interleaved_after_a_warm_up() -> None:
     done: list[str] = []
     kinds = {"a": lambda: done.append("a"), "b": lambda: done.append("b")}
-    found = list(bench._compare("case", kinds, rounds=3, repeat=2, bars={"b": 2.0}))
+    found = list(bench.compare("case", kinds, rounds=3, repeat=2, bars={"b": 2.0}))
     assert "".join(done) == "aabb" + 3 * "aabb"
     assert [(row.name, row.yardstick, row.bar) for row in found] == [("a", "a", None), ("b", "a", 2.0)]
 
