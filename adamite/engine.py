@@ -32,8 +32,8 @@ from adamite.update import Update
 Backend = Literal["llvm", "numpy"]
 
 HOLD = 20_000  # elements up to which a call keeps the GIL: a few microseconds
-_INLINE = 200_000  # elements below which waking a thread costs more than it saves
-_SHARE = 1 << 16  # elements that a thread claims at a time
+_SHARE = 1 << 15  # elements that a thread claims at a time, at the least
+_CLAIMS = 4  # about how often a thread claims: seldom, since each range starts cold, but so that none waits long
 
 
 # ---- settings -------------------------------------------------------------------------------------
@@ -44,10 +44,28 @@ def _available() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
+class Crew(NamedTuple):
+    """Threads that do one call together, whose repetition does no harm."""
+
+    run: Callable[[Kernel, int, int], None]  # a kernel on the job at an address, on so many threads
+    size: Callable[[], int]  # how many there are, if nobody says
+    worth: int  # elements below which waking them costs more than it saves
+
+
+OWN = Crew(lambda kernel, address, count: pool.run(kernel.call, address, count), _available, 200_000)
+_crew = OWN
+
+
+def employ(crew: Crew) -> None:
+    """Let large steps run on these threads from now on."""
+    global _crew
+    _crew = crew
+
+
 def _from_environment() -> int:
     text = os.environ.get("ADAMITE_THREADS", "")
     if not text:
-        return _available()
+        return _crew.size()
     if not (text.isascii() and text.isdecimal() and int(text)):
         raise ValueError(f"ADAMITE_THREADS must be a whole number of at least 1, got {text!r}")
     return int(text)
@@ -57,7 +75,10 @@ _threads: int | None = None
 
 
 def threads() -> int:
-    """How many threads large steps use: `set_threads`, else ADAMITE_THREADS, else the cores at hand."""
+    """How many threads large steps use: `set_threads`, else ADAMITE_THREADS, else the cores at hand.
+
+    With `adamite.torch` they are torch's own threads, and as many as `torch.get_num_threads()` says.
+    """
     return _from_environment() if _threads is None else _threads
 
 
@@ -183,7 +204,7 @@ def using(backend: Backend) -> Iterator[None]:
 
 def ready(job: Job) -> None:
     """Raise what would stop `run`: a wrong ADAMITE_THREADS."""
-    if job.total >= _INLINE:
+    if job.total >= _crew.worth:
         threads()
 
 
@@ -198,12 +219,12 @@ def run(kernel: Kernel, job: Job, unit: int = 1) -> None:
             kernel.call(job.address)
         return
     cells, elements = job.cells, job.total * unit
-    if elements < _INLINE or (count := min(threads(), elements // _SHARE)) < 2:
+    if elements < _crew.worth or (count := min(threads(), elements // _SHARE)) < 2:
         cells[GRAIN] = job.total
         (kernel.call_held if elements < HOLD else kernel.call)(job.address)
     else:
-        cells[GRAIN] = max(1, _SHARE // unit)
-        pool.run(kernel.call, job.address, count)
+        cells[GRAIN] = max(1, _SHARE // unit, job.total // (count * _CLAIMS))
+        _crew.run(kernel, job.address, count)
 
 
 @contextmanager

@@ -369,6 +369,7 @@ def loop(assembly: str) -> list[str]:
 class Compiled(NamedTuple):
     """Machine code. `call` releases the GIL; `call_held` keeps it, which is faster for short jobs."""
 
+    place: int  # where the code lies
     call: Any
     call_held: Any
     optimized: str  # LLVM's text after its passes
@@ -411,6 +412,7 @@ def compile(text: str, cpu: str | None = None, features: str = "", assembly: boo
     engine.finalize_object()
     address = engine.get_function_address("kernel")
     return Compiled(
+        address,
         ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address),
         ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(address),
         optimized,

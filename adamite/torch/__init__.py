@@ -9,6 +9,7 @@ from adamite.conventions import TORCH
 from adamite.rule import Rule
 from adamite.rules import RULES
 from adamite.settings import unknown
+from adamite.torch import threads
 from adamite.torch.base import Extras, Optimizer, StepInBackward, class_of
 from adamite.torch.groups import param_groups
 
@@ -23,6 +24,9 @@ __all__ = [
     "ADOPT", "OPTIMIZERS", "SGD", "AdaBelief", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Lion", "NAdam",
     "Optimizer", "RAdam", "RMSprop", "StepInBackward", "optimizer", "param_groups",
 ]  # fmt: skip
+
+
+threads.employ()
 
 
 class SGD(Optimizer):
