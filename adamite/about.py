@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from adamite.conventions import Convention
+from adamite.conventions import Convention, Spelling
 from adamite.readers.text import Equation, equations, symbol
 from adamite.rule import REQUIRED
 from adamite.update import WEIGHT_DECAY, Surroundings, Update, build
@@ -99,6 +99,44 @@ def documentation(name: str, conventions: Mapping[str, Convention]) -> str:
     lines += [
         "",
         "The arguments of every optimizer (convention, groups, clip_norm, ...): help(adamite.Optimizer).",
+    ]
+    return "\n".join(lines)
+
+
+_FLAGS = {
+    "weight_decay": "how fast weights shrink toward zero",
+    "amsgrad": "AMSGrad: the second moment never shrinks (Reddi, Kale & Kumar 2018)",
+    "maximize": "climb instead of descending",
+    "decoupled_weight_decay": "weights shrink by lr * weight_decay, as in AdamW; else it is L2, added to the gradient",
+}
+
+
+def spelled(spelling: Spelling, defaults: Mapping[str, object]) -> str:
+    """The docstring of a framework's class: its equations, and its arguments by its own names."""
+    rule = spelling.convention.rule
+    title = spelling.convention.title or rule.title
+    summary = rule.summary.removeprefix(rule.title).strip()
+    lines = [title, "", *([summary, ""] if summary else [])]
+    lines += [f"    {e}" for e in equations(_update(spelling.convention))]
+    lines += ["", "Args:", "    params: tensors, (name, tensor) pairs, or groups of them; as in torch."]
+    for argument, default in defaults.items():
+        numbers = [rule.numbers[own] for own in spelling.arguments.get(argument, ())]
+        choice = rule.choices.get(argument)
+        if numbers:
+            ranges = " and ".join(n.range for n in numbers if n.range)
+            meaning = " ".join(f"{n.name}: {n.meaning}" if len(numbers) > 1 else n.meaning for n in numbers)
+        elif choice or argument in _FLAGS:
+            ranges, meaning = "", choice.meaning if choice else _FLAGS[argument]
+        else:
+            continue
+        shown = f"{argument} in {ranges}" if ranges else argument
+        text = f"{shown}, default {default!r}: {meaning}"
+        lines += textwrap.wrap(text, 96, initial_indent="    ", subsequent_indent="        ")
+    lines += [
+        "    foreach, fused, capturable: accepted where torch has them; there is one engine.",
+        "    differentiable: refused, since the step is machine code.",
+        "",
+        "The arguments of every optimizer (clip_norm, nonfinite, ema, cautious): help(adamite.torch.Optimizer).",
     ]
     return "\n".join(lines)
 

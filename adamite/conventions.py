@@ -81,7 +81,7 @@ CONVENTIONS: dict[str, dict[str, Convention]] = {
     },
     "AdamW": {
         "paper": Convention(rules.adam, {"weight_decay": 0.01}, "decoupled", _ADAMW),
-        "torch": _row(rules.adam, "decoupled", weight_decay=0.01),
+        "torch": Convention(rules.adam, {"weight_decay": 0.01}, "decoupled", _ADAMW),
         "keras": _row(rules.adam_eps_hat, "decoupled", weight_decay=0.004),
         "optax": _row(rules.adam, "decoupled", lr=_R, weight_decay=1e-4),
     },

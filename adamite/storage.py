@@ -38,7 +38,7 @@ class Format(NamedTuple):
 
     def bits(self, value: float) -> int:
         """The value's bits as an integer."""
-        return int(np.array(value, self.dtype).view(f"u{self.itemsize}")[()])
+        return int(self.narrow(np.array(value, self.compute.dtype)).view(f"u{self.itemsize}")[()])
 
     def literal(self, value: float) -> str:
         """The value, rounded once to this format, as LLVM writes it."""
@@ -48,7 +48,7 @@ class Format(NamedTuple):
 
     def widen(self, stored: Array) -> Array:
         """What lies in memory as numbers to compute with."""
-        if self is BFLOAT16:
+        if self == BFLOAT16:  # a copy counts too
             bits: Array = stored.astype(np.uint32) << np.uint32(16)
             return bits.view(np.float32)
         numbers: Array = stored.astype(self.compute.dtype, copy=False)
@@ -56,11 +56,11 @@ class Format(NamedTuple):
 
     def narrow(self, values: Array) -> Array:
         """Computed numbers as they are stored: rounded to the nearest, ties to even."""
-        if self is BFLOAT16:
-            bits = np.ascontiguousarray(values).view(np.uint32)
-            rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
-            values = np.where(np.isnan(values), np.uint32(0x7FC0), rounded)
-        with np.errstate(over="ignore"):
+        with np.errstate(all="ignore"):
+            if self == BFLOAT16:
+                bits = np.asarray(values).view(np.uint32)
+                rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+                values = np.where(np.isnan(values), np.uint32(0x7FC0), rounded)
             stored: Array = values.astype(self.dtype, copy=False)
         return stored
 

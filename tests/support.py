@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+import platform
 import subprocess
 import sys
 import textwrap
@@ -188,6 +189,25 @@ def assert_same_bits(found: History, expected: History) -> None:
                     f"step {step}, {name}: {np.sum(~same)} of {same.size} differ, the first at {at}: "
                     f"{mine[name].flat[at]!r} instead of {theirs[name].flat[at]!r}"
                 )
+
+
+# ---- older processors -----------------------------------------------------------------------------
+
+# What each level of x86-64 asks for beyond the one before.
+LEVELS = {
+    "x86-64": set[str](),
+    "x86-64-v2": {"sse4.2", "ssse3", "popcnt"},
+    "x86-64-v3": {"avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe"},
+    "x86-64-v4": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
+}
+
+
+def levels() -> list[str]:
+    """The levels of x86-64 that this processor has."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return []
+    features = pytest.importorskip("llvmlite.binding").get_host_cpu_features()
+    return list(itertools.takewhile(lambda level: all(features.get(f) for f in LEVELS[level]), LEVELS))
 
 
 # ---- fresh processes ------------------------------------------------------------------------------

@@ -8,8 +8,10 @@ import runpy
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import adamite
+from adamite.lab import differences
 from adamite.rules import adam
 from tests.support import ROOT
 
@@ -31,5 +33,27 @@ def test_its_adam_is_the_one_that_is_run() -> None:
     assert CODE[0].endswith(written)
 
 
-def test_it_is_finished() -> None:
-    assert not re.search(r"@@|TODO|XXX", README)
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_code_of_the_pages_runs(page: Path, tmp_path: Path) -> None:
+    code = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert code
+    path = tmp_path / "page.py"
+    path.write_text("\n".join(code), encoding="utf-8")
+    runpy.run_path(str(path))
+
+
+def test_the_page_of_torch_lists_all_differences() -> None:
+    page = (ROOT / "docs" / "torch.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^- (.*)\.$", page, re.MULTILINE)
+    assert listed == [f"{d.what}: {d.why}" for d in differences.TORCH]
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.name)
+def test_they_are_finished(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert not re.search(r"@@|TODO|XXX", text)
+    for place in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+        assert (page.parent / place).exists(), place

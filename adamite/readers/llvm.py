@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from adamite.graph import Graph, Node
 from adamite.readers.job import BLOCK, COUNTER, GRAIN, HEADER, LANES, SCALE, TOTAL
-from adamite.storage import BFLOAT16, FLOAT32, Format, stored
+from adamite.storage import BFLOAT16, FLOAT16, FLOAT32, Format, stored
 
 # What a kernel may call: these become instructions, never calls of a library that may not be there.
 _INTRINSICS = (
@@ -154,13 +154,17 @@ def _widen(out: Text, stored: str, format: Format, lanes: int = 0) -> str:
         return stored
     on = _Lanes(out, lanes)
     bits = on.cast("zext", stored, "i16", "i32")
-    if format is BFLOAT16:
+    if format == BFLOAT16:
         return on.cast("bitcast", on.apply("shl", "i32", bits, 16), "i32", "float")
-    magnitude = on.apply("shl", "i32", on.apply("and", "i32", bits, 0x7FFF), 13)
-    scaled = on.apply("fmul", "float", on.cast("bitcast", magnitude, "i32", "float"), FLOAT32.literal(2.0**112))
-    special = on.apply("icmp uge", "i32", magnitude, 0x0F800000)  # infinity, NaN
-    beyond = on.apply("or", "i32", magnitude, 0x7F800000)
-    value = on.select(special, "i32", beyond, on.cast("bitcast", scaled, "float", "i32"))
+    magnitude = on.apply("and", "i32", bits, 0x7FFF)
+    shifted = on.apply("shl", "i32", magnitude, 13)
+    normal = on.apply("add", "i32", shifted, (127 - 15) << 23)
+    # Subnormal numbers are counted, since they stall a multiplication, and are what gradients often are.
+    counted = on.apply("fmul", "float", on.cast("sitofp", magnitude, "i32", "float"), FLOAT32.literal(2.0**-24))
+    subnormal = on.apply("icmp ult", "i32", magnitude, FLOAT16.bits(FLOAT16.tiny))
+    value = on.select(subnormal, "i32", on.cast("bitcast", counted, "float", "i32"), normal)
+    special = on.apply("icmp uge", "i32", magnitude, FLOAT16.bits(math.inf))  # infinity, NaN
+    value = on.select(special, "i32", on.apply("or", "i32", shifted, FLOAT32.bits(math.inf)), value)
     sign = on.apply("shl", "i32", on.apply("and", "i32", bits, 0x8000), 16)
     return on.cast("bitcast", on.apply("or", "i32", value, sign), "i32", "float")
 
@@ -171,11 +175,11 @@ def _narrow(out: Text, value: str, format: Format) -> str:
         return value
     on = _Lanes(out, 0)
     bits = on.cast("bitcast", value, "float", "i32")
-    if format is BFLOAT16:
+    if format == BFLOAT16:
         odd = on.apply("and", "i32", on.apply("lshr", "i32", bits, 16), 1)
         rounded = on.apply("lshr", "i32", on.apply("add", "i32", on.apply("add", "i32", bits, 0x7FFF), odd), 16)
         nan = on.apply("fcmp uno", "float", value, value)
-        return on.cast("trunc", on.select(nan, "i32", "32704", rounded), "i32", "i16")
+        return on.cast("trunc", on.select(nan, "i32", on.number("i32", 0x7FC0), rounded), "i32", "i16")
     magnitude = on.apply("and", "i32", bits, 0x7FFFFFFF)
     # Below 2**-14 the spacing is that of float32 numbers near a half: adding one rounds.
     near_half = on.apply("fadd", "float", on.cast("bitcast", magnitude, "i32", "float"), FLOAT32.literal(0.5))
@@ -184,8 +188,8 @@ def _narrow(out: Text, value: str, format: Format) -> str:
     shifted = on.apply("add", "i32", on.apply("add", "i32", magnitude, ((15 - 127) << 23) + 0xFFF), odd)
     normal = on.apply("lshr", "i32", shifted, 13)
     rounded = on.select(on.apply("icmp ult", "i32", magnitude, FLOAT32.bits(2.0**-14)), "i32", small, normal)
-    nan = on.apply("icmp ugt", "i32", magnitude, 0x7F800000)
-    beyond = on.select(nan, "i32", str(0x7E00), str(0x7C00))
+    nan = on.apply("icmp ugt", "i32", magnitude, FLOAT32.bits(math.inf))
+    beyond = on.select(nan, "i32", on.number("i32", 0x7E00), on.number("i32", FLOAT16.bits(math.inf)))
     rounded = on.select(on.apply("icmp uge", "i32", magnitude, FLOAT32.bits(2.0**16)), "i32", beyond, rounded)
     sign = on.apply("and", "i32", on.apply("lshr", "i32", bits, 16), 0x8000)
     return on.cast("trunc", on.apply("or", "i32", rounded, sign), "i32", "i16")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, ClassVar, Literal, TypedDict, get_args
@@ -37,8 +38,25 @@ class Extras(TypedDict, total=False):
     cautious: bool
 
 
-class Optimizer(torch.optim.Optimizer):
-    """The base of adamite's optimizers for torch.
+class _Documented(type):
+    """Classes whose documentation is printed from their rule, when somebody asks for it."""
+
+    @property
+    def __doc__(cls) -> str | None:  # type: ignore[override]
+        own = cls.__dict__.get("__doc__")
+        if own is not None or "_spelling" not in cls.__dict__:
+            return inspect.cleandoc(own or Optimizer._about)
+        from adamite.about import spelled
+
+        given = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
+        defaults = cls.__dict__.get("_settings_of_rule") or {
+            p.name: p.default for p in given if p.default is not p.empty
+        }
+        return spelled(cls.__dict__["_spelling"], defaults)
+
+
+class Optimizer(torch.optim.Optimizer, metaclass=_Documented):
+    _about = """The base of adamite's optimizers for torch.
 
     Beyond torch's arguments every class takes:
 
@@ -49,7 +67,16 @@ class Optimizer(torch.optim.Optimizer):
             NonFiniteError, or "skip" the whole step, on all ranks; nothing is changed then, and `skipped` counts.
         ema: in [0, 1), the decay of an average of the weights, kept in the same pass: see `averaged`.
         cautious: leave out the weights whose step goes against their gradient (Liang et al. 2024; without rescaling).
+
+    >>> import torch, adamite.torch
+    >>> model = torch.nn.Linear(3, 1)
+    >>> optimizer = adamite.torch.AdamW(model.parameters(), lr=0.1, clip_norm=1.0)
+    >>> model(torch.ones(2, 3)).square().mean().backward()
+    >>> optimizer.step()
+    >>> [int(kept["step"]) for kept in optimizer.state.values()]
+    [1, 1]
     """
+    __doc__: str | None
 
     _spelling: ClassVar[Spelling]
     _made_from: ClassVar[Rule | None] = None
@@ -387,10 +414,10 @@ def class_of(rule: Rule) -> type[Optimizer]:
         Optimizer.__init__(self, params, {**known, **{k: v for k, v in given.items() if k in known}}, extras)
 
     name = "".join(part.capitalize() for part in rule.name.split("_"))
-    body = {"_spelling": spelled, "_made_from": rule, "__init__": __init__, "__module__": __name__}
-    body["__doc__"] = f"{rule.summary}\n\nSettings: {', '.join(f'{k}={v!r}' for k, v in numbers.items())}."
-    cls = type(name, (Optimizer,), body)
-    return cls
+    body = {"_spelling": spelled, "_made_from": rule, "_settings_of_rule": known, "__init__": __init__}
+    cls: Any = _Documented(name, (Optimizer,), {**body, "__module__": __name__})
+    made: type[Optimizer] = cls
+    return made
 
 
 def _again(rule: Rule) -> Optimizer:

@@ -2,7 +2,6 @@
 
 import functools
 import math
-import platform
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from adamite.readers import llvm
 from adamite.storage import FORMATS
 from adamite.update import build
 from tests.support import (
+    LEVELS,
     VARIANTS,
     Case,
     History,
@@ -26,6 +26,7 @@ from tests.support import (
     cases,
     dtypes,
     history,
+    levels,
     same_bits,
     set_states,
     snapshot,
@@ -69,25 +70,12 @@ def test_any_number_of_threads(case: Case, dtype: Any, small_shares: None) -> No
 
 # ---- older processors -----------------------------------------------------------------------------
 
-# What each level of x86-64 asks for beyond the one before.
-LEVELS = {
-    "x86-64": set[str](),
-    "x86-64-v2": {"sse4.2", "ssse3", "popcnt"},
-    "x86-64-v3": {"avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe"},
-    "x86-64-v4": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
-}
-
 
 @pytest.fixture(params=LEVELS)
 def older_processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels are compiled for an older processor of the family."""
-    if platform.machine() not in ("x86_64", "AMD64"):
-        pytest.skip("levels of x86-64")
-    binding = pytest.importorskip("llvmlite.binding")
-    features = binding.get_host_cpu_features()
-    levels = list(LEVELS)[: list(LEVELS).index(request.param) + 1]
-    if not all(features.get(f) for level in levels for f in LEVELS[level]):
-        pytest.skip("this processor is older still")
+    if request.param not in levels():
+        pytest.skip("not a level of this processor")
     monkeypatch.setattr(llvm, "compile", functools.partial(llvm.compile, cpu=request.param))
     for name in ("step_kernel", "squares_kernel"):  # with caches of their own
         monkeypatch.setattr(engine, name, functools.cache(getattr(engine, name).__wrapped__))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,12 +14,14 @@ import torch
 
 from adamite import engine, rule
 from adamite.readers import llvm
-from adamite.readers.job import COEFFICIENTS, Job, X
+from adamite.readers.job import BLOCK, COEFFICIENTS, LANES, Job, X
+from adamite.rules import adam
 from adamite.storage import BFLOAT16, FLOAT16, FLOAT32, Format
 from adamite.update import Decay, Surroundings, build
-from tests.support import VARIANTS, Array, Case, awkward, same_bits
+from tests.support import VARIANTS, Array, Case, awkward, levels, same_bits
 
 NARROW = pytest.mark.parametrize("format", [FLOAT16, BFLOAT16], ids=lambda f: f.name)
+BACKENDS: tuple[engine.Backend, ...] = ("llvm", "numpy")
 TORCH = {FLOAT16: torch.float16, BFLOAT16: torch.bfloat16}
 
 
@@ -28,7 +32,7 @@ def keep(g: Any, s: Any, *, t: Any, lr: float = 1.0) -> Any:
 
 @rule
 def put(x: Any, g: Any, s: Any, *, t: Any, lr: float = 1.0) -> Any:
-    return -s, s  # a parameter of zero becomes the state, rounded
+    return -(s * lr), s  # a parameter of minus zero becomes the state times lr, rounded
 
 
 def ran(kernel: engine.Kernel, arrays: list[Array], coefficients: Any = ()) -> None:
@@ -44,18 +48,25 @@ def ran(kernel: engine.Kernel, arrays: list[Array], coefficients: Any = ()) -> N
 
 def kernels(update: Any, format: Format) -> Mapping[str, engine.Kernel]:
     """The NumPy reading, and machine code for this processor and for older ones."""
-    found = {"numpy": engine.step_kernel(update, format, "numpy"), "llvm": engine.step_kernel(update, format, "llvm")}
-    if engine.machine() == "x86_64":
-        for cpu in ("x86-64", "x86-64-v3"):
-            code = llvm.compile(llvm.step_text(engine.graph(update), format, "x86_64"), cpu)
-            found[cpu] = engine.Kernel(code.call, code.call_held, code)
-    return found
+    return {
+        "numpy": engine.step_kernel(update, format, "numpy"),
+        "llvm": engine.step_kernel(update, format, "llvm"),
+        **on_levels(llvm.step_text(engine.graph(update), format, engine.machine())),
+    }
+
+
+def on_levels(text: str) -> Mapping[str, engine.Kernel]:
+    """Machine code for this processor's levels."""
+    codes = {level: llvm.compile(text, level) for level in levels()}
+    return {level: engine.Kernel(code.call, code.call_held, code) for level, code in codes.items()}
 
 
 @NARROW
 def test_every_number_widened(format: Format) -> None:
     bits = np.arange(1 << 16, dtype=np.uint16)
     expected = torch.from_numpy(bits.view(np.int16)).view(TORCH[format]).float().numpy()
+    if format is FLOAT16:
+        assert same_bits(expected, bits.view(np.float16).astype(np.float32)).all()
     assert same_bits(format.widen(bits.view(format.dtype)), expected).all()
     small = np.abs(expected) < FLOAT32.smallest_state  # zero as a state
     for label, kernel in kernels(build(keep), format).items():
@@ -80,18 +91,44 @@ def test_numbers_rounded_to_nearest_even(format: Format) -> None:
             np.array([np.inf, -np.inf, np.nan, 65504, 65519.99, 65520, 3.39e38, 3.4e38], np.float32),
         ]
     )
-    values = values[(np.abs(values) >= FLOAT32.smallest_state) | np.isnan(values)]
+    small = np.abs(values) < 2.0**-60  # would count as zero in a state
+    assert_rounded(format, values[~small])
+    assert_rounded(format, values[small], 2.0**100)
+
+
+def assert_rounded(format: Format, values: Array, scale: float = 1.0) -> None:
+    """In NumPy, and by kernels that are given them `scale` times as large."""
     expected = torch.from_numpy(values).to(TORCH[format]).view(torch.int16).numpy().view(np.uint16)
     nan = np.isnan(values)
 
     def right(stored: Array) -> bool:
         return bool((stored.view(np.uint16) == expected)[~nan].all() and np.isnan(format.widen(stored[nan])).all())
 
-    assert right(format.narrow(values))
+    with np.errstate(all="raise"):  # the user's own setting changes nothing
+        assert right(format.narrow(values))
     for label, kernel in kernels(build(put), format).items():
-        x = np.zeros(values.size, format.dtype)
-        ran(kernel, [x, x.copy(), values.copy()])
+        x = format.narrow(np.full(values.size, -0.0, np.float32))
+        with np.errstate(invalid="ignore"):
+            ran(kernel, [x, x.copy(), values * np.float32(scale)], [1 / scale])
         assert right(x), label
+
+
+@NARROW
+def test_a_copied_format_is_the_same(format: Format) -> None:
+    """As optimizers are copied and pickled."""
+    copied = copy.deepcopy(format)
+    value = np.array(-1.2345, np.float32)
+    assert copied.narrow(value) == format.narrow(value)
+    assert copied.widen(format.narrow(value)) == format.widen(format.narrow(value))
+    graph = engine.graph(build(keep))
+    assert llvm.step_text(graph, copied, "x86_64") == llvm.step_text(graph, format, "x86_64")
+
+
+@NARROW
+def test_bits_of_a_number(format: Format) -> None:
+    for value in (0.0, -0.0, 1.0, -2.5, 0.1, 2.0**-24, float("inf")):
+        expected = torch.tensor(value).to(TORCH[format]).view(torch.int16).numpy().view(np.uint16)
+        assert format.bits(value) == expected
 
 
 @NARROW
@@ -105,7 +142,7 @@ def test_the_same_bits(case: Case, format: Format) -> None:
     graph = engine.graph(update)
     numbers = {n: 0.9 if s.default is None else s.default for n, s in case.rule.numbers.items()}
     numbers |= {"weight_decay": 0.1, "ema": 0.9, "lr": 0.01}
-    for size in (1, 33, 1000):
+    for size in (1, 7, 33, 1000):
         rng = np.random.default_rng(size)
         x = format.narrow(awkward(rng, size, np.float32))
         states = [np.zeros(size, np.float32) for _ in graph.inputs[2:]]
@@ -116,7 +153,7 @@ def test_the_same_bits(case: Case, format: Format) -> None:
             values = graph.evaluate(float(t), *own, *scalars)
             scalars = list(values[graph.coefficient_count :])
             g = format.narrow(awkward(rng, size, np.float32))
-            for arrays, backend in zip(found, ("llvm", "numpy"), strict=True):
+            for arrays, backend in zip(found, BACKENDS, strict=True):
                 arrays[1][...] = g
                 ran(engine.step_kernel(update, format, backend), arrays, values[: graph.coefficient_count])
             for name, a, b in zip(graph.inputs, *found, strict=True):
@@ -126,22 +163,44 @@ def test_the_same_bits(case: Case, format: Format) -> None:
 
 @NARROW
 def test_loops_use_vectors(format: Format) -> None:
-    if engine.machine() != "x86_64":
-        pytest.skip("the listing is of x86-64")
-    from adamite.rules import adam
+    text = llvm.step_text(engine.graph(build(adam)), format, engine.machine())
+    for level in levels():
+        loop = "\n".join(llvm.loop(str(llvm.compile(text, level, assembly=True).assembly)))
+        assert "divps" in loop and "call" not in loop, level
+        assert not re.search(r"(add|sub|mul|div)ss\b", loop), level
+        # The first level takes roots one by one, of float32 parameters too.
+        assert "sqrtps" in loop or level == "x86-64", level
 
-    text = llvm.step_text(engine.graph(build(adam)), format, "x86_64")
-    loop = "\n".join(llvm.loop(str(llvm.compile(text, "x86-64-v3", assembly=True).assembly)))
-    assert "sqrtps" in loop and "call" not in loop
+
+LENGTHS = [1, 31, 32, 33, BLOCK - 1, BLOCK, BLOCK + 1, 20_011]
+
+
+def in_order(g: Array, scale: float) -> list[float]:
+    """The sums of blocks: each lane in index order, then the lanes."""
+    sums = []
+    for start in range(0, g.size, BLOCK):
+        lanes = [0.0] * LANES
+        for index, value in enumerate(g[start : start + BLOCK].tolist()):
+            lanes[index % LANES] += (value * scale) * (value * scale)
+        total = 0.0
+        for lane in lanes:
+            total += lane
+        sums.append(total)
+    return sums
 
 
 @NARROW
-def test_sums_of_squares(format: Format) -> None:
+@pytest.mark.parametrize("scale", [1.0, 0.3, 2.0**-600])
+@pytest.mark.parametrize("share", [0.0, 0.01], ids=["plain", "special"])
+def test_sums_of_squares(format: Format, scale: float, share: float) -> None:
     rng = np.random.default_rng(0)
-    g = format.narrow(rng.normal(size=20_011).astype(np.float32))
-    totals = []
-    for backend in ("llvm", "numpy"):
-        squares = engine.Squares(format, [g.size], backend)
-        squares.run([g.ctypes.data])
-        totals.append(squares.total())
-    assert totals[0] == totals[1] == pytest.approx(float(np.sum(format.widen(g).astype(float) ** 2)), rel=1e-13)
+    tensors = [format.narrow(awkward(rng, size, np.float32, share)) for size in LENGTHS]
+    torchs = [torch.from_numpy(t.view(np.int16)).view(TORCH[format]).double().numpy() for t in tensors]
+    expected = np.array([total for g in torchs for total in in_order(g, scale)])
+    assert np.isfinite(expected).any()
+    text = llvm.squares_text(format, engine.machine())
+    kernels = {b: engine.squares_kernel(format, b) for b in BACKENDS} | dict(on_levels(text))
+    for label, kernel in kernels.items():
+        squares = engine.Squares(format, LENGTHS, "numpy")
+        squares.kernel = kernel
+        assert same_bits(squares.run([t.ctypes.data for t in tensors], scale), expected).all(), label

@@ -12,18 +12,16 @@ import adamite
 from adamite import engine
 from adamite.readers import llvm as reader
 from adamite.rules import RULES
-from adamite.storage import FLOAT32, FORMATS
+from adamite.storage import BFLOAT16, FLOAT16, FLOAT32, FLOAT64
 
-TEXTS = [
-    *((name, format) for name in RULES for format in FORMATS.values()),
-    *(("squares", format) for format in FORMATS.values()),
-]
+FORMATS = (FLOAT16, BFLOAT16, FLOAT32, FLOAT64)
+TEXTS = [(name, format) for name in (*RULES, "squares") for format in FORMATS]
 
 
 def text(name: str, format: object, machine: str) -> str:
     if name == "squares":
         return reader.squares_text(format, machine)  # type: ignore[arg-type]
-    opt = adamite.optimizer(name)(np.zeros(2, format.dtype))  # type: ignore[attr-defined]
+    opt = adamite.optimizer(name)(np.zeros(2, format.compute.dtype))  # type: ignore[attr-defined]
     return reader.step_text(engine.graph(opt.update), format, machine)  # type: ignore[arg-type]
 
 

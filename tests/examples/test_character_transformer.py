@@ -1,0 +1,44 @@
+"""The transformer of the examples, shortened: both optimizers on the same curve, a picture, clear mistakes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROOT, process_environment
+
+
+def example(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "examples/character_transformer.py", *arguments],
+        cwd=ROOT,
+        env=process_environment() | {"COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_both_learn_alike(tmp_path: Path) -> None:
+    picture = tmp_path / "curves.png"
+    done = example("--steps", "40", "--out", str(picture))
+    assert done.returncode == 0, done.stderr
+    rows = {
+        r[0]: [float(n) for n in r[1:]] for r in re.findall(r"│ (\S+)\s+│ (\S+)\s+│ (\S+)\s+│ (\S+)\s+│", done.stdout)
+    }
+    theirs, mine = rows["torch.optim"], rows["adamite.torch"]
+    assert mine == pytest.approx(theirs, rel=0.01) and mine[1] < 0.8 * mine[0]
+    assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--steps", "3"], "--steps must be at least 20, got 3"), (["--out", "nowhere/x.png"], "there is no folder")],
+)
+def test_mistakes(arguments: list[str], message: str) -> None:
+    done = example(*arguments)
+    assert done.returncode == 2 and message in done.stderr
