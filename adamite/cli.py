@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -175,18 +174,25 @@ def print_loop(it: "about.About") -> None:
     err.print(f"The loop of {it.name} in float32 on {llvm.processor()}: {len(loop)} lines.")
 
 
-class Library(str, Enum):
-    numpy = "numpy"
-    torch = "torch"
+def library(text: str) -> str:
+    """numpy or torch."""
+    if text not in ("numpy", "torch"):
+        raise typer.BadParameter(f"{text!r}; give numpy or torch")
+    return text
 
 
-Beside = Annotated[Library, typer.Argument(help="numpy: adamite itself; torch: adamite.torch beside torch.optim.")]
+Beside = Annotated[
+    str,
+    typer.Argument(
+        parser=library, metavar="[numpy|torch]", help="adamite itself, or adamite.torch beside torch.optim."
+    ),
+]
 
 
 @app.command()
-def verify(what: Beside = Library.numpy) -> None:
+def verify(what: Beside = "numpy") -> None:
     """Check on this machine that the machine code has the reference's bits and the papers' numbers."""
-    if what is Library.torch:
+    if what == "torch":
         verify_torch()
         return
     from adamite.lab import differences, verify
@@ -287,7 +293,7 @@ def bench(
     size: Annotated[int, typer.Option(parser=elements, metavar="N", help="Elements of the large array.")] = 40_000_000,
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Interleaved rounds of each comparison.")] = 9,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list for machines.")] = False,
-    what: Beside = Library.numpy,
+    what: Beside = "numpy",
 ) -> None:
     """Measure the speed, side by side with the machine's limit and the peers that are installed."""
     import json
@@ -297,7 +303,7 @@ def bench(
     rows = []
     with progress_bar() as progress:
         progress(0, 1, "starting")
-        if what is Library.torch:
+        if what == "torch":
             from adamite.lab import bench_torch as measured
         else:
             from adamite.lab import bench as measured  # type: ignore[no-redef]

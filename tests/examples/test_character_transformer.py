@@ -27,9 +27,8 @@ def test_both_learn_alike(tmp_path: Path) -> None:
     picture = tmp_path / "curves.png"
     done = example("--steps", "40", "--out", str(picture))
     assert done.returncode == 0, done.stderr
-    rows = {
-        r[0]: [float(n) for n in r[1:]] for r in re.findall(r"│ (\S+)\s+│ (\S+)\s+│ (\S+)\s+│ (\S+)\s+│", done.stdout)
-    }
+    lines = re.findall(r"│ (\S+)\s+│ (\S+)\s+│ (\S+)\s+│ (\S+)\s+│", done.stdout)
+    rows = {label: [float(n) for n in numbers] for label, *numbers in lines}
     theirs, mine = rows["torch.optim"], rows["adamite.torch"]
     assert mine == pytest.approx(theirs, rel=0.01) and mine[1] < 0.8 * mine[0]
     assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 10_000
