@@ -184,7 +184,7 @@ def library(text: str) -> str:
 Beside = Annotated[
     str,
     typer.Argument(
-        parser=library, metavar="[numpy|torch]", help="adamite itself, or adamite.torch beside torch.optim."
+        parser=library, metavar="LIBRARY", help="numpy: adamite itself; torch: adamite.torch beside torch.optim."
     ),
 ]
 
