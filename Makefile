@@ -9,7 +9,7 @@ demo: $(VENV)/lab
 	$(BIN)/adamite demo
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadscope
 
 check: $(VENV)/test
 	$(BIN)/ruff check .

@@ -247,20 +247,29 @@ def verify_torch() -> None:
             reports.append(verify_torch.report(name))
     table = Table(box=SIMPLE_HEAD)
     table.add_column("class", no_wrap=True)
-    for column in ("inputs", "error", "refused", "median", "torch's", "largest", "torch's"):
+    for column in ("inputs", "error", "refused"):
         table.add_column(column, justify="right")
     for r in reports:
-        ulps = (f"{ulp:.2g}" for ulp in (r.median, r.median_torch, r.largest, r.largest_torch))
-        table.add_row(
-            r.name, str(r.inputs), f"{r.displacement64:.1e}", f"{r.refused}/{r.refused + len(r.failures)}", *ulps
-        )
+        refused = f"{r.refused}/{r.refused + len(r.failures)}"
+        table.add_row(r.name, str(r.inputs), f"{r.displacement64:.1e}", refused)
     out.print(table)
     out.print(
         f"inputs: torch's own for its optimizers' tests; error: after {verify_torch.STEPS} steps in float64, largest "
-        "difference from torch over largest displacement.\n"
-        "refused: torch's error inputs, with its errors.\n"
-        "median, largest: distance of a float32 run from a float64 one, in units of the last place, and torch's."
+        "difference from torch over largest displacement; refused: torch's error inputs, with its errors."
     )
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("class", no_wrap=True)
+    for kind in verify_torch.KINDS:
+        table.add_column(str(kind).removeprefix("torch."), justify="right")
+        table.add_column("torch's", justify="right")
+    for r in reports:
+        pairs = (
+            (f"{d.median:.1f}/{d.largest:.0f}", f"{d.median_torch:.1f}/{d.largest_torch:.0f}")
+            for d in r.distances.values()
+        )
+        table.add_row(r.name, *(cell for pair in pairs for cell in pair))
+    out.print(table)
+    out.print("Distance from a float64 run in units of the last place, median/largest: ours, torch's.")
     print_differences(differences.TORCH)
     failed = [r for r in reports if not r.passed]
     for r in failed:
