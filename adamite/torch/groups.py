@@ -3,56 +3,67 @@
 from __future__ import annotations
 
 import math
+import numbers
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
-from adamite.settings import unknown
-
+Pattern = str | re.Pattern[str]
 NO_DECAY = ("bias", "norm", "embedding")
 _KINDS = (*NO_DECAY, "1d")
+_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 _EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
-_WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+_INNER = r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+_WRAPPERS = re.compile(rf"^(?:module\.|{_INNER})+|(?<=\.){_INNER}")
+_ALIASES = {"learning_rate": "lr", "wd": "weight_decay"}
 
 
 def param_groups(
     model: nn.Module,
     weight_decay: float = 0.01,
     *,
-    no_decay: Collection[str | re.Pattern[str]] = NO_DECAY,
-    groups: Mapping[str, Mapping[str, Any]] | None = None,
+    no_decay: Collection[Pattern] = NO_DECAY,
+    groups: Mapping[Pattern, Mapping[str, Any]] | None = None,
     rest: bool = True,
-    lr: float | None = None,
+    lr: float | torch.Tensor | None = None,
     layer_decay: float | None = None,
     layer: Callable[[str], int] | None = None,
     frozen: bool = False,
 ) -> list[dict[str, Any]]:
     r"""A model's parameters in groups, by name, for any optimizer: no weight decay on biases, norms and embeddings.
 
+    Regular expressions are searched for in names without the "module." and "_orig_mod." of wrappers.
+
     Args:
+        model: the model, wrapped (DistributedDataParallel, torch.compile) or not.
         weight_decay: in [0, inf), of the parameters that decay.
-        no_decay: what doesn't decay: the words "bias", "norm", "embedding" and "1d" (whatever has fewer than two
-            axes), and compiled regular expressions that are searched for in the parameters' names.
+        no_decay: what doesn't decay: the words "bias" (named so: bias, in_proj_bias, bias_hh_l0), "norm" (what a norm of
+            torch or a class named ...Norm, ...Norm2d holds), "embedding" (Embedding, EmbeddingBag), "1d" (whatever
+            has fewer than two axes), and compiled regular expressions: ("norm", re.compile(r"pos_embed$")).
         groups: groups of your own: {regular expression: {"lr": ..., "weight_decay": ..., ...}}. What a group doesn't
-            say is as it would be without the group.
+            say is as it would be without the group; what it says holds for all that it matches, biases too.
         rest: whether parameters outside of `groups` are taken too; if not, such a parameter is refused.
-        lr: learning rate in [0, inf); needed for `layer_decay`.
-        layer_decay: in (0, 1], layer-wise decay of lr: lr * layer_decay**(last - layer). Layers are counted along the
-            model's longest `ModuleList` or `Sequential`: 0 is what comes before it, 1 its first block, and the last
-            one is what comes after it.
+        lr: learning rate in [0, inf); needed for `layer_decay`, else left to the optimizer.
+        layer_decay: in (0, 1], layer-wise decay of lr, your groups' too: lr * layer_decay**(last - layer). Layers are
+            counted along the `ModuleList` or `Sequential` with the most blocks that hold parameters, the outer one if
+            equal: 1 for its first such block, 0 for what is registered before it, and one more than its last block
+            for what is registered after it. Frozen layers count.
         layer: the layer of a parameter by its name, a whole number from 0, instead of that.
         frozen: take parameters that need no gradient too.
 
     Returns:
-        Groups of (name, parameter) pairs with the keys `params`, `weight_decay`, and `lr` and your own where given. A
-        parameter with two names (tied weights) stands under its first; one that is an embedding anywhere is one.
+        Groups of (name, parameter) pairs with the keys `params`, `weight_decay`, and `lr` and your own where given;
+        equal settings make one group. A parameter with two names (tied weights) stands under its first, and is what
+        it is under any: an embedding that is also a head doesn't decay.
 
     Raises:
-        ValueError, TypeError: for a parameter in two of the groups or in none, a group without parameters, settings
-            out of range, a model without parameters.
+        ValueError, TypeError: for a parameter in two of the groups or in none, an expression that matches nothing,
+            settings out of range, a model without parameters or with lazy ones, layers that can't be told.
 
     >>> from torch import nn
     >>> model = nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.Linear(8, 2))
@@ -61,11 +72,12 @@ def param_groups(
     0.1 ['0.weight', '2.weight']
     0.0 ['0.bias', '1.weight', '1.bias', '2.bias']
 
-    Layer-wise decay is that of ELECTRA (Clark et al. 2020). torch has no such function.
+    Layer-wise decay is that of ELECTRA (Clark et al. 2020) and BEiT (Bao et al. 2021), the layers counted as there.
+    Sparing biases and norms is custom since BERT (Devlin et al. 2019), which decays embeddings: no_decay=("bias",
+    "norm"). BEiT and timm go by the number of axes: no_decay=("1d",). torch has no such function.
     """
-    _number("weight_decay", weight_decay, "[0, inf)")
-    if lr is not None:
-        _number("lr", lr, "[0, inf)")
+    weight_decay = _number("weight_decay", weight_decay)
+    lr = None if lr is None else _number("lr", lr)
     if layer_decay is not None:
         _number("layer_decay", layer_decay, "(0, 1]")
         if lr is None:
@@ -74,62 +86,76 @@ def param_groups(
         raise ValueError("param_groups: layer= says where a parameter stands for layer_decay=..., which isn't given")
     words, patterns = _split(no_decay)
     named = _named(model, frozen)
+    spared = {name for pattern in patterns for name in _matched("no_decay", pattern, model, named)}
+    own = _own({} if groups is None else groups, model, named)
+    left = [name for name in named if name not in own]
+    if left and not rest:
+        raise ValueError(
+            f"param_groups: {_some(left)} of {len(named)} parameters "
+            f"{'match none of the groups' if groups else 'are in no group, as there is no groups=...'}; "
+            "add a group for them, or take rest=True"
+        )
     kinds = _kinds(model)
-    own = _own(groups or {}, named)
-    if not rest:
-        left = [name for name in named if name not in own]
-        if left:
-            raise ValueError(
-                f"param_groups: {', '.join(map(repr, left[:5]))}{' ...' * bool(left[5:])} match none of the groups "
-                f"{', '.join(map(repr, groups or {}))}; add a group for them, or take rest=True"
-            )
-    depth = _depths(model, named, layer) if layer_decay is not None else {}
-    last = max(depth.values(), default=0)
+    depths = _depths(model, layer) if layer_decay is not None else {}
+    last = max(depths.values(), default=0)
 
-    made: dict[Any, dict[str, Any]] = {}
+    made: list[dict[str, Any]] = []
     for name, p in named.items():
-        plain = any(word in kinds[p] or (word == "1d" and p.dim() < 2) for word in words)
-        plain = plain or any(pattern.search(_plain(name)) for pattern in patterns)
-        settings: dict[str, Any] = {"weight_decay": 0.0 if plain else float(weight_decay)}
-        if lr is not None:
-            settings["lr"] = float(lr)
-        settings.update(own.get(name, {}))
+        plain = name in spared or any(word in kinds[p] or (word == "1d" and p.dim() < 2) for word in words)
+        settings = {"weight_decay": 0.0 if plain else weight_decay, "lr": lr, **own.get(name, {})}
+        if settings["lr"] is None:
+            del settings["lr"]
         if layer_decay is not None:
-            settings["lr"] = settings["lr"] * layer_decay ** (last - depth[name])
-        group = made.setdefault(repr(settings), {"params": [], **settings})
+            settings["lr"] = settings["lr"] * layer_decay ** (last - depths[name])
+        group = next((group for group in made if {**group, "params": None} == {"params": None, **settings}), None)
+        if group is None:
+            group = {"params": [], **settings}
+            made.append(group)
         group["params"].append((name, p))
-    return list(made.values())
+    return made
 
 
-def _number(name: str, value: Any, allowed: str) -> None:
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not good or value < 0 or (allowed == "(0, 1]" and not 0 < value <= 1):
-        raise ValueError(f"param_groups: {name} must be a number in {allowed}, got {value!r}")
+def _number(what: str, value: Any, allowed: str = "[0, inf)") -> Any:
+    """The number as a float, or a tensor of one element as it is."""
+    tensor = isinstance(value, torch.Tensor) and value.numel() == 1
+    if not tensor and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
+        raise TypeError(f"param_groups: {what} must be a number in {allowed}, got {value!r:.60}")
+    number = float(value)
+    if not math.isfinite(number) or number < 0 or (allowed == "(0, 1]" and not 0 < number <= 1):
+        raise ValueError(f"param_groups: {what} must be a number in {allowed}, got {value!r}")
+    return value if tensor else number
+
+
+def _some(names: Collection[str]) -> str:
+    return ", ".join(map(repr, list(names)[:5])) + ", ..." * (len(names) > 5)
 
 
 def _split(no_decay: Any) -> tuple[list[str], list[re.Pattern[str]]]:
-    if isinstance(no_decay, (str, re.Pattern)):
-        raise TypeError(f"param_groups: no_decay is a collection such as {NO_DECAY}, got {no_decay!r}")
-    words = [item for item in no_decay if not isinstance(item, re.Pattern)]
-    for word in words:
-        if word not in _KINDS:
+    if isinstance(no_decay, (str, re.Pattern)) or not isinstance(no_decay, Iterable):
+        raise TypeError(f"param_groups: no_decay is a collection such as {NO_DECAY}, or () for none; got {no_decay!r}")
+    items = list(no_decay)
+    for word in items:
+        if not isinstance(word, re.Pattern) and word not in _KINDS:
             raise ValueError(
                 f"param_groups: no_decay takes {', '.join(map(repr, _KINDS))} and compiled regular expressions "
                 f"(re.compile(...)), got {word!r}"
             )
-    return words, [item for item in no_decay if isinstance(item, re.Pattern)]
+    return [item for item in items if item in _KINDS], [item for item in items if isinstance(item, re.Pattern)]
 
 
 def _named(model: Any, frozen: bool) -> dict[str, nn.Parameter]:
-    """The parameters by their first names."""
+    """The parameters to take by their first names."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"param_groups takes a torch.nn.Module, got {type(model).__name__}")
-    named = {name: p for name, p in model.named_parameters() if frozen or p.requires_grad}
+    every = dict(model.named_parameters())
+    if not every:
+        raise ValueError(f"param_groups: the model, a {type(model).__name__}, has no parameters; there must be one")
+    named = {name: p for name, p in every.items() if frozen or p.requires_grad}
     if not named:
-        raise ValueError("param_groups: the model has no parameters that need gradients; frozen=True takes the others")
-    for name, p in named.items():
-        if isinstance(p, nn.parameter.UninitializedParameter):
-            raise ValueError(f"param_groups: parameter {name!r} has no shape yet; run the lazy model once before")
+        raise ValueError(f"param_groups: all {len(every)} parameters are frozen; unfreeze some, or take frozen=True")
+    lazy = [name for name, p in named.items() if isinstance(p, nn.UninitializedParameter)]
+    if lazy:
+        raise ValueError(f"param_groups: {_some(lazy)} have no shape yet; call the lazy model on an example first")
     return named
 
 
@@ -137,60 +163,100 @@ def _kinds(model: nn.Module) -> dict[torch.Tensor, set[str]]:
     """What each parameter is: a bias, a norm's, an embedding's; all that hold, if it is in several places."""
     kinds: dict[torch.Tensor, set[str]] = {}
     for module in model.modules():
-        norm = isinstance(module, (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm))
-        norm = norm or type(module).__name__.endswith("Norm")
-        for name, p in module.named_parameters(recurse=False, remove_duplicate=False):
+        norm = isinstance(module, _NORMS) or re.search(r"Norm(\dd)?$", type(module).__name__)
+        held = list(module.named_parameters(recurse=False, remove_duplicate=False))
+        if is_parametrized(module):  # what a parameter is made from is what it was
+            held += [(name, p) for name, made in module.parametrizations.items() for p in made.parameters(False)]
+        for name, p in held:
             found = kinds.setdefault(p, set())
             found |= {"norm"} if norm else {"embedding"} if isinstance(module, _EMBEDDINGS) else set()
             found |= {"bias"} if re.search(r"(^|_)bias", name) else set()
     return kinds
 
 
-def _own(groups: Mapping[str, Mapping[str, Any]], named: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def _matched(what: str, pattern: Any, model: nn.Module, named: Collection[str]) -> list[str]:
+    """The names in which an expression is found; there must be one."""
+    try:
+        expression = re.compile(pattern)
+    except (re.error, TypeError) as error:
+        raise ValueError(f"param_groups: {what}: {pattern!r} is no regular expression: {error}") from None
+    matched = [name for name in named if expression.search(_plain(name))]
+    if not matched:
+        text, plain = expression.pattern, [_plain(name) for name in named]
+        other = [_plain(name) for name, _ in model.named_parameters(remove_duplicate=False)]
+        other = [name for name in other if expression.search(name)]
+        why = f"only {_some(other)}, frozen (frozen=True takes them) or tied to a name before" if other else "nothing"
+        near = get_close_matches(re.sub(r"\W+", ".", text), plain, n=3, cutoff=0.0)
+        raise ValueError(f"param_groups: {what}: {text!r} matches {why}; the nearest names are {_some(near)}")
+    return matched
+
+
+def _own(groups: Any, model: nn.Module, named: Collection[str]) -> dict[str, dict[str, Any]]:
     """The settings of the parameters that the user's groups match."""
-    found: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    if not isinstance(groups, Mapping):
+        raise TypeError(f"param_groups: groups must be a dict of {{pattern: settings}}, got {groups!r:.60}")
+    found: dict[str, tuple[Any, dict[str, Any]]] = {}
     for pattern, settings in groups.items():
-        if not isinstance(settings, Mapping) or "params" in settings:
-            raise TypeError(f"param_groups: group {pattern!r} must be a dict of settings, got {settings!r:.60}")
-        try:
-            matched = [name for name in named if re.search(pattern, _plain(name))]
-        except (re.error, TypeError) as error:
-            raise ValueError(f"param_groups: {pattern!r} is no regular expression: {error}") from None
-        if not matched:
-            raise ValueError(unknown("param_groups: the model", pattern, list(named), "parameter that matches"))
-        for name in matched:
+        what = f"group {pattern!r}"
+        if not isinstance(settings, Mapping) or not all(isinstance(key, str) for key in settings):
+            raise TypeError(f"param_groups: {what} must be a dict of settings, got {settings!r:.60}")
+        for key in settings:
+            if key in ("params", "param_names"):
+                raise TypeError(f"param_groups: {what} says {key!r}, which the expression does; leave it out")
+            near = [_ALIASES.get(key, ""), *get_close_matches(key.lower(), ("lr", "weight_decay"), n=1, cutoff=0.8)]
+            if key not in ("lr", "weight_decay") and any(near):
+                raise TypeError(f"param_groups: {what} says {key!r}; did you mean {max(near)!r}?")
+        checked = {key: _number(f"{what}: {key}", settings[key]) for key in ("lr", "weight_decay") if key in settings}
+        for name in _matched("groups", pattern, model, named):
             if name in found:
                 raise ValueError(
                     f"param_groups: parameter {name!r} is in two groups, {found[name][0]!r} and {pattern!r}; "
                     "make the expressions exclude each other"
                 )
-            found[name] = pattern, settings
+            found[name] = pattern, {**settings, **checked}
     return {name: settings for name, (_, settings) in found.items()}
 
 
-def _depths(model: nn.Module, named: Mapping[str, Any], layer: Callable[[str], int] | None) -> dict[str, int]:
-    """The layer in which each parameter stands."""
+def _depths(model: nn.Module, layer: Any) -> dict[str, int]:
+    """The layer in which each parameter stands, frozen ones too."""
+    depths: dict[str, int] = {}
+    names = [name for name, _ in model.named_parameters()]
     if layer is not None:
-        depths = {name: layer(_plain(name)) for name in named}
-        for name, depth in depths.items():
+        if not callable(layer):
+            raise TypeError(f"param_groups: layer must be a function of a parameter's name, got {layer!r:.60}")
+        for name in names:
+            depth = depths[name] = layer(_plain(name))
             if isinstance(depth, bool) or not isinstance(depth, int) or depth < 0:
-                raise ValueError(f"param_groups: layer({name!r}) must be a whole number of at least 0, got {depth!r}")
+                raise ValueError(
+                    f"param_groups: layer({_plain(name)!r}) must be a whole number from 0, got {depth!r}; "
+                    "the model's first layer is 0"
+                )
         return depths
-    stacks = [(name, m) for name, m in model.named_modules() if isinstance(m, (nn.ModuleList, nn.Sequential))]
-    if not stacks:
-        raise ValueError("param_groups: the model has no ModuleList or Sequential to count layers in; give layer=...")
-    stack, blocks = max(stacks, key=lambda found: len(found[1]))
-    prefix = f"{stack}." if stack else ""
-    depths, depth = {}, 0
-    for name in named:
-        inside = name.startswith(prefix) and name[len(prefix) :].partition(".")[0]
-        depth = 1 + int(inside) if inside and inside.isdecimal() else (len(blocks) + 1 if depth else 0)
-        depths[name] = depth
+    stacks: dict[str, list[str]] = {}
+    for stack, module in model.named_modules():
+        if isinstance(module, (nn.ModuleList, nn.Sequential)):
+            blocks = [name for name, block in module.named_children() if next(block.parameters(), None) is not None]
+            stacks[f"{stack}." if stack else ""] = blocks
+    longest = max(map(len, stacks.values()), default=0)
+    if not longest:
+        raise ValueError("param_groups: no ModuleList or Sequential of blocks to count layers in; give layer=...")
+    prefix, *others = [stack for stack, blocks in stacks.items() if len(blocks) == longest]
+    rivals = [stack for stack in others if not stack.startswith(prefix)]
+    if rivals:
+        raise ValueError(
+            f"param_groups: {_some([prefix[:-1], *(stack[:-1] for stack in rivals)])} have {longest} blocks each, so "
+            "it isn't clear along which layers are counted; give layer=..., a function of a parameter's name"
+        )
+    outside = 0
+    for name in names:
+        block = name[len(prefix) :].partition(".")[0] if name.startswith(prefix) else None
+        if block in stacks[prefix]:
+            depths[name], outside = 1 + stacks[prefix].index(block), longest + 1
+        else:
+            depths[name] = outside
     return depths
 
 
 def _plain(name: str) -> str:
     """A parameter's name without what wrappers put into it."""
-    for wrapper in _WRAPPERS:
-        name = name.replace(wrapper, "")
-    return name
+    return _WRAPPERS.sub("", name)

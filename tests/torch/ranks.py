@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,8 @@ def _enter(work: Callable[[int, Path], Any], rank: int, folder: Path) -> None:
             timeout=datetime.timedelta(seconds=60),
         )
         torch.save(work(rank, folder), folder / f"found-{rank}")
-        dist.destroy_process_group()
+        dist.barrier()
+        os._exit(0)  # gloo's threads now and then abort a process that is taken down in order
     except BaseException:
         (folder / f"error-{rank}").write_text(traceback.format_exc())
         raise
