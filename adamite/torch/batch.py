@@ -7,6 +7,7 @@ looked at in bulk, in C: a loop of Python over their attributes would take longe
 from __future__ import annotations
 
 import math
+from _thread import _count as other_threads
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
@@ -140,8 +141,7 @@ class Batch:
         self.parameters = [m.parameter for m in members]
         self.wrapped = any(local(p) is not p for p in self.parameters)
         self.tensors = [local(p) for p in self.parameters]
-        self.kept = [[m.state[name] for name in self.names] for m in members]
-        self.states = [[local(s) for s in row] for row in self.kept]
+        self.states = [[local(m.state[name]) for name in self.names] for m in members]
         self.grads: list[Any] = []
         self.missing: list[int] = []  # rows without a gradient
         self.counts = np.zeros(len(members))  # step numbers
@@ -228,11 +228,12 @@ class Batch:
 
     def finish(self) -> None:
         """Count the step; harmless when repeated."""
+        gone = set(self.missing)
         for cohort in self.cohorts:
             t, scalars = cohort.next
             where: Any = cohort.where
-            if self.missing:
-                where = [row for row in cohort.rows if row not in self.missing]
+            if gone:
+                where = [row for row in cohort.rows if row not in gone]
             else:
                 cohort.t, cohort.scalars = t, scalars
             self.counts[where] = t
@@ -271,7 +272,11 @@ class Batch:
             raise ValueError(f"the gradient of {name} has shape {tuple(g.shape)}, and the parameter {tuple(x.shape)}")
         if g.device != x.device:
             raise ValueError(f"the gradient of {name} is on {g.device}, and the parameter on {x.device}")
-        plain: Tensor = g.detach().to(x.dtype).resolve_conj().resolve_neg()
+        if g.dtype != x.dtype:
+            g = g.detach().to(x.dtype)
+        if g.is_neg() or g.is_conj():
+            g = g.detach().resolve_conj().resolve_neg()
+        plain: Tensor = g
         return plain
 
 
@@ -340,7 +345,7 @@ class MachineBatch(Batch):
         if self._outcome != look.OTHER:
             self._outcome = look.OTHER  # of one step
             self.missing = self._odd = _NONE
-            if self._large:  # other threads may let gradients go while the call runs
+            if self._large and other_threads():  # which may let gradients go while the call runs
                 self.find()
             return
         self.find()
@@ -430,9 +435,8 @@ class ArrayBatch(Batch):
 
     def look(self, sparse: str | None) -> None:
         self.find()
-        plain = [self.admit(row, sparse) for row in range(len(self.members))]
-        self.missing = [row for row, g in enumerate(plain) if g is None]
-        self.grads = plain
+        self.grads = [self.admit(row, sparse) for row in range(len(self.members))]
+        self.missing = [row for row, g in enumerate(self.grads) if g is None]
 
     def _real(self, tensors: Sequence[Any]) -> list[Tensor]:
         return [torch.view_as_real(t) if t.is_complex() else t for t in tensors]
