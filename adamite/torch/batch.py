@@ -60,6 +60,13 @@ def local(tensor: Any) -> Any:
     return getattr(tensor, "_local_tensor", tensor)
 
 
+def shard(g: Any, p: Any) -> Any:
+    """What of a gradient belongs to the part of its parameter that lies in this process."""
+    if getattr(g, "placements", None) not in (None, p.placements):
+        g = g.detach().redistribute(p.device_mesh, p.placements)
+    return local(g)
+
+
 def format_of(p: Tensor) -> Format:
     """How a parameter rests in memory."""
     found = FORMATS.get(p.dtype)
@@ -192,7 +199,7 @@ class Batch:
         """Read the gradients."""
         self.grads = list(map(_gradient, self.parameters))
         if self.wrapped:
-            self.grads = list(map(local, self.grads))
+            self.grads = list(map(shard, self.grads, self.parameters))
 
     # ---- coefficients
 

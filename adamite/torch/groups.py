@@ -13,7 +13,6 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
-Pattern = str | re.Pattern[str]
 NO_DECAY = ("bias", "norm", "embedding")
 _KINDS = (*NO_DECAY, "1d")
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -27,8 +26,8 @@ def param_groups(
     model: nn.Module,
     weight_decay: float = 0.01,
     *,
-    no_decay: Collection[Pattern] = NO_DECAY,
-    groups: Mapping[Pattern, Mapping[str, Any]] | None = None,
+    no_decay: Collection[str | re.Pattern[str]] = NO_DECAY,
+    groups: Mapping[Any, Mapping[str, Any]] | None = None,
     rest: bool = True,
     lr: float | torch.Tensor | None = None,
     layer_decay: float | None = None,
@@ -42,9 +41,9 @@ def param_groups(
     Args:
         model: the model, wrapped (DistributedDataParallel, torch.compile) or not.
         weight_decay: in [0, inf), of the parameters that decay.
-        no_decay: what doesn't decay: the words "bias" (named so: bias, in_proj_bias, bias_hh_l0), "norm" (what a norm of
-            torch or a class named ...Norm, ...Norm2d holds), "embedding" (Embedding, EmbeddingBag), "1d" (whatever
-            has fewer than two axes), and compiled regular expressions: ("norm", re.compile(r"pos_embed$")).
+        no_decay: what doesn't decay: the words "bias" (named so: bias, in_proj_bias, bias_hh_l0), "norm" (what a norm
+            of torch, or of a class named ...Norm or ...Norm2d, holds), "embedding" (Embedding, EmbeddingBag), "1d"
+            (whatever has fewer than two axes); and compiled regular expressions: ("norm", re.compile("pos_embed$")).
         groups: groups of your own: {regular expression: {"lr": ..., "weight_decay": ..., ...}}. What a group doesn't
             say is as it would be without the group; what it says holds for all that it matches, biases too.
         rest: whether parameters outside of `groups` are taken too; if not, such a parameter is refused.
@@ -72,14 +71,15 @@ def param_groups(
     0.1 ['0.weight', '2.weight']
     0.0 ['0.bias', '1.weight', '1.bias', '2.bias']
 
-    Layer-wise decay is that of ELECTRA (Clark et al. 2020) and BEiT (Bao et al. 2021), the layers counted as there.
-    Sparing biases and norms is custom since BERT (Devlin et al. 2019), which decays embeddings: no_decay=("bias",
-    "norm"). BEiT and timm go by the number of axes: no_decay=("1d",). torch has no such function.
+    Layer-wise decay is of ELECTRA (Clark et al. 2020), and counted as in BEiT (Bao et al. 2021); ELECTRA's code leaves
+    one layer empty between the last block and the head. Sparing biases and norms is custom since BERT (Devlin et al.
+    2019), which decays embeddings: no_decay=("bias", "norm"). Those who go by axes want no_decay=("1d", "bias").
+    torch has no such function.
     """
     weight_decay = _number("weight_decay", weight_decay)
     lr = None if lr is None else _number("lr", lr)
     if layer_decay is not None:
-        _number("layer_decay", layer_decay, "(0, 1]")
+        layer_decay = float(_number("layer_decay", layer_decay, "(0, 1]"))
         if lr is None:
             raise ValueError("param_groups: layer_decay scales lr, so it needs lr=...")
     elif layer is not None:
@@ -165,8 +165,8 @@ def _kinds(model: nn.Module) -> dict[torch.Tensor, set[str]]:
     for module in model.modules():
         norm = isinstance(module, _NORMS) or re.search(r"Norm(\dd)?$", type(module).__name__)
         held = list(module.named_parameters(recurse=False, remove_duplicate=False))
-        if is_parametrized(module):  # what a parameter is made from is what it was
-            held += [(name, p) for name, made in module.parametrizations.items() for p in made.parameters(False)]
+        made: Any = module.parametrizations if is_parametrized(module) else {}
+        held += [(name, p) for name, parts in made.items() for p in parts.parameters(False)]  # what it is made from
         for name, p in held:
             found = kinds.setdefault(p, set())
             found |= {"norm"} if norm else {"embedding"} if isinstance(module, _EMBEDDINGS) else set()
@@ -178,9 +178,9 @@ def _matched(what: str, pattern: Any, model: nn.Module, named: Collection[str]) 
     """The names in which an expression is found; there must be one."""
     try:
         expression = re.compile(pattern)
+        matched = [name for name in named if expression.search(_plain(name))]
     except (re.error, TypeError) as error:
         raise ValueError(f"param_groups: {what}: {pattern!r} is no regular expression: {error}") from None
-    matched = [name for name in named if expression.search(_plain(name))]
     if not matched:
         text, plain = expression.pattern, [_plain(name) for name in named]
         other = [_plain(name) for name, _ in model.named_parameters(remove_duplicate=False)]
@@ -191,11 +191,11 @@ def _matched(what: str, pattern: Any, model: nn.Module, named: Collection[str]) 
     return matched
 
 
-def _own(groups: Any, model: nn.Module, named: Collection[str]) -> dict[str, dict[str, Any]]:
+def _own(groups: Any, model: nn.Module, named: Collection[str]) -> dict[str, Mapping[str, Any]]:
     """The settings of the parameters that the user's groups match."""
     if not isinstance(groups, Mapping):
         raise TypeError(f"param_groups: groups must be a dict of {{pattern: settings}}, got {groups!r:.60}")
-    found: dict[str, tuple[Any, dict[str, Any]]] = {}
+    found: dict[str, tuple[Any, Mapping[str, Any]]] = {}
     for pattern, settings in groups.items():
         what = f"group {pattern!r}"
         if not isinstance(settings, Mapping) or not all(isinstance(key, str) for key in settings):
@@ -203,17 +203,19 @@ def _own(groups: Any, model: nn.Module, named: Collection[str]) -> dict[str, dic
         for key in settings:
             if key in ("params", "param_names"):
                 raise TypeError(f"param_groups: {what} says {key!r}, which the expression does; leave it out")
-            near = [_ALIASES.get(key, ""), *get_close_matches(key.lower(), ("lr", "weight_decay"), n=1, cutoff=0.8)]
-            if key not in ("lr", "weight_decay") and any(near):
-                raise TypeError(f"param_groups: {what} says {key!r}; did you mean {max(near)!r}?")
-        checked = {key: _number(f"{what}: {key}", settings[key]) for key in ("lr", "weight_decay") if key in settings}
+            close = get_close_matches(key.lower(), ("lr", "weight_decay"), n=1, cutoff=0.8)
+            near = close[0] if close else _ALIASES.get(key, key)
+            if near != key:  # which torch would take, and never read
+                raise TypeError(f"param_groups: {what} says {key!r}; did you mean {near!r}?")
+            if key in ("lr", "weight_decay"):
+                _number(f"{what}: {key}", settings[key])
         for name in _matched("groups", pattern, model, named):
             if name in found:
                 raise ValueError(
                     f"param_groups: parameter {name!r} is in two groups, {found[name][0]!r} and {pattern!r}; "
                     "make the expressions exclude each other"
                 )
-            found[name] = pattern, {**settings, **checked}
+            found[name] = pattern, settings
     return {name: settings for name, (_, settings) in found.items()}
 
 
