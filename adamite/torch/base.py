@@ -22,7 +22,7 @@ from adamite.settings import check_number, unknown
 from adamite.torch import ranks
 from adamite.torch.loading import Loading
 from adamite.torch.plan import Plan
-from adamite.torch.settings import ACCEPTED, Settings
+from adamite.torch.settings import ACCEPTED, OPTIONS, Settings
 from adamite.torch.state import AVERAGE
 
 NonFinite = Literal["propagate", "raise", "skip"]
@@ -84,15 +84,17 @@ class Optimizer(torch.optim.Optimizer, metaclass=_Documented):
     def __init__(self, params: Any, defaults: dict[str, Any], extras: Mapping[str, Any]) -> None:
         if not hasattr(type(self), "_spelling"):
             raise TypeError("Optimizer is the base: use Adam, SGD, ... or adamite.torch.optimizer(rule)")
-        known = {"clip_norm": None, "nonfinite": "propagate", "ema": None, "cautious": False}
         for name in extras:
-            if name not in known:
-                raise TypeError(unknown(type(self).__name__, name, [*defaults, *known]))
-        given = {**known, **extras}
+            if name not in Extras.__annotations__:
+                raise TypeError(unknown(type(self).__name__, name, [*defaults, *Extras.__annotations__]))
         self.skipped = 0
         self.gradient_norm: float | None = None
-        self.clip_norm, self.nonfinite = given.pop("clip_norm"), given.pop("nonfinite")
-        defaults = {**defaults, **given}
+        self.clip_norm, self.nonfinite = extras.get("clip_norm"), extras.get("nonfinite", "propagate")
+        # What isn't asked for isn't in the groups: other libraries expect torch's keys there.
+        defaults = {
+            **defaults,
+            **{name: extras[name] for name in OPTIONS if extras.get(name, OPTIONS[name]) != OPTIONS[name]},
+        }
         self._prepare(defaults)
         self._settings.check(defaults)
         super().__init__(params, defaults)
@@ -290,7 +292,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=_Documented):
         Raises:
             ValueError: where the optimizer keeps none (make it with ema=0.999).
         """
-        if all(group["ema"] is None for group in self.param_groups):
+        if all(group.get("ema") is None for group in self.param_groups):
             raise ValueError(f"{type(self).__name__} keeps no average of the weights; make it with ema=0.999")
         if self._swapped:
             raise RuntimeError("the averages are swapped in already")

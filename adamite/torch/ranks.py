@@ -29,7 +29,8 @@ def square(batches: Sequence[Batch], scale: float) -> float:
 def bad(batches: Sequence[Batch]) -> list[str]:
     """The parameters whose gradients hold NaN or infinity; every rank learns of every other's."""
     names = [name for batch in batches for name in batch.nonfinite()]
-    return names or ["a parameter on another rank"] * int(_agreed(batches, float(bool(names))))
+    found = _agreed(batches, float(bool(names)))  # every rank must ask
+    return names or ["a parameter on another rank"] * int(found)
 
 
 def _over_shards(batch: Batch, value: float) -> float:

@@ -28,7 +28,8 @@ _RANGES: dict[str, tuple[str, str]] = {
     "eps_root": ("eps_root value", "[0, inf)"),
     "ema": ("ema value", "[0, 1)"),
 }
-_FLAGS = ("maximize", "decoupled_weight_decay", "cautious")
+_FLAGS = ("maximize", "decoupled_weight_decay")
+OPTIONS: dict[str, Any] = {"ema": None, "cautious": False}  # ours, in a group only where they are asked for
 ACCEPTED = ("foreach", "fused", "capturable")  # there is one engine: accepted, and without effect
 
 
@@ -47,8 +48,12 @@ class Settings:
         self.arguments = tuple(spelling.arguments)
         self.choices = tuple(name for name in spelling.convention.rule.choices if name in defaults)
         self.flags = tuple(name for name in (*_FLAGS, *spelling.switches) if name in defaults)
-        self.keys = (*self.arguments, "weight_decay", "ema", *self.choices, *self.flags)
-        self.values = itemgetter(*self.keys)
+        keys = [*self.arguments, "weight_decay", *self.choices, *self.flags]
+        self._values = itemgetter(*keys)
+
+    def values(self, group: Mapping[str, Any]) -> tuple[Any, ...]:
+        """All that `read` reads, to see whether it has changed."""
+        return self._values(group), group.get("ema"), group.get("cautious", False)
 
     def check(self, group: Mapping[str, Any]) -> None:
         """Refuse what torch refuses, in its words, and what doesn't make sense."""
@@ -64,6 +69,7 @@ class Settings:
             self._number("ema", group["ema"], group)
         for name in (*self.flags, *self.choices):
             self._choice(name, group[name])
+        self._choice("cautious", group.get("cautious", False))
         if group.get("fused") and group.get("foreach"):
             raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
         if group.get("nesterov") and (group["momentum"] <= 0 or group["dampening"] != 0):
@@ -142,13 +148,13 @@ class Settings:
                 numbers[name] = convention.default(name)
         decay = float(group["weight_decay"])
         decoupled = group.get("decoupled_weight_decay", convention.decay == "decoupled")
-        ema = group["ema"]
+        ema = group.get("ema")
         around = Surroundings(
             decay=None if decay == 0 else "decoupled" if decoupled else "l2",
             clip=clip,
             maximize=group["maximize"],
             ema=ema is not None,
-            cautious=group["cautious"],
+            cautious=group.get("cautious", False),
         )
         numbers["weight_decay"] = decay
         if ema is not None:
