@@ -1,14 +1,17 @@
 """The graph as operations on whole arrays of any framework: for devices where the machine code doesn't run.
 
-States aren't flushed here: subnormal numbers cost nothing on such devices, and the difference is below 1e-36.
+What depends on numbers alone is settled first, in Python; what is left are the operations on arrays that the outputs
+need. States aren't flushed here: subnormal numbers cost nothing on such devices, and the difference is below 1e-36.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from adamite.expression import Expression, tensor
 from adamite.graph import ON_NUMBERS, Graph, Node
+from adamite.maths import DEFINITIONS
 
 Operations = Mapping[str, Callable[..., Any]]
 
@@ -18,60 +21,108 @@ def evaluate(
 ) -> dict[str, Any]:
     """What the graph stores, by name.
 
-    What depends on numbers alone is done in Python, so `where` on a number takes one branch. A value is let go after
-    its last use.
+    Coefficients may be arrays too, where a framework traces them. Beside the graph's own operations there must be
+    `maximum` and `minimum`, which give NaN where either is NaN.
     """
-    last = _last_uses(graph)
-    values: list[Any] = [None] * len(graph.nodes)
-    number = [False] * len(graph.nodes)
-    for index, node in enumerate(graph.nodes):
-        if index not in last:
-            continue
-        match node.op:
-            case "tensor":
-                values[index] = tensors[node.value]
-            case "coefficient":
-                values[index], number[index] = coefficients[node.value], True
-            case "const":
-                values[index], number[index] = float(node.value), True
-            case "flush":
-                values[index], number[index] = values[node.args[0]], number[node.args[0]]
-            case "where" if number[node.args[0]]:
-                chosen = node.args[1] if values[node.args[0]] else node.args[2]
-                values[index], number[index] = values[chosen], number[chosen]
-            case _:
-                number[index] = all(number[a] for a in node.args)
-                function = ON_NUMBERS[node.op] if number[index] else operations[node.op]
-                values[index] = function(*(values[a] for a in node.args))
-        for a in node.args:
-            if last[a] == index:
-                values[a] = None
-    return {name: values[index] for name, index in graph.outputs}
+    return Reading(graph, coefficients).run(tensors, operations)
 
 
-def compares(graph: Graph) -> bool:
-    """Whether the graph compares or selects tensors, element by element."""
-    number = [False] * len(graph.nodes)
-    for index, node in enumerate(graph.nodes):
-        number[index] = node.op in ("coefficient", "const") or (bool(node.args) and _on_numbers(node, number))
-        condition = node.args[:1] if node.op == "where" else node.args
-        if node.op in _CHOOSING and not all(number[a] for a in condition):
-            return True
-    return False
+class _Step(NamedTuple):
+    """An operation on arrays."""
+
+    node: int
+    op: str
+    args: tuple[int, ...]
+    spent: tuple[int, ...]  # what nothing reads after it
+    writes: bool  # whether it may write over its first operand
 
 
-_CHOOSING = frozenset({"gt", "ge", "lt", "le", "eq", "ne", "and", "or", "not", "where"})
+class Reading:
+    """A graph with the coefficients of one step."""
+
+    def __init__(self, graph: Graph, coefficients: Sequence[Any]) -> None:
+        self._values: dict[int, Any] = {}  # what is known before anything is run
+        self._leaves: dict[int, str] = {}
+        self._place: list[int] = []  # where a node's value stands: many only pass on another's
+        operations: dict[int, tuple[str, tuple[int, ...]]] = {}
+        for index, node in enumerate(graph.nodes):
+            op, args = node.op, tuple(self._place[a] for a in node.args)
+            place = index
+            if op == "tensor":
+                self._leaves[index] = node.value
+            elif op == "coefficient":
+                self._values[index] = coefficients[node.value]
+            elif op == "const":
+                self._values[index] = float(node.value)
+            elif op == "flush":
+                place = args[0]
+            elif op == "where" and self._number(args[0]):
+                place = args[1] if self._values[args[0]] else args[2]  # the other isn't looked at, be it NaN
+            elif all(map(self._number, args)):
+                self._values[index] = ON_NUMBERS[op](*(self._values[a] for a in args))
+            else:
+                op, args = _named(graph.nodes, index, self._place) or (op, args)
+                if op in _COMMUTE and self._number(args[0]):
+                    args = args[::-1]
+                operations[index] = op, args
+            self._place.append(place)
+        self._outputs = {name: self._place[index] for name, index in graph.outputs}
+        self._steps = self._needed(operations)
+
+    def _number(self, index: int) -> bool:
+        return isinstance(self._values.get(index), (int, float))
+
+    def _needed(self, operations: Mapping[int, tuple[str, tuple[int, ...]]]) -> list[_Step]:
+        """The operations that the outputs depend on, and where each value is read for the last time."""
+        read = set(self._outputs.values())
+        steps = []
+        for index in reversed(operations):
+            if index in read:
+                op, args = operations[index]
+                spent = tuple({a for a in args if a not in read and a in operations})
+                if op in _COMMUTE and args[0] not in spent:
+                    args = args[::-1] if args[1] in spent else args
+                steps.append(_Step(index, op, args, spent, args[0] in spent))
+                read.update(args)
+        return steps[::-1]
+
+    @property
+    def operations(self) -> set[str]:
+        """What has to be done on arrays."""
+        return {step.op for step in self._steps}
+
+    def run(self, tensors: Mapping[str, Any], operations: Operations, writing: Operations | None = None) -> dict[str, Any]:
+        """What the graph stores, by name: numbers, inputs as they are, or new arrays.
+
+        A value is let go after its last use, or written over by one of the operations in `writing`; inputs aren't.
+        """
+        values = self._values | {index: tensors[name] for index, name in self._leaves.items()}
+        for node, op, args, spent, writes in self._steps:
+            function = writing[op] if writing and writes and op in writing else operations[op]
+            values[node] = function(*(values[a] for a in args))
+            for a in spent:
+                del values[a]
+        return {name: values[place] for name, place in self._outputs.items()}
 
 
-def _on_numbers(node: Node, number: Sequence[bool]) -> bool:
-    return all(number[a] for a in node.args)
+_COMMUTE = frozenset({"add", "mul", "maximum", "minimum"})
+
+# Frameworks have these as one operation, with the same NaN. Their `sign` isn't ours: torch's makes NaN zero.
+_NAMED = {name: DEFINITIONS[name](tensor("a"), tensor("b")) for name in ("maximum", "minimum")}
 
 
-def _last_uses(graph: Graph) -> dict[int, int]:
-    """For each node that the outputs need, the last node that reads it."""
-    last = {index: len(graph.nodes) for _, index in graph.outputs}
-    for index in range(len(graph.nodes) - 1, -1, -1):
-        if index in last:
-            for a in graph.nodes[index].args:
-                last.setdefault(a, index)
-    return last
+def _named(nodes: Sequence[Node], index: int, place: Sequence[int]) -> tuple[str, tuple[int, ...]] | None:
+    """The maximum or minimum that a node is the definition of."""
+    for name, definition in _NAMED.items():
+        operands: dict[str, int] = {}
+        if _matches(nodes, index, definition, operands):
+            return name, tuple(place[operands[a]] for a in ("a", "b"))
+    return None
+
+
+def _matches(nodes: Sequence[Node], index: int, pattern: Expression, operands: dict[str, int]) -> bool:
+    if pattern.op == "tensor":
+        return operands.setdefault(pattern.args[0], index) == index
+    return nodes[index].op == pattern.op and all(
+        _matches(nodes, a, p, operands) for a, p in zip(nodes[index].args, pattern.args, strict=True)
+    )

@@ -6,8 +6,8 @@ another type: such graphs are evaluated on one flat tensor. A fused reader for G
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,59 +15,83 @@ from torch import Tensor
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 from adamite.graph import Graph
-from adamite.readers.arrays import Operations, compares, evaluate
+from adamite.readers.arrays import Operations, Reading
+
+Lists = Mapping[str, Sequence[Tensor]]
+
+# About how many elements are updated at a time: the memory for what is computed on the way is a few times as much,
+# however large the model is, and launching an operation on so many takes less time than the operation.
+PIECE = 1 << 24
 
 
-def step(graph: Graph, inputs: Mapping[str, list[Tensor]], coefficients: Sequence[float], compute: torch.dtype) -> None:
+def step(graph: Graph, inputs: Lists, coefficients: Sequence[float], compute: torch.dtype) -> None:
     """Update `x` and the states in place, by the gradients under `g`."""
-    if _compares(graph) or inputs["x"][0].dtype != compute:
-        flat = {name: _flatten(tensors).to(compute) for name, tensors in inputs.items()}
-        for name, value in evaluate(graph, flat, coefficients, _ON_TENSORS).items():
-            if isinstance(value, float):
-                value = torch.full_like(flat[name], value)
-            torch._foreach_copy_(inputs[name], _unflatten(value, inputs[name]))
-        return
-    for name, values in evaluate(graph, inputs, coefficients, _ON_LISTS).items():
+    reading = Reading(graph, coefficients)
+    flat = inputs["x"][0].dtype != compute or not reading.operations <= _ON_LISTS.keys()
+    for piece in _pieces(inputs):
+        new = _on_one(reading, piece, compute) if flat else _on_lists(reading, piece)
+        for name, values in new.items():
+            torch._foreach_copy_(piece[name], values)
+
+
+def _on_lists(reading: Reading, inputs: Lists) -> dict[str, Any]:
+    new = reading.run(inputs, _ON_LISTS, _ON_OWN_LISTS)
+    for name, values in new.items():
         if isinstance(values, float):
-            torch._foreach_zero_(inputs[name])
-            torch._foreach_add_(inputs[name], values)
-        elif values is not inputs[name]:
-            torch._foreach_copy_(inputs[name], values)
+            new[name] = _filled(inputs[name], values)
+        elif any(values is tensors for tensors in inputs.values()):  # and may be written before it is copied
+            new[name] = torch._foreach_mul(values, 1.0)
+    return new
+
+
+def _on_one(reading: Reading, inputs: Lists, compute: torch.dtype) -> dict[str, Any]:
+    flat = {name: _flatten(tensors).to(compute) for name, tensors in inputs.items()}
+    new = reading.run(flat, _ON_TENSORS, _ON_OWN_TENSORS)
+    for name, value in new.items():
+        if isinstance(value, float):
+            value = torch.full_like(flat[name], value)
+        elif any(value is tensor for tensor in flat.values()):  # one tensor's flat view, or its memory
+            value = value.clone()
+        new[name] = _unflatten(value, inputs[name])
+    return new
 
 
 _flatten: Any = _flatten_dense_tensors
 _unflatten: Any = _unflatten_dense_tensors
-_compares = functools.cache(compares)
 
 
-def _where(condition: Tensor, a: Any, b: Any) -> Tensor:
-    return torch.where(condition, a, b)
+def _pieces(inputs: Lists) -> Iterator[Lists]:
+    """The tensors in parts of about PIECE elements."""
+    part: list[Sequence[Tensor]] = []
+    size = 0
+    for row in zip(*inputs.values(), strict=True):
+        for tensors in _cut(row):
+            if part and size + tensors[0].numel() > PIECE:
+                yield dict(zip(inputs, map(list, zip(*part))))
+                part, size = [], 0
+            part.append(tensors)
+            size += tensors[0].numel()
+    yield dict(zip(inputs, map(list, zip(*part))))
 
 
-_ON_TENSORS: Operations = {
-    "add": lambda a, b: a + b,
-    "sub": lambda a, b: a - b,
-    "mul": lambda a, b: a * b,
-    "div": lambda a, b: a / b,
-    "neg": torch.neg,
-    "sqrt": torch.sqrt,
-    "abs": torch.abs,
-    "gt": lambda a, b: a > b,
-    "ge": lambda a, b: a >= b,
-    "lt": lambda a, b: a < b,
-    "le": lambda a, b: a <= b,
-    "eq": lambda a, b: a == b,
-    "ne": lambda a, b: a != b,
-    "and": lambda a, b: a & b,
-    "or": lambda a, b: a | b,
-    "not": lambda a: ~a if isinstance(a, Tensor) else not a,
-    "where": _where,
-}
+def _cut(row: Sequence[Tensor]) -> Iterator[Sequence[Tensor]]:
+    """A parameter with its gradient and states, along the first axis if it is large: that's views, whatever the strides."""
+    size, shape = row[0].numel(), row[0].shape
+    if size <= PIECE:
+        yield row
+    else:
+        yield from zip(*(tensor.split(max(1, shape[0] * PIECE // size)) for tensor in row))
 
 
-def _turned(operation: Any) -> Any:
-    """An operation whose order doesn't matter, with the list first."""
-    return lambda a, b: operation(b, a) if isinstance(a, float) else operation(a, b)
+# ---- lists of tensors -----------------------------------------------------------------------------
+
+
+def _filled(like: Sequence[Tensor], value: float) -> Any:
+    """Tensors of one number."""
+    filled = torch._foreach_mul(like, 0.0)
+    torch._foreach_zero_(filled)
+    torch._foreach_add_(filled, value)
+    return filled
 
 
 def _sub(a: Any, b: Any) -> Any:
@@ -75,18 +99,31 @@ def _sub(a: Any, b: Any) -> Any:
 
 
 def _div(a: Any, b: Any) -> Any:
-    if not isinstance(a, float):
-        return torch._foreach_div(a, b)
-    inverse = torch._foreach_reciprocal(b)
-    return inverse if a == 1.0 else torch._foreach_mul(inverse, a)
+    return torch._foreach_div(_filled(b, a) if isinstance(a, float) else a, b)
+
+
+def _own(operation: Any) -> Any:
+    """An operation that writes over its first operand, as a function of its value."""
+
+    def function(a: Any, *b: Any) -> Any:
+        operation(a, *b)
+        return a
+
+    return function
 
 
 _ON_LISTS: Operations = {
-    "add": _turned(torch._foreach_add),
+    "add": torch._foreach_add,
     "sub": _sub,
-    "mul": _turned(torch._foreach_mul),
+    "mul": torch._foreach_mul,
     "div": _div,
     "neg": torch._foreach_neg,
     "sqrt": torch._foreach_sqrt,
     "abs": torch._foreach_abs,
+    "maximum": torch._foreach_maximum,
+    "minimum": torch._foreach_minimum,
 }
+_ON_OWN_LISTS: Operations = {name: _own(getattr(torch, f"_foreach_{name}_")) for name in _ON_LISTS}
+
+
+# ---- one tensor -----------------------------------------------------------------------------------

@@ -215,7 +215,9 @@ def test_a_compiled_step_is_compiled_once() -> None:
 
 
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="inductor needs a C++ compiler")
-def test_a_model_compiled_to_machine_code() -> None:
+def test_a_model_compiled_to_machine_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # what other runs left may be broken
+
     def train(library: Any) -> Any:
         torch._dynamo.reset()
         model = net(3, 5, 1)
