@@ -46,12 +46,14 @@ class Reading:
         self._place: list[int] = []  # where a node's value stands: many only pass on another's
         operations: dict[int, tuple[str, tuple[int, ...]]] = {}
         for index, node in enumerate(graph.nodes):
-            op, args = node.op, tuple(self._place[a] for a in node.args)
+            op, args = _named(graph.nodes, index) or (node.op, node.args)
+            args = tuple(self._place[a] for a in args)
             place = index
             if op == "tensor":
                 self._leaves[index] = node.value
             elif op == "coefficient":
-                self._values[index] = coefficients[node.value]
+                value = coefficients[node.value]
+                self._values[index] = float(value) if isinstance(value, int) else value
             elif op == "const":
                 self._values[index] = float(node.value)
             elif op == "flush":
@@ -59,9 +61,8 @@ class Reading:
             elif op == "where" and self._number(args[0]):
                 place = args[1] if self._values[args[0]] else args[2]  # the other isn't looked at, be it NaN
             elif all(map(self._number, args)):
-                self._values[index] = ON_NUMBERS[op](*(self._values[a] for a in args))
+                self._values[index] = _ON_NUMBERS[op](*(self._values[a] for a in args))
             else:
-                op, args = _named(graph.nodes, index, self._place) or (op, args)
                 if op in _COMMUTE and self._number(args[0]):
                     args = args[::-1]
                 operations[index] = op, args
@@ -72,7 +73,7 @@ class Reading:
     def _number(self, index: int) -> bool:
         return isinstance(self._values.get(index), (int, float))
 
-    def _needed(self, operations: Mapping[int, tuple[str, tuple[int, ...]]]) -> list[_Step]:
+    def _needed(self, operations: dict[int, tuple[str, tuple[int, ...]]]) -> list[_Step]:
         """The operations that the outputs depend on, and where each value is read for the last time."""
         read = set(self._outputs.values())
         steps = []
@@ -82,7 +83,7 @@ class Reading:
                 spent = tuple({a for a in args if a not in read and a in operations})
                 if op in _COMMUTE and args[0] not in spent:
                     args = args[::-1] if args[1] in spent else args
-                steps.append(_Step(index, op, args, spent, args[0] in spent))
+                steps.append(_Step(index, op, args, spent, writes=args[0] in spent))
                 read.update(args)
         return steps[::-1]
 
@@ -91,7 +92,9 @@ class Reading:
         """What has to be done on arrays."""
         return {step.op for step in self._steps}
 
-    def run(self, tensors: Mapping[str, Any], operations: Operations, writing: Operations | None = None) -> dict[str, Any]:
+    def run(
+        self, tensors: Mapping[str, Any], operations: Operations, writing: Operations | None = None
+    ) -> dict[str, Any]:
         """What the graph stores, by name: numbers, inputs as they are, or new arrays.
 
         A value is let go after its last use, or written over by one of the operations in `writing`; inputs aren't.
@@ -106,17 +109,18 @@ class Reading:
 
 
 _COMMUTE = frozenset({"add", "mul", "maximum", "minimum"})
+_ON_NUMBERS = {**ON_NUMBERS, **DEFINITIONS}
 
 # Frameworks have these as one operation, with the same NaN. Their `sign` isn't ours: torch's makes NaN zero.
 _NAMED = {name: DEFINITIONS[name](tensor("a"), tensor("b")) for name in ("maximum", "minimum")}
 
 
-def _named(nodes: Sequence[Node], index: int, place: Sequence[int]) -> tuple[str, tuple[int, ...]] | None:
+def _named(nodes: Sequence[Node], index: int) -> tuple[str, tuple[int, ...]] | None:
     """The maximum or minimum that a node is the definition of."""
     for name, definition in _NAMED.items():
         operands: dict[str, int] = {}
         if _matches(nodes, index, definition, operands):
-            return name, tuple(place[operands[a]] for a in ("a", "b"))
+            return name, (operands["a"], operands["b"])
     return None
 
 

@@ -1,11 +1,13 @@
 """A step as array operations over all tensors at once: on devices where the machine code doesn't run.
 
-Most graphs are `torch._foreach_*` operations on lists of tensors. torch has none that compares or selects, and none in
-another type: such graphs are evaluated on one flat tensor. A fused reader for GPUs would take the place of `step`.
+Most graphs are `torch._foreach_*` operations on lists of tensors. torch has none that compares or selects, but for
+maxima and minima, and none that computes in another type: such graphs are evaluated on one flat tensor. A fused reader
+for GPUs would take the place of `step`.
 """
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -17,7 +19,7 @@ from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 from adamite.graph import Graph
 from adamite.readers.arrays import Operations, Reading
 
-Lists = Mapping[str, Sequence[Tensor]]
+Lists = Mapping[str, list[Tensor]]
 
 # About how many elements are updated at a time: the memory for what is computed on the way is a few times as much,
 # however large the model is, and launching an operation on so many takes less time than the operation.
@@ -35,25 +37,30 @@ def step(graph: Graph, inputs: Lists, coefficients: Sequence[float], compute: to
 
 
 def _on_lists(reading: Reading, inputs: Lists) -> dict[str, Any]:
-    new = reading.run(inputs, _ON_LISTS, _ON_OWN_LISTS)
-    for name, values in new.items():
+    new = {}
+    for name, values in reading.run(inputs, _ON_LISTS, _ON_OWN_LISTS).items():
         if isinstance(values, float):
             new[name] = _filled(inputs[name], values)
-        elif any(values is tensors for tensors in inputs.values()):  # and may be written before it is copied
-            new[name] = torch._foreach_mul(values, 1.0)
+        elif values is not inputs[name]:
+            new[name] = torch._foreach_mul(values, 1.0) if _among(values, inputs) else values
     return new
 
 
 def _on_one(reading: Reading, inputs: Lists, compute: torch.dtype) -> dict[str, Any]:
     flat = {name: _flatten(tensors).to(compute) for name, tensors in inputs.items()}
-    new = reading.run(flat, _ON_TENSORS, _ON_OWN_TENSORS)
-    for name, value in new.items():
+    operations: Operations = {**_ON_TENSORS, "where": functools.partial(_where, compute)}
+    new = {}
+    for name, value in reading.run(flat, operations, _ON_OWN_TENSORS).items():
         if isinstance(value, float):
-            value = torch.full_like(flat[name], value)
-        elif any(value is tensor for tensor in flat.values()):  # one tensor's flat view, or its memory
-            value = value.clone()
-        new[name] = _unflatten(value, inputs[name])
+            new[name] = _unflatten(torch.full_like(flat[name], value), inputs[name])
+        elif value is not flat[name]:  # one tensor's flat view is its own memory
+            new[name] = _unflatten(value.clone() if _among(value, flat) else value, inputs[name])
     return new
+
+
+def _among(value: Any, inputs: Mapping[str, Any]) -> bool:
+    """Whether what is to be stored is an input, which may be written before it is copied."""
+    return any(value is known for known in inputs.values())
 
 
 _flatten: Any = _flatten_dense_tensors
@@ -75,18 +82,18 @@ def _pieces(inputs: Lists) -> Iterator[Lists]:
 
 
 def _cut(row: Sequence[Tensor]) -> Iterator[Sequence[Tensor]]:
-    """A parameter with its gradient and states, along the first axis if it is large: that's views, whatever the strides."""
+    """A parameter with its gradient and states, cut along the first axis if large: views, whatever the strides."""
     size, shape = row[0].numel(), row[0].shape
     if size <= PIECE:
         yield row
     else:
-        yield from zip(*(tensor.split(max(1, shape[0] * PIECE // size)) for tensor in row))
+        yield from zip(*(torch.split(tensor, max(1, shape[0] * PIECE // size)) for tensor in row))
 
 
 # ---- lists of tensors -----------------------------------------------------------------------------
 
 
-def _filled(like: Sequence[Tensor], value: float) -> Any:
+def _filled(like: Any, value: float) -> Any:
     """Tensors of one number."""
     filled = torch._foreach_mul(like, 0.0)
     torch._foreach_zero_(filled)
@@ -127,3 +134,38 @@ _ON_OWN_LISTS: Operations = {name: _own(getattr(torch, f"_foreach_{name}_")) for
 
 
 # ---- one tensor -----------------------------------------------------------------------------------
+
+
+def _where(compute: torch.dtype, condition: Tensor, a: Any, b: Any) -> Tensor:
+    if not isinstance(a, Tensor) and not isinstance(b, Tensor):  # torch would make it of the default type
+        a = torch.full_like(condition, a, dtype=compute)
+    return torch.where(condition, a, b)
+
+
+def _extremum(operation: Any, clamp: Any) -> Any:
+    return lambda a, b: operation(a, b) if isinstance(b, Tensor) else clamp(a, b)
+
+
+_ON_TENSORS: Operations = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "div": operator.truediv,
+    "neg": torch.neg,
+    "sqrt": torch.sqrt,
+    "abs": torch.abs,
+    "maximum": _extremum(torch.maximum, torch.clamp_min),
+    "minimum": _extremum(torch.minimum, torch.clamp_max),
+    "gt": operator.gt,
+    "ge": operator.ge,
+    "lt": operator.lt,
+    "le": operator.le,
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "and": operator.and_,
+    "or": operator.or_,
+    "not": torch.logical_not,
+}
+_ON_OWN_TENSORS: Operations = {
+    name: getattr(Tensor, f"{name}_") for name in ("add", "sub", "mul", "div", "neg", "sqrt", "abs")
+}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, ClassVar, Literal, TypedDict, get_args
 
 import torch
@@ -80,6 +80,10 @@ class Optimizer(torch.optim.Optimizer, metaclass=_Documented):
 
     _spelling: ClassVar[Spelling]
     _made_from: ClassVar[Rule | None] = None
+    _clip_norm: float | None = None
+    _nonfinite: NonFinite = "propagate"
+    _swapped = False  # whether the averages are in the parameters
+    _stepping: StepInBackward | None = None
 
     def __init__(self, params: Any, defaults: dict[str, Any], extras: Mapping[str, Any]) -> None:
         if not hasattr(type(self), "_spelling"):
@@ -102,8 +106,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=_Documented):
     def _prepare(self, defaults: Mapping[str, Any]) -> None:
         self._settings = Settings(type(self).__name__, self._spelling, defaults)
         self._plan: Plan | None = None
-        self._plans: dict[int, Plan] = {}  # of single parameters
-        self._swapped = False
+        self._plans: dict[int, Plan | None] = {}  # of single parameters
 
     # ---- a step
 
@@ -122,6 +125,8 @@ class Optimizer(torch.optim.Optimizer, metaclass=_Documented):
         """
         if is_dynamo_compiling():  # within a compiled function; machine code can't be traced
             return _untraced(self, closure)
+        if type(self).step is not _STEP:  # torch has wrapped the subclass's own, and runs the hooks there
+            return self._bare(closure)
         if (
             self._optimizer_step_pre_hooks
             or self._optimizer_step_post_hooks
@@ -154,18 +159,21 @@ class Optimizer(torch.optim.Optimizer, metaclass=_Documented):
                 for name, value in self.defaults.items():
                     group.setdefault(name, value)
         plan = Plan(self._settings, groups, state, self._clip_norm is not None, only)
-        if only is None:
-            self._plan = plan
-        else:
-            self._plans[id(only)] = plan
+        self._remember(plan)
         return plan
 
+    def _remember(self, plan: Plan, forget: bool = False) -> None:
+        kept = None if forget else plan
+        if plan.only is None:
+            self._plan = kept
+        else:
+            self._plans[id(plan.only)] = kept
+
     def _step(self, plan: Plan) -> None:
-        if self._swapped:
-            raise RuntimeError("the averages are swapped in; step outside of the `with opt.averaged()` block")
+        self._refuse_swapped()
         try:
             for batch in plan.batches:
-                batch.look(self._sparse())
+                batch.look(self._sparse)
             clip = 1.0
             if self._inspects:
                 norm = engine.norm(lambda scale: ranks.square(plan.batches, scale), lambda: ranks.bad(plan.batches))
@@ -181,8 +189,9 @@ class Optimizer(torch.optim.Optimizer, metaclass=_Documented):
             else:
                 self._go(plan, clip)
         finally:
-            for batch in plan.batches:
-                batch.grads = []  # lets the gradients go
+            plan.release()
+            if not plan.committed:  # refused or skipped: what was made for it is made anew
+                self._remember(plan, forget=True)
 
     def _go(self, plan: Plan, clip: float) -> None:
         for batch in plan.batches:
@@ -208,18 +217,19 @@ class Optimizer(torch.optim.Optimizer, metaclass=_Documented):
         for p in plan.active():
             alone = self._current(p)
             for batch in alone.batches:
-                batch.look(self._sparse())
+                batch.look(self._sparse)
             self._go(alone, clip)
+            alone.release()
 
     def _number(self, plan: Plan) -> int:
         return 1 + max((int(batch.counts.max()) for batch in plan.batches), default=0)
 
-    def _sparse(self) -> str | None:
-        """Why sparse gradients are refused."""
+    def _sparse(self, group: int) -> str | None:
+        """Why a group refuses sparse gradients, if it does."""
         name = type(self).__name__
         if not self._spelling.sparse:
             return f"{name} does not support sparse gradients; use SGD or Adagrad, or torch.optim.SparseAdam"
-        if name == "Adagrad" and any(group["weight_decay"] != 0 for group in self.param_groups):
+        if name == "Adagrad" and self.param_groups[group]["weight_decay"] != 0:
             return "weight_decay option is not compatible with sparse gradients"
         return None
 
@@ -241,10 +251,17 @@ class Optimizer(torch.optim.Optimizer, metaclass=_Documented):
         Raises:
             ValueError: with clip_norm and nonfinite="skip", which need all gradients at once.
         """
-        if self._clip_norm is not None or self._nonfinite == "skip":
-            option = "clip_norm" if self._clip_norm is not None else 'nonfinite="skip"'
+        if self._stepping is not None:
+            raise RuntimeError("step_in_backward() is on already; remove() what it returned first")
+        self._needs_all(self._clip_norm, self._nonfinite)
+        self._stepping = StepInBackward(self)
+        return self._stepping
+
+    def _needs_all(self, clip_norm: float | None, nonfinite: NonFinite) -> None:
+        """Refuse what needs all gradients, for a step in the backward pass."""
+        if clip_norm is not None or nonfinite == "skip":
+            option = "clip_norm" if clip_norm is not None else 'nonfinite="skip"'
             raise ValueError(f"step_in_backward() can't be used with {option}, which needs all gradients at once")
-        return StepInBackward(self)
 
     # ---- settings
 
@@ -255,7 +272,10 @@ class Optimizer(torch.optim.Optimizer, metaclass=_Documented):
 
     @clip_norm.setter
     def clip_norm(self, value: float | None) -> None:
-        self._clip_norm = None if value is None else check_number(type(self).__name__, _CLIP, value)
+        checked = None if value is None else check_number(type(self).__name__, _CLIP, value)
+        if self._stepping is not None:
+            self._needs_all(checked, self._nonfinite)
+        self._clip_norm = checked
         self._changed()
 
     @property
@@ -267,14 +287,13 @@ class Optimizer(torch.optim.Optimizer, metaclass=_Documented):
     def nonfinite(self, value: NonFinite) -> None:
         if value not in get_args(NonFinite):
             raise ValueError(f"nonfinite must be one of {', '.join(get_args(NonFinite))}, got {value!r}")
+        if self._stepping is not None:
+            self._needs_all(self._clip_norm, value)
         self._nonfinite = value
         self._changed()
 
     def _changed(self) -> None:
-        self._inspects = self.__dict__.get("_clip_norm") is not None or self.__dict__.get("_nonfinite") in (
-            "raise",
-            "skip",
-        )
+        self._inspects = self._clip_norm is not None or self._nonfinite != "propagate"
         self._plan, self._plans = None, {}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -299,24 +318,28 @@ class Optimizer(torch.optim.Optimizer, metaclass=_Documented):
         pairs = [(p, kept[AVERAGE]) for p, kept in self.state.items() if AVERAGE in kept]
         with torch.no_grad():
             saved = [p.detach().clone() for p, _ in pairs]
-            for p, average in pairs:
-                p.copy_(average)
         self._swapped = True
         try:
+            with torch.no_grad():
+                for p, average in pairs:
+                    p.copy_(average)
             yield
         finally:
             self._swapped = False
-            with torch.no_grad():
+            with torch.no_grad(), ExitStack() as all_of_them:  # one that fails doesn't keep the others
                 for (p, _), before in zip(pairs, saved, strict=True):
-                    p.copy_(before)
+                    all_of_them.callback(p.copy_, before)
 
     # ---- states
 
     def state_dict(self) -> dict[str, Any]:
         """What torch's state_dict of this optimizer holds, in its layout."""
-        if self._swapped:
-            raise RuntimeError("the averages are swapped in; save outside of the `with opt.averaged()` block")
+        self._refuse_swapped()
         return super().state_dict()
+
+    def _refuse_swapped(self) -> None:
+        if self._swapped:
+            raise RuntimeError("the averages are swapped in; do this outside of the `with opt.averaged()` block")
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from a `state_dict` of this optimizer, adamite's or torch's.
@@ -327,6 +350,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=_Documented):
         Raises:
             ValueError, StateDictError: where groups, names, shapes or states don't fit; nothing was loaded.
         """
+        self._refuse_swapped()
         state_dict = dict(state_dict)
         for before in self._optimizer_load_state_dict_pre_hooks.values():
             replaced = before(self, state_dict)
@@ -349,7 +373,8 @@ class Optimizer(torch.optim.Optimizer, metaclass=_Documented):
         Plan(self._settings, self.param_groups, self.state, False, early=True).commit(self.state)
 
     def __getstate__(self) -> dict[str, Any]:
-        own = {name: self.__dict__[name] for name in ("_clip_norm", "_nonfinite", "skipped", "gradient_norm")}
+        self._refuse_swapped()
+        own = {name: getattr(self, name) for name in ("_clip_norm", "_nonfinite", "skipped", "gradient_norm")}
         return {**super().__getstate__(), **own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -368,6 +393,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=_Documented):
 
 _disabled: Any = _disable_dynamo
 _untraced = _disabled(lambda optimizer, closure: optimizer.step(closure))
+_STEP = Optimizer.step
 _with_hooks = torch.optim.Optimizer.profile_hook_step(Optimizer._bare)
 
 
@@ -376,11 +402,8 @@ class StepInBackward:
 
     def __init__(self, optimizer: Optimizer) -> None:
         self._optimizer = optimizer
-        self._handles = [
-            p.register_post_accumulate_grad_hook(self._hook)
-            for group in optimizer.param_groups
-            for p in group["params"]
-        ]
+        params = [p for group in optimizer.param_groups for p in group["params"]]
+        self._handles = [p.register_post_accumulate_grad_hook(self._hook) for p in params if p.requires_grad]
 
     def _hook(self, p: Tensor) -> None:
         self._optimizer._step(self._optimizer._current(p))
@@ -391,6 +414,7 @@ class StepInBackward:
         for handle in self._handles:
             handle.remove()
         self._handles = []
+        self._optimizer._stepping = None
 
     def __enter__(self) -> StepInBackward:
         return self

@@ -41,7 +41,9 @@ DTYPES = {FLOAT32: torch.float32, FLOAT64: torch.float64}
 _C: Any = torch._C.TensorBase
 _pointer: Callable[[Tensor], int] = _C.data_ptr
 _contiguous: Callable[[Tensor], bool] = _C.is_contiguous
+_negated: Callable[[Tensor], bool] = _C.is_neg
 _stride: Callable[[Tensor], tuple[int, ...]] = _C.stride
+Sparse = Callable[[int], str | None]
 _NONE: list[int] = []
 _gradient, _dtype, _bytes = attrgetter("grad"), attrgetter("dtype"), attrgetter("nbytes")
 
@@ -75,6 +77,11 @@ def format_of(p: Tensor) -> Format:
             f"adamite optimizes float16, bfloat16, float32, float64, complex64 and complex128 tensors, got {p.dtype}"
         )
     return found
+
+
+def optimizable(p: Tensor) -> bool:
+    """Whether a parameter without a gradient could be a row."""
+    return p.dtype in FORMATS and not isinstance(p, torch.nn.parameter.UninitializedParameter)
 
 
 def kept_type(p: Tensor) -> torch.dtype:
@@ -114,7 +121,7 @@ class Cohort:
     """Rows of one group and history, whose coefficients are equal."""
 
     def __init__(
-        self, batch: Batch, readings: Sequence[Reading], group: int, t: float, scalars: tuple[float, ...]
+        self, batch: Batch, readings: Mapping[int, Reading], group: int, t: float, scalars: tuple[float, ...]
     ) -> None:
         graph = batch.graph
         self.names = graph.numbers[: len(graph.numbers) - len(graph.scalars)]
@@ -126,7 +133,7 @@ class Cohort:
         self.where: Any  # the rows as an index
         self.read(readings)
 
-    def read(self, readings: Sequence[Reading]) -> None:
+    def read(self, readings: Mapping[int, Reading]) -> None:
         """Take over the group's numbers."""
         numbers = readings[self.group].numbers
         self.numbers = [1.0 if name == "clip" else numbers[name] for name in self.names]
@@ -166,9 +173,16 @@ class Batch:
         self.counts = steps.numpy()
         self.scalars = None if scalars is None else scalars.numpy()
         self._getter = itemgetter(*keys) if keys else None
-        self._dicts = [m.state for m in self.members]
+        self._dicts: list[dict[str, Any]] = []  # the optimizer's own, once it keeps the states
         self._several = len(keys) > 1
         self._objects = [m.state[key] for m in self.members for key in keys]
+
+    def keep(self, state: Any) -> None:
+        """Put the states that were made into the optimizer's."""
+        for m in self.members:
+            if m.state:
+                state.setdefault(m.parameter, m.state).update(m.state)
+        self._dicts = [state[m.parameter] for m in self.members] if self._getter is not None else []
 
     def stands(self) -> bool:
         """Whether parameters and states are those that the batch was made for, where they were."""
@@ -207,7 +221,7 @@ class Batch:
         counts = self.counts.tobytes()
         return counts if self.scalars is None else counts + self.scalars.tobytes()
 
-    def divide(self, readings: Sequence[Reading]) -> None:
+    def divide(self, readings: Mapping[int, Reading]) -> None:
         """Make the cohorts of the rows' present step numbers."""
         scalars = self.scalars.tolist() if self.scalars is not None else [()] * len(self.members)
         found: dict[Any, Cohort] = {}
@@ -221,12 +235,12 @@ class Batch:
             cohort.where = np.array(cohort.rows) if len(found) > 1 else slice(None)
         self.seen = self.history()
 
-    def read(self, readings: Sequence[Reading]) -> None:
+    def read(self, readings: Mapping[int, Reading]) -> None:
         """Groups have other numbers than before."""
         for cohort in self.cohorts:
             cohort.read(readings)
 
-    def prepare(self, readings: Sequence[Reading], clip: float) -> None:
+    def prepare(self, readings: Mapping[int, Reading], clip: float) -> None:
         """Evaluate the coefficients of the next update."""
         if self.seen != self.history():
             self.divide(readings)
@@ -250,8 +264,8 @@ class Batch:
 
     # ---- what the two kinds of batches do
 
-    def look(self, sparse: str | None) -> None:
-        """Find the gradients and check them; `sparse` is why sparse ones are refused."""
+    def look(self, sparse: Sparse) -> None:
+        """Find the gradients and check them; `sparse` says why a group refuses sparse ones, if it does."""
         raise NotImplementedError
 
     def square(self, before: float, scale: float) -> float:
@@ -266,19 +280,25 @@ class Batch:
         """Update; may be interrupted and called again."""
         raise NotImplementedError
 
-    def admit(self, row: int, sparse: str | None) -> Tensor | None:
+    def admit(self, row: int, sparse: Sparse) -> Tensor | None:
         """A gradient that isn't simply of its parameter's type and layout: made plain, or refused."""
         g, x, name = self.grads[row], self.tensors[row], self.members[row].name
         if g is None:
             return None
         if g.layout is not torch.strided:
-            if sparse:
-                raise RuntimeError(sparse)
+            if refusal := sparse(self.members[row].group):
+                raise RuntimeError(refusal)
             g = g.to_dense()
+        if is_traceable_wrapper_subclass(g) and not is_traceable_wrapper_subclass(x):
+            raise TypeError(
+                f"the gradient of {name} is a {type(g).__name__}, and the parameter a plain tensor; unwrap it"
+            )
         if g.shape != x.shape:
             raise ValueError(f"the gradient of {name} has shape {tuple(g.shape)}, and the parameter {tuple(x.shape)}")
         if g.device != x.device:
             raise ValueError(f"the gradient of {name} is on {g.device}, and the parameter on {x.device}")
+        if g.numel() and native(g) and not g.data_ptr():
+            raise ValueError(f"the gradient of {name} has no memory; its storage was resized to nothing")
         if g.dtype != x.dtype:
             g = g.detach().to(x.dtype)
         if g.is_neg() or g.is_conj():
@@ -300,6 +320,7 @@ class MachineBatch(Batch):
         self.job.lengths(self.sizes)
         self._flat = list(chain.from_iterable(zip(*self.states, strict=True)))  # column after column
         self._xs, self._ss = list(map(_pointer, self.tensors)), list(map(_pointer, self._flat))
+        self._strides, self._sizes_kept = list(map(_stride, self._flat)), list(map(_bytes, self._flat))
         self.job.fill(X, self._xs)
         for column in range(len(self.names)):
             self.job.fill(STATES + column, self._ss[column * len(members) : (column + 1) * len(members)])
@@ -309,8 +330,7 @@ class MachineBatch(Batch):
             dense(x) and all(alike(x, s) for s in states) for x, states in zip(self.tensors, self.states, strict=True)
         ]
         self._all_plain = all(self._plain)
-        # A gradient's lazy sign or conjugation; with more than one element such a view has other strides.
-        self._lazy = [row for row, x in enumerate(self.tensors) if x.numel() == 1 or x.is_complex()]
+        self._complex = [row for row, x in enumerate(self.tensors) if x.is_complex()]
         reads = self._all_plain and self.backend == "llvm" and not self.wrapped and look.readable(self.tensors)
         self._reader = look.Look(self.tensors, self.states, self.job) if reads else None
         self._outcome = look.OTHER
@@ -328,7 +348,7 @@ class MachineBatch(Batch):
     def piece_squares(self) -> engine.Squares:
         return engine.Squares(self.format, [BLOCK], self.backend)
 
-    def divide(self, readings: Sequence[Reading]) -> None:
+    def divide(self, readings: Mapping[int, Reading]) -> None:
         super().divide(readings)
         self.of = [0] * len(self.members)
         for cohort in self.cohorts:
@@ -346,9 +366,11 @@ class MachineBatch(Batch):
             super().lies()
             and list(map(_pointer, self.tensors)) == self._xs
             and list(map(_pointer, self._flat)) == self._ss
+            and list(map(_stride, self._flat)) == self._strides
+            and list(map(_bytes, self._flat)) == self._sizes_kept
         )
 
-    def look(self, sparse: str | None) -> None:
+    def look(self, sparse: Sparse) -> None:
         if self._outcome != look.OTHER:
             self._outcome = look.OTHER  # of one step
             self.missing = self._odd = _NONE
@@ -364,7 +386,9 @@ class MachineBatch(Batch):
                 and list(map(_dtype, grads)) == self._dtypes
                 and list(map(_bytes, grads)) == self._bytes
                 and (all(map(_contiguous, grads)) if self._contiguous else all(map(alike, grads, self.tensors)))
-                and not any(grads[row].is_neg() or grads[row].is_conj() for row in self._lazy)
+                and not any(map(_negated, grads))
+                and not any(grads[row].is_conj() for row in self._complex)
+                and (0 not in gs or all(place or not size for place, size in zip(gs, self.sizes, strict=True)))
             )
         except (TypeError, RuntimeError, NotImplementedError):  # None, or without memory of its own
             plain = False
@@ -375,7 +399,7 @@ class MachineBatch(Batch):
             self._gs = gs
             self.job.fill(G, gs)
 
-    def _look_closely(self, sparse: str | None) -> list[int]:
+    def _look_closely(self, sparse: Sparse) -> list[int]:
         for row, x in enumerate(self.tensors):
             g = self.grads[row] = self.admit(row, sparse)
             if g is None:
@@ -408,7 +432,7 @@ class MachineBatch(Batch):
             if not torch.isfinite(g).all():  # the squares of float64 may overflow where the gradient is finite
                 yield self.members[row].name
 
-    def prepare(self, readings: Sequence[Reading], clip: float) -> None:
+    def prepare(self, readings: Mapping[int, Reading], clip: float) -> None:
         super().prepare(readings, clip)
         out = self.missing + self._odd if self.missing or self._odd else []
         if out != self._out:
@@ -440,7 +464,7 @@ class MachineBatch(Batch):
 class ArrayBatch(Batch):
     """Rows elsewhere: the same graph, as array operations over all tensors at once."""
 
-    def look(self, sparse: str | None) -> None:
+    def look(self, sparse: Sparse) -> None:
         self.find()
         self.grads = [self.admit(row, sparse) for row in range(len(self.members))]
         self.missing = [row for row, g in enumerate(self.grads) if g is None]
@@ -460,7 +484,7 @@ class ArrayBatch(Batch):
             if g is not None and not torch.isfinite(g).all():
                 yield self.members[row].name
 
-    def prepare(self, readings: Sequence[Reading], clip: float) -> None:
+    def prepare(self, readings: Mapping[int, Reading], clip: float) -> None:
         super().prepare(readings, clip)
         self._left = list(self.cohorts)
 

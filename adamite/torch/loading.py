@@ -75,10 +75,10 @@ class Loading:
     def _copy(self, name: str, key: Any, value: Any, p: Tensor) -> Any:
         if not isinstance(value, Tensor):
             return copy.deepcopy(value)
-        if value.dim() and value.shape != p.shape:
+        if value.numel() != 1 and value.shape != p.shape:
             self.problems.append(f"{name}, state {key}: here {tuple(p.shape)}, in the state {tuple(value.shape)}")
         with torch.no_grad():
-            return value.detach().clone() if value.dim() == 0 else value.detach().to(p.device, copy=True)
+            return value.detach().clone() if value.numel() == 1 else value.detach().to(p.device, copy=True)
 
     def _group(self, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
         new = {k: copy.deepcopy(v) for k, v in theirs.items() if k != "params"}

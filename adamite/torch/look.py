@@ -68,18 +68,25 @@ def _text(at: Layout) -> str:
         start = out.value(f"add i64 {word(word(impl, at.storage, 'ptr'), at.data)}, {skipped}")
         return out.value(f"select i1 {empty}, i64 0, i64 {start}")
 
-    def tensor(impl: str) -> tuple[str, str]:
-        """Whether it is as the row says, and where its data lie."""
-        kind = out.value(f"load i16, ptr {out.at(impl, at.numel + 1, 'i64')}")
-        good = out.value(f"icmp eq i16 {kind}, {own_kind}")
-        for index, wanted in ((at.keys, keys), (at.numel, numel), (at.dimensions, dimensions)):
-            good = both(good, out.value(f"icmp eq i64 {word(impl, index)}, {wanted}"))
+    def shaped(impl: str) -> str:
+        """Whether a tensor has the shape and strides that the row says."""
+        good = out.value(f"icmp eq i64 {word(impl, at.numel)}, {numel}")
+        good = both(good, out.value(f"icmp eq i64 {word(impl, at.dimensions)}, {dimensions}"))
         for axis in range(_AXES):
             unused = out.value(f"icmp sge i64 {axis}, {dimensions}")
             for start, column in ((at.dimensions + 1, _SHAPE), (at.dimensions + 1 + _AXES, _STRIDES)):
                 same = out.value(f"icmp eq i64 {word(impl, start + axis)}, {word('%layout', column + axis)}")
                 good = both(good, out.value(f"or i1 {unused}, {same}"))
-        return good, place(impl, itemsize)
+        return good
+
+    def tensor(impl: str) -> tuple[str, str]:
+        """Whether it is as the row says, and where its data lie."""
+        kind = out.value(f"load i16, ptr {out.at(impl, at.numel + 1, 'i64')}")
+        good = both(shaped(impl), out.value(f"icmp eq i16 {kind}, {own_kind}"))
+        good = both(good, out.value(f"icmp eq i64 {word(impl, at.keys)}, {keys}"))
+        data = place(impl, itemsize)
+        lies = out.value(f"icmp ne i64 {data}, 0")
+        return both(good, out.value(f"or i1 {empty}, {lies}")), data
 
     keys = word("%cells", _KEYS)
     rows, count = word("%cells", _ROWS), word("%cells", _COUNT)
@@ -131,7 +138,8 @@ def _text(at: Layout) -> str:
     out.label("state.held")
     lies = place(kept, kept_itemsize)
     index = out.value(f"add i64 %r, {out.value(f'mul i64 %s, {rows}')}")
-    out.line(f"br i1 {out.value(f'icmp eq i64 {lies}, {word(states, index)}')}, label %state.next, label %other")
+    stays = both(shaped(kept), out.value(f"icmp eq i64 {lies}, {word(states, index)}"))
+    out.line(f"br i1 {stays}, label %state.next, label %other")
     out.label("state.next")
     out.line("%s.next = add i64 %s, 1")
     out.line("br label %states")

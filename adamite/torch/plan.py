@@ -7,9 +7,11 @@ from itertools import pairwise
 from operator import is_, methodcaller
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from adamite.torch.batch import ArrayBatch, Batch, MachineBatch, Member, format_of, local, native
+from adamite.torch.batch import ArrayBatch, Batch, MachineBatch, Member, format_of, local, native, optimizable
 from adamite.torch.settings import Settings
 from adamite.torch.state import bind, complete, keys
 
@@ -30,29 +32,32 @@ class Plan:
         early: bool = False,  # before the first gradients
     ) -> None:
         self.settings, self.clip, self.only, self.early = settings, clip, only, early
-        self._params = [list(group["params"]) for group in groups]
-        self._values = [settings.values(group) for group in groups]
-        self._moving = [_moves(values) for values in self._values]
-        self.readings = [settings.read(group, clip) for group in groups]
-        self.members = list(self._members(groups, state))
+        self.committed = False
+        self._count = len(groups)
+        self._groups = dict(enumerate(groups))
+        if only is not None:
+            self._groups = {i: g for i, g in self._groups.items() if any(p is only for p in g["params"])}
+        self._params = {i: list(group["params"]) for i, group in self._groups.items() if only is None}
+        self._values = {i: settings.values(group) for i, group in self._groups.items()}
+        self._moving = {i: _moves(values) for i, values in self._values.items()}
+        self.readings = {i: settings.read(group, clip) for i, group in self._groups.items()}
+        self.members = list(self._members(state))
         self.parameters = [m.parameter for m in self.members]
-        self._complete = only is not None or len(self.members) == sum(map(len, self._params))
+        self._complete = only is not None or len(self.members) == sum(map(len, self._params.values()))
         self.batches: list[Batch] = []
-        self._committed: list[tuple[Tensor, dict[str, Any]]] | None = None
         self._bind()
-        self.overlaps = only is None and _overlap([b for b in self.batches if isinstance(b, MachineBatch)])
+        self.overlaps = only is None and _overlap(self.batches)
 
-    def _members(self, groups: Groups, state: Any) -> Iterable[Member]:
-        for index, group in enumerate(groups):
-            stateless = not self.readings[index].update.states
-            names = group.get("param_names") or [f"parameter {k} of group {index}" for k in range(len(group["params"]))]
-            for p, name in zip(group["params"], names, strict=True):
-                if self.only is not None and p is not self.only:
-                    continue
-                if self.early or stateless or p.grad is not None or state.get(p):
-                    yield Member(p, index, name, state.get(p, {}))
-                if self.only is not None:
-                    return
+    def _members(self, state: Any) -> Iterable[Member]:
+        """Parameters that have a gradient or a state, with copies of their states: nothing is changed yet."""
+        for index, group in self._groups.items():
+            params = group["params"] if self.only is None else [self.only]
+            stateless = self.early or not self.readings[index].update.states
+            names = group.get("param_names", ())
+            for k, p in enumerate(params):
+                if p.grad is not None or state.get(p) or (stateless and optimizable(p)):
+                    name = names[k] if len(names) == len(params) else f"parameter {k} of group {index}"
+                    yield Member(p, index, name, dict(state.get(p, {})))
 
     def _bind(self) -> None:
         spelling = self.settings.spelling
@@ -74,10 +79,10 @@ class Plan:
 
     def holds(self, groups: Groups, state: Any) -> bool:
         """Whether the plan is still what the groups and states say; takes over changed numbers."""
-        if len(groups) != len(self._params) or not self._same_members(groups, state):
+        if len(groups) != self._count or not self._same_members(groups, state):
             return False
         changed = False
-        for index, group in enumerate(groups):
+        for index, group in self._groups.items():
             values = self.settings.values(group)
             if values != self._values[index] or self._moving[index]:
                 reading = self.settings.read(group, self.clip)
@@ -92,16 +97,18 @@ class Plan:
         return all(map(_stands, self.batches))
 
     def _same_members(self, groups: Groups, state: Any) -> bool:
-        for group, params in zip(groups, self._params):
-            now = group["params"]
+        for index, group in self._groups.items():
+            if groups[index] is not group:
+                return False
+        for index, params in self._params.items():
+            now = groups[index]["params"]
             if len(now) != len(params) or not all(map(is_, now, params)):
                 return False
-        if self._committed is None:
-            return not any(map(state.get, self.parameters))
-        values = state.values()
-        if len(values) == len(self._kept) and all(map(is_, values, self._kept)):
-            return True
-        return all(state.get(p) is kept for p, kept in self._committed)
+        if self.only is None:
+            values = state.values()
+            if len(values) == len(self._kept) and all(map(is_, values, self._kept)):
+                return True
+        return all(state.get(p) is kept for p, kept in self._owned)
 
     def late(self, groups: Groups) -> bool:
         """Whether a parameter that isn't in the plan has a gradient now."""
@@ -112,11 +119,12 @@ class Plan:
 
     def commit(self, state: Any) -> None:
         """Let the optimizer keep the states that were made."""
-        if self._committed is None:
-            self._committed = [(m.parameter, m.state) for m in self.members if m.state]
-            for p, kept in self._committed:
-                state[p] = kept
-            self._kept = [kept for _, kept in self._committed]
+        if not self.committed:
+            for batch in self.batches:
+                batch.keep(state)
+            self._owned = [(m.parameter, state[m.parameter]) for m in self.members if m.state]
+            self._kept = [kept for _, kept in self._owned]
+            self.committed = True
 
     def active(self) -> list[Tensor]:
         """The parameters that have a gradient."""
@@ -127,6 +135,11 @@ class Plan:
             return self.parameters
         return [p for batch in self.batches for p in batch.active()]
 
+    def release(self) -> None:
+        """Let the gradients go."""
+        for batch in self.batches:
+            batch.grads = []
+
 
 FORCE_ARRAYS = False  # for tests: array operations where machine code would run
 
@@ -136,10 +149,17 @@ def _moves(values: Iterable[Any]) -> bool:
     return any(isinstance(v, Tensor) or (isinstance(v, (tuple, list)) and _moves(v)) for v in values)
 
 
-def _overlap(batches: Sequence[MachineBatch]) -> bool:
+def _overlap(batches: Sequence[Batch]) -> bool:
     """Whether two rows may share memory, as tied parameters do."""
-    spans = sorted(span(x) for batch in batches for x in batch.tensors if x.numel())
-    return any(after[0] < before[1] for before, after in pairwise(spans))
+    tensors = [x for batch in batches for x in batch.tensors]
+    if len(set(map(id, tensors))) < len(tensors):
+        return True
+    spans = sorted((x.device.type, *span(x)) for x in tensors if not is_traceable_wrapper_subclass(x) and has_memory(x))
+    return any(a[0] == b[0] and b[1] < a[2] for a, b in pairwise(spans))
+
+
+def has_memory(x: Tensor) -> bool:
+    return x.layout is torch.strided and x.device.type != "meta" and x.numel() > 0
 
 
 def span(x: Tensor) -> tuple[int, int]:

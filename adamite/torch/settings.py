@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from adamite.conventions import Spelling
@@ -57,6 +58,9 @@ class Settings:
 
     def check(self, group: Mapping[str, Any]) -> None:
         """Refuse what torch refuses, in its words, and what doesn't make sense."""
+        for name in ("clip_norm", "nonfinite"):
+            if name in group:
+                raise ValueError(f"{self.owner}: {name} is of all parameters together; give it to the optimizer")
         if group.get("differentiable"):
             raise RuntimeError(
                 f"{self.owner}: differentiable=True isn't supported, since the step is machine code; use torch.optim's"
@@ -124,7 +128,7 @@ class Settings:
     def _choice(self, name: str, value: Any) -> None:
         spec = self.spelling.convention.rule.choices.get(name)
         allowed = spec.allowed if spec else (False, True)
-        if not isinstance(value, (bool, str)) or (allowed and value not in allowed):
+        if not isinstance(value, (int, str, np.bool_)) or (allowed and value not in allowed):  # 1 is True, as in torch
             raise TypeError(f"{self.owner}: {name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
 
     def read(self, group: Mapping[str, Any], clip: bool) -> Reading:
@@ -141,6 +145,8 @@ class Settings:
             for name, part in zip(names, value if len(names) > 1 else (value,), strict=True):
                 if part is None or (part == 0 and name in self.spelling.without):
                     absent.add(name)
+                elif isinstance(part, str):
+                    raise TypeError(f"{self.owner}: {argument} must be a number, got {part!r}")
                 else:
                     numbers[name] = float(part)
         for name in rule.numbers:
@@ -152,12 +158,14 @@ class Settings:
         around = Surroundings(
             decay=None if decay == 0 else "decoupled" if decoupled else "l2",
             clip=clip,
-            maximize=group["maximize"],
+            maximize=bool(group["maximize"]),
             ema=ema is not None,
-            cautious=group.get("cautious", False),
+            cautious=bool(group.get("cautious", False)),
         )
         numbers["weight_decay"] = decay
         if ema is not None:
             numbers["ema"] = float(ema)
-        choices = tuple((name, group.get(name, spec.default)) for name, spec in rule.choices.items())
+        choices = tuple(
+            (name, type(spec.default)(group.get(name, spec.default))) for name, spec in rule.choices.items()
+        )
         return Reading(build(rule, choices, frozenset(absent), around), numbers)

@@ -24,7 +24,8 @@ def keys(spelling: Spelling) -> dict[str, str]:
 def required(settings: Settings, group: Mapping[str, Any]) -> list[str]:
     """The states without which a parameter of such a group can't go on."""
     states = settings.read(group, clip=False).update.states
-    return [keys(settings.spelling)[own] for own in states if own != "average"]
+    counted = ["step"] * settings.spelling.counts
+    return [*counted, *(keys(settings.spelling)[own] for own in states if own != "average")]
 
 
 def create(p: Tensor, start: float | str, numbers: Mapping[str, float]) -> Tensor:
@@ -67,7 +68,7 @@ def bind(batch: Batch, spelling: Spelling, started: Sequence[bool]) -> None:
     double = torch.get_default_dtype() is torch.float64
     steps = _together(states, {"step": 0.0}, torch.float64 if double else torch.float32)[:, 0]
     if not spelling.counts:
-        steps = torch.tensor([float(known) for known in started], dtype=torch.float64)
+        steps = torch.tensor([float(known) for known in started], dtype=torch.float64, device="cpu")
     table = _together(states, keys, torch.float64) if scalars else None
     for row, state in enumerate(states):
         if spelling.counts:

@@ -817,3 +817,175 @@ def test_every_class_is_listed() -> None:
     assert [cls.__name__ for cls in OPTIMIZERS.values()] == [*NAMES, "AdaBelief", "Lion", "ADOPT"]
     assert all(issubclass(cls, torch.optim.Optimizer) for cls in OPTIMIZERS.values())
     assert batches.native(torch.zeros(1))
+
+
+# ---- what a reviewer found
+
+
+@each([*NAMES, "AdaBelief", "Lion", "ADOPT"])
+def test_another_default_device(name: str) -> None:
+    params = parameters(((3, 2),))
+    with torch.device("meta"):
+        mine = getattr(ours, name)(params, **options(name))
+        for _ in range(2):
+            params[0].grad = torch.ones(3, 2, device="cpu")
+            mine.step()
+    expected = getattr(ours, name)(parameters(((3, 2),)), **options(name))
+    for _ in range(2):
+        params_of(expected)[0].grad = torch.ones(3, 2)
+        expected.step()
+    assert torch.equal(params[0], params_of(expected)[0])
+
+
+def test_gradients_without_memory_of_their_own() -> None:
+    from torch.testing._internal.two_tensor import TwoTensor
+
+    (p,) = parameters(((3,),))
+    mine = ours.Adam([p])
+    p.grad = TwoTensor(torch.ones(3), torch.ones(3))
+    with pytest.raises(TypeError, match="TwoTensor"):
+        mine.step()
+    p.grad = torch.ones(3)
+    mine.step()
+    p.grad = torch.ones(3)
+    p.grad.untyped_storage().resize_(0)
+    before = snapshot(mine)
+    with pytest.raises(ValueError, match="no memory"):
+        mine.step()
+    assert same(snapshot(mine), before)
+
+
+def test_frozen_parameters_in_the_backward_pass() -> None:
+    first, second = nn.Linear(2, 2), nn.Linear(2, 1)
+    second.weight.requires_grad_(False)
+    mine = ours.SGD([*first.parameters(), *second.parameters()], lr=0.1)
+    with mine.step_in_backward():
+        before = first.weight.detach().clone()
+        second(first(torch.ones(1, 2))).sum().backward()
+        assert not torch.equal(before, first.weight) and first.weight.grad is None
+        with pytest.raises(ValueError, match="needs all gradients"):
+            mine.clip_norm = 1.0
+        with pytest.raises(ValueError, match="needs all gradients"):
+            mine.nonfinite = "skip"
+        with pytest.raises(RuntimeError, match="on already"):
+            mine.step_in_backward()
+    mine.clip_norm = 1.0
+
+
+def test_sparse_gradients_in_a_group_without_decay() -> None:
+    torch.sparse.check_sparse_tensor_invariants.disable()
+    embed, line = nn.Embedding(10, 3, sparse=True), nn.Linear(3, 2)
+    groups: Any = [
+        {"params": embed.parameters(), "weight_decay": 0},
+        {"params": line.parameters(), "weight_decay": 0.1},
+    ]
+    mine = ours.Adagrad(groups)
+    line(embed(torch.tensor([1, 2]))).sum().backward()
+    before = embed.weight.detach().clone()
+    mine.step()
+    assert torch.equal(before[3:], embed.weight[3:]) and not torch.equal(before[1], embed.weight[1])
+
+
+def test_hooks_of_a_subclass_run_once() -> None:
+    class Mine(ours.AdamW):
+        def step(self, closure: Any = None) -> Any:
+            return super().step(closure)
+
+    (p,) = parameters(((3,),))
+    mine, calls = Mine([p]), []
+    mine.register_step_pre_hook(lambda *a: calls.append("pre"))
+    p.grad = torch.ones_like(p)
+    mine.step()
+    assert calls == ["pre"]
+
+
+def test_an_average_starts_where_the_first_step_does() -> None:
+    p = nn.Parameter(torch.zeros(3))
+    mine = ours.SGD([p], ema=0.9, nonfinite="skip")
+    p.grad = torch.full((3,), float("nan"))
+    mine.step()
+    p.data.fill_(5.0)
+    p.grad = torch.zeros(3)
+    mine.step()
+    assert torch.equal(mine.state[p]["ema"], torch.full((3,), 5.0))
+
+
+def test_a_refused_step_changes_no_state() -> None:
+    embed, p = nn.Embedding(5, 2, sparse=True), nn.Parameter(torch.ones(2))
+    mine = ours.Adam([p, embed.weight])
+    p.grad, embed.weight.grad = torch.ones(2), torch.zeros(5, 2)
+    mine.step()
+    del mine.state[p]["exp_avg"]
+    embed.weight.grad = None
+    embed(torch.tensor([1])).sum().backward()
+    before = snapshot(mine)
+    with pytest.raises(RuntimeError, match="sparse"):
+        mine.step()
+    assert same(snapshot(mine), before) and "exp_avg" not in mine.state[p]
+
+
+@each(["SGD", "Adagrad"])
+def test_parameters_that_are_never_trained(name: str) -> None:
+    whole = nn.Parameter(torch.zeros(3, dtype=torch.int8), requires_grad=False)
+    (p,) = parameters(((3,),))
+    mine = getattr(ours, name)([whole, p])
+    p.grad = torch.ones(3)
+    mine.step()
+    assert not torch.equal(p, parameters(((3,),))[0])
+
+
+def test_named_parameters_whose_list_was_changed() -> None:
+    (p, q) = parameters(((3,), (2,)))
+    mine = ours.Adam([("a", p)])
+    mine.param_groups[0]["params"].append(q)
+    p.grad, q.grad = torch.ones(3), torch.ones(2)
+    mine.step()
+    assert set(mine.state) == {p, q}
+
+
+def test_the_weights_come_back_whatever_happens() -> None:
+    params = parameters(((3,), (2,)))
+    mine = ours.SGD(params, ema=0.9)
+    run(mine, range(2))
+    before = [p.detach().clone() for p in params]
+    mine.state[params[1]]["ema"] = torch.zeros(7)
+    with pytest.raises(RuntimeError), mine.averaged():
+        pass
+    assert same([p.detach() for p in params], before)
+    mine.state[params[1]]["ema"] = torch.zeros(2)
+    with mine.averaged():
+        for forbidden in (lambda: copy.deepcopy(mine), lambda: mine.load_state_dict({}), lambda: pickle.dumps(mine)):
+            with pytest.raises(RuntimeError, match="swapped in"):
+                forbidden()
+    assert same([p.detach() for p in params], before)
+
+
+def test_states_turned_in_place() -> None:
+    theirs, mine = pair("Adam", parameters(((3, 3),)))
+    start = starts(theirs)
+    for optimizer in (theirs, mine):
+        run(optimizer, range(3))
+        optimizer.state[params_of(optimizer)[0]]["exp_avg"].t_()
+        run(optimizer, range(3, 6))
+    assert distance(mine, theirs, start) <= 1e-12
+
+
+def test_numbers_for_flags_and_words_for_numbers() -> None:
+    theirs, mine = pair("SGD", parameters(), momentum=0.9, nesterov=1, maximize=1)
+    agree(theirs, mine)
+    mine.param_groups[0]["lr"] = "0.1"
+    with pytest.raises(TypeError, match=r"lr must be a number, got '0\.1'"):
+        run(mine, range(1))
+    for wrong in ({"clip_norm": 1.0}, {"nonfinite": "skip"}):
+        with pytest.raises(ValueError, match="of all parameters together"):
+            ours.Adam([{"params": parameters(), **wrong}])
+
+
+def test_a_checkpoint_without_step_numbers_is_refused() -> None:
+    mine = ours.Adam(parameters())
+    run(mine, range(2))
+    state = copy.deepcopy(mine.state_dict())
+    for kept in state["state"].values():
+        del kept["step"]
+    with pytest.raises(adamite.StateDictError, match="step not among its states"):
+        mine.load_state_dict(state)
