@@ -154,13 +154,24 @@ def test_maximum_and_minimum_of_numbers(number: float) -> None:
 def test_what_is_stored_may_be_a_number_or_an_input() -> None:
     @rule
     def odd(x, g, a, b, c, *, t, lr=1.0):
-        return lr * g, b, a, where(t > 0, 0.5, c)
+        return lr * g, b, a, where(t > 0, lr, c)
 
     graph = engine.graph(build(odd))
     tensors = {name: np.ones(2) for name in graph.inputs}
-    found = evaluate(graph, tensors, [1.0] * graph.coefficient_count, NUMPY)
+    found = evaluate(graph, tensors, [1] * graph.coefficient_count, NUMPY)
     assert found["a"] is tensors["b"] and found["b"] is tensors["a"]
-    assert found["c"] == 0.5 and isinstance(found["c"], float)
+    assert found["c"] == 1 and isinstance(found["c"], float)  # of a whole number too
+
+
+def test_either_operand_may_be_written_over() -> None:
+    @rule
+    def decayed(x, g, m, *, t, lr=1.0):
+        return lr * m, g + lr * x
+
+    graph = engine.graph(build(decayed))
+    tensors = {name: np.ones(2) for name in graph.inputs}
+    without_add = {name: function for name, function in NUMPY.items() if name != "add"}
+    assert Reading(graph, [2.0]).run(tensors, without_add, WRITING)["m"].tolist() == [3, 3]
 
 
 class Alive:
