@@ -8,8 +8,9 @@ BIN := $(VENV)/bin
 demo: $(VENV)/lab
 	$(BIN)/adamite demo
 
+# One thread of torch's for each worker: they spin, and would keep each other from the cores.
 test: check
-	$(BIN)/python -m pytest -n auto --dist loadscope
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope
 
 check: $(VENV)/test
 	$(BIN)/ruff check .

@@ -278,7 +278,7 @@ def selects(x: Any, g: Any, before: Any, rate: Any, *, t: Any, lr: float = 0.1) 
 
 @rule
 def divides(x: Any, g: Any, fixed: Any, kept: Any, *, t: Any, lr: float = 0.1) -> Any:
-    return lr / (g * g + 1e-3) - (1 - x), where(t > 0, lr, fixed), kept
+    return lr / (g * g + 1e-3) - (1 - x) * kept, where(t > 0, lr, fixed), kept
 
 
 @pytest.mark.parametrize("count", [1, 3])
