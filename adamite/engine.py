@@ -14,7 +14,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
@@ -225,6 +225,18 @@ def run(kernel: Kernel, job: Job, unit: int = 1) -> None:
     else:
         cells[GRAIN] = max(1, _SHARE // unit, job.total // (count * _CLAIMS))
         _crew.run(kernel, job.address, count)
+
+
+def to_the_end(step: Callable[[], None]) -> None:
+    """Do a step whose repetition does what is left of it; an interrupt (Ctrl-C, a signal's) is raised after it."""
+    try:
+        step()
+    except BaseException:
+        for _ in range(8):
+            with suppress(BaseException):
+                step()
+                break
+        raise
 
 
 @contextmanager

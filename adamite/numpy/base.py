@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from threading import get_ident
 from typing import Any, ClassVar, Literal, get_args
 
@@ -180,14 +180,7 @@ class Optimizer(metaclass=_Documented):
         for batch in self._batches:
             batch.prepare(hyper.steps, clip)
         after = hyper.steps + 1
-        try:
-            self._go(after)
-        except BaseException:  # Ctrl-C, or what another signal's handler raises
-            for _ in range(8):
-                with suppress(BaseException):
-                    self._go(after)
-                    break
-            raise
+        engine.to_the_end(functools.partial(self._go, after))
 
     def _go(self, after: int) -> None:
         """Update everything; called again after an interrupt it does what is left."""

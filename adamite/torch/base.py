@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar, Literal, TypedDict, get_args
 
 import torch
@@ -198,19 +198,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=_Documented):
             batch.prepare(plan.readings, clip)
         plan.commit(self.state)
         torch.autograd.graph.increment_version(plan.active())
-        try:
-            self._finish(plan)
-        except BaseException:  # Ctrl-C, or what another signal's handler raises: the step is finished first
-            for _ in range(8):
-                with suppress(BaseException):
-                    self._finish(plan)
-                    break
-            raise
-
-    def _finish(self, plan: Plan) -> None:
-        for batch in plan.batches:
-            batch.go()
-            batch.finish()
+        engine.to_the_end(plan.go)
 
     def _one_by_one(self, plan: Plan, clip: float) -> None:
         """Parameters that share memory move one after another, as torch moves them."""

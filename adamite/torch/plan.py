@@ -126,6 +126,12 @@ class Plan:
             self._kept = [kept for _, kept in self._owned]
             self.committed = True
 
+    def go(self) -> None:
+        """Update everything; called again after an interrupt it does what is left."""
+        for batch in self.batches:
+            batch.go()
+            batch.finish()
+
     def active(self) -> list[Tensor]:
         """The parameters that have a gradient."""
         for batch in self.batches:
