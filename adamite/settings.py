@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -13,6 +13,15 @@ from adamite.rule import REQUIRED, Number
 from adamite.storage import Format
 
 Schedule = Callable[[int], float]  # steps done so far -> value
+NonFinite = Literal["propagate", "raise", "skip"]
+
+
+def check_nonfinite(value: Any) -> NonFinite:
+    """The policy for NaN and infinity in gradients, or the error that lists what there is."""
+    if value not in get_args(NonFinite):
+        raise ValueError(f"nonfinite must be one of {', '.join(get_args(NonFinite))}, got {value!r}")
+    policy: NonFinite = value
+    return policy
 
 
 def check_number(owner: str, spec: Number, value: Any, formats: Collection[Format] = ()) -> float:

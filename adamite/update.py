@@ -34,6 +34,15 @@ EMA = Number(
     meaning="decay of the running average of the weights; 0.999 averages the last thousand steps.",
 )
 
+CLIP_NORM = Number(
+    "clip_norm",
+    None,
+    optional=True,
+    low=0.0,
+    range="(0, inf)",
+    meaning="gradients whose norm over all parameters is larger are scaled down to it; 1 is usual",
+)
+
 
 class Surroundings(NamedTuple):
     """What is wrapped around a rule."""

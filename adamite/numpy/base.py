@@ -7,7 +7,7 @@ import functools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from threading import get_ident
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,12 +18,10 @@ from adamite.numpy.batch import Batch, Slot
 from adamite.numpy.hyperparameters import Group, Hyperparameters
 from adamite.numpy.state import Loading, saved
 from adamite.rule import DEFAULT, Rule
-from adamite.settings import Schedule
+from adamite.settings import NonFinite, Schedule, check_nonfinite
 from adamite.storage import Format
 from adamite.tree import Tree
 from adamite.update import Decay, Update
-
-NonFinite = Literal["propagate", "raise", "skip"]
 
 
 class _Documented(type):
@@ -247,9 +245,7 @@ class Optimizer(metaclass=_Documented):
 
     @nonfinite.setter
     def nonfinite(self, value: NonFinite) -> None:
-        if value not in get_args(NonFinite):
-            raise ValueError(f"nonfinite must be one of {', '.join(get_args(NonFinite))}, got {value!r}")
-        self._nonfinite = value
+        self._nonfinite = check_nonfinite(value)
         self._hyper.stale = True
 
     @property

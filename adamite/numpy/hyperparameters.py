@@ -8,19 +8,10 @@ from typing import Any, get_args
 
 from adamite import engine
 from adamite.conventions import Convention, Framework
-from adamite.rule import Number
 from adamite.settings import Schedule, Settings, unknown
 from adamite.storage import Format
-from adamite.update import EMA, WEIGHT_DECAY, Decay, Surroundings, Update, build
+from adamite.update import CLIP_NORM, EMA, WEIGHT_DECAY, Decay, Surroundings, Update, build
 
-CLIP_NORM = Number(
-    "clip_norm",
-    None,
-    optional=True,
-    low=0.0,
-    range="(0, inf)",
-    meaning="gradients whose norm over all parameters is larger are scaled down to it; 1 is usual",
-)
 _OPTIONS = ("convention", "groups", "weight_decay", "decay", "clip_norm", "nonfinite", "ema", "maximize")
 
 

@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any, ClassVar, Literal, TypedDict, get_args
+from typing import Any, ClassVar, TypedDict
 
 import torch
 from torch import Tensor
@@ -17,16 +17,14 @@ from torch.optim import optimizer as torch_optimizer
 
 from adamite import engine
 from adamite.conventions import Spelling, spelling
-from adamite.rule import Number, Rule
-from adamite.settings import check_number, unknown
+from adamite.rule import Rule
+from adamite.settings import NonFinite, check_nonfinite, check_number, unknown
 from adamite.torch import ranks
 from adamite.torch.loading import Loading
 from adamite.torch.plan import Plan
 from adamite.torch.settings import ACCEPTED, OPTIONS, Settings
 from adamite.torch.state import AVERAGE
-
-NonFinite = Literal["propagate", "raise", "skip"]
-_CLIP = Number("clip_norm", None, True, 0.0, range="(0, inf)", meaning="the norm that gradients are scaled down to")
+from adamite.update import CLIP_NORM
 
 
 class Extras(TypedDict, total=False):
@@ -260,7 +258,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=_Documented):
 
     @clip_norm.setter
     def clip_norm(self, value: float | None) -> None:
-        checked = None if value is None else check_number(type(self).__name__, _CLIP, value)
+        checked = None if value is None else check_number(type(self).__name__, CLIP_NORM, value)
         if self._stepping is not None:
             self._needs_all(checked, self._nonfinite)
         self._clip_norm = checked
@@ -273,11 +271,10 @@ class Optimizer(torch.optim.Optimizer, metaclass=_Documented):
 
     @nonfinite.setter
     def nonfinite(self, value: NonFinite) -> None:
-        if value not in get_args(NonFinite):
-            raise ValueError(f"nonfinite must be one of {', '.join(get_args(NonFinite))}, got {value!r}")
+        checked = check_nonfinite(value)
         if self._stepping is not None:
-            self._needs_all(self._clip_norm, value)
-        self._nonfinite = value
+            self._needs_all(self._clip_norm, checked)
+        self._nonfinite = checked
         self._changed()
 
     def _changed(self) -> None:

@@ -149,7 +149,7 @@ class Batch:
     """Rows of one update and format on one device; `go` is what differs between machine code and array operations."""
 
     def __init__(self, update: Update, format: Format, members: Sequence[Member], keys: Mapping[str, str]) -> None:
-        self.update, self.format, self.members = update, format, members
+        self.format, self.members = format, members
         self.graph = engine.graph(update)
         self.names = [keys[name] for name in self.graph.inputs[2:]]
         self.parameters = [m.parameter for m in members]
@@ -490,13 +490,13 @@ class ArrayBatch(Batch):
 
     def go(self) -> None:
         compute = DTYPES[self.format.compute]
+        columns = [self.tensors, self.grads, *zip(*self.states, strict=True)]
         while self._left:
             with engine.uninterrupted(), torch.no_grad():
                 cohort = self._left.pop()
                 rows = [row for row in cohort.rows if self.grads[row] is not None]
                 if not rows:
                     continue
-                columns = [self.tensors, self.grads, *zip(*self.states, strict=True)]
                 inputs = {
                     name: self._real([column[row] for row in rows])
                     for name, column in zip(self.graph.inputs, columns, strict=True)

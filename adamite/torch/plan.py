@@ -74,7 +74,7 @@ class Plan:
         for (update, format, machine, *_), (members, started) in found.items():
             kind = MachineBatch if machine else ArrayBatch
             batch = kind(update, format, members, keys(spelling))
-            bind(batch, spelling, started)
+            bind(batch, update.rule, spelling, started)
             self.batches.append(batch)
 
     def holds(self, groups: Groups, state: Any) -> bool:

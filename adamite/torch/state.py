@@ -10,6 +10,7 @@ from torch import Tensor
 
 from adamite.conventions import Spelling
 from adamite.errors import StateDictError
+from adamite.rule import Rule
 from adamite.torch.batch import Batch, kept_type
 from adamite.torch.settings import Reading, Settings
 
@@ -60,10 +61,10 @@ def complete(p: Tensor, state: dict[str, Any], reading: Reading, spelling: Spell
     return found
 
 
-def bind(batch: Batch, spelling: Spelling, started: Sequence[bool]) -> None:
+def bind(batch: Batch, rule: Rule, spelling: Spelling, started: Sequence[bool]) -> None:
     """Let the step numbers and Scalar states of a batch lie in one array each, of which the states hold views."""
     states, scalars = [m.state for m in batch.members], batch.graph.scalars
-    defaults = {s.name: s.start for s in batch.update.rule.states}
+    defaults = {s.name: s.start for s in rule.states}
     keys = {spelling.states[own]: defaults[own] for own in scalars}
     double = torch.get_default_dtype() is torch.float64
     steps = _together(states, {"step": 0.0}, torch.float64 if double else torch.float32)[:, 0]
