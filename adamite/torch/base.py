@@ -103,8 +103,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=_Documented):
 
     def _prepare(self, defaults: Mapping[str, Any]) -> None:
         self._settings = Settings(type(self).__name__, self._spelling, defaults)
-        self._plan: Plan | None = None
-        self._plans: dict[int, Plan | None] = {}  # of single parameters
+        self._plans: dict[int, Plan] = {}  # of all parameters (0), and of single ones
 
     # ---- a step
 
@@ -147,7 +146,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=_Documented):
 
     def _current(self, only: Tensor | None = None) -> Plan:
         """The plan as groups and states stand now."""
-        plan = self._plan if only is None else self._plans.get(id(only))
+        plan = self._plans.get(id(only) if only is not None else 0)
         groups, state = self.param_groups, self.state
         try:
             if plan is not None and plan.holds(groups, state) and not plan.late(groups):
@@ -156,16 +155,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=_Documented):
             for group in groups:
                 for name, value in self.defaults.items():
                     group.setdefault(name, value)
-        plan = Plan(self._settings, groups, state, self._clip_norm is not None, only)
-        self._remember(plan)
-        return plan
-
-    def _remember(self, plan: Plan, forget: bool = False) -> None:
-        kept = None if forget else plan
-        if plan.only is None:
-            self._plan = kept
-        else:
-            self._plans[id(plan.only)] = kept
+        return Plan(self._settings, groups, state, self._clip_norm is not None, only)
 
     def _step(self, plan: Plan) -> None:
         self._refuse_swapped()
@@ -182,30 +172,13 @@ class Optimizer(torch.optim.Optimizer, metaclass=_Documented):
                     return
                 self.gradient_norm = norm.value
                 clip = norm.clip(self._clip_norm)
-            if plan.overlaps:
-                self._one_by_one(plan, clip)
-            else:
-                self._go(plan, clip)
+            plan.prepare(clip)
+            plan.commit(self.state)
+            self._plans[id(plan.only) if plan.only is not None else 0] = plan
+            torch.autograd.graph.increment_version(plan.active())
+            plan.go(clip)
         finally:
             plan.release()
-            if not plan.committed:  # refused or skipped: what was made for it is made anew
-                self._remember(plan, forget=True)
-
-    def _go(self, plan: Plan, clip: float) -> None:
-        for batch in plan.batches:
-            batch.prepare(plan.readings, clip)
-        plan.commit(self.state)
-        torch.autograd.graph.increment_version(plan.active())
-        engine.to_the_end(plan.go)
-
-    def _one_by_one(self, plan: Plan, clip: float) -> None:
-        """Parameters that share memory move one after another, as torch moves them."""
-        for p in plan.active():
-            alone = self._current(p)
-            for batch in alone.batches:
-                batch.look(self._sparse)
-            self._go(alone, clip)
-            alone.release()
 
     def _number(self, plan: Plan) -> int:
         return 1 + max((int(batch.counts.max()) for batch in plan.batches), default=0)
@@ -279,7 +252,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=_Documented):
 
     def _changed(self) -> None:
         self._inspects = self._clip_norm is not None or self._nonfinite != "propagate"
-        self._plan, self._plans = None, {}
+        self._plans = {}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Optimize more parameters, with settings of their own; what isn't given is the optimizer's default."""

@@ -186,19 +186,23 @@ class Batch:
 
     def stands(self) -> bool:
         """Whether parameters and states are those that the batch was made for, where they were."""
-        if self._getter is not None:
-            found: Any = map(self._getter, self._dicts)
-            try:
-                if not all(map(is_, chain.from_iterable(found) if self._several else found, self._objects)):
-                    return False
-            except KeyError:
-                return False
-        for array, place in self._arrays:
-            if array.data_ptr() != place:  # share_memory_() moves it
-                return False
-        return self.lies()
+        return self.same_states() and self.same_counts() and self.same_places()
 
-    def lies(self) -> bool:
+    def same_states(self) -> bool:
+        """Whether the optimizer's states are the tensors that they were."""
+        if self._getter is None:
+            return True
+        found: Any = map(self._getter, self._dicts)
+        try:
+            return all(map(is_, chain.from_iterable(found) if self._several else found, self._objects))
+        except KeyError:
+            return False
+
+    def same_counts(self) -> bool:
+        """Whether step numbers and scalars are in their places; share_memory_() moves them."""
+        return all(array.data_ptr() == place for array, place in self._arrays)
+
+    def same_places(self) -> bool:
         """Whether parameters and states are of the types they were, and in their places."""
         if self.wrapped:
             self.tensors = [local(p) for p in self.parameters]
@@ -318,12 +322,12 @@ class MachineBatch(Batch):
         self.job, self.piece = Job(len(members), columns), Job(1, columns)
         self.sizes = [x.numel() * (2 if x.is_complex() else 1) for x in self.tensors]
         self.job.lengths(self.sizes)
-        self._flat = list(chain.from_iterable(zip(*self.states, strict=True)))  # column after column
-        self._xs, self._ss = list(map(_pointer, self.tensors)), list(map(_pointer, self._flat))
-        self._strides, self._sizes_kept = list(map(_stride, self._flat)), list(map(_bytes, self._flat))
-        self.job.fill(X, self._xs)
-        for column in range(len(self.names)):
-            self.job.fill(STATES + column, self._ss[column * len(members) : (column + 1) * len(members)])
+        columns_of_states = list(zip(*self.states, strict=True))
+        self._flat = list(chain.from_iterable(columns_of_states))
+        self._places, self._facts = list(map(_pointer, self.tensors)), self._facts_of_states()
+        self.job.fill(X, self._places)
+        for column, tensors in enumerate(columns_of_states, start=STATES):
+            self.job.fill(column, list(map(_pointer, tensors)))
         self._contiguous = all(map(_contiguous, self.tensors))
         # Where parameter and states lie differently, or with gaps, rows go through buffers.
         self._plain = [
@@ -333,12 +337,13 @@ class MachineBatch(Batch):
         self._complex = [row for row, x in enumerate(self.tensors) if x.is_complex()]
         reads = self._all_plain and self.backend == "llvm" and not self.wrapped and look.readable(self.tensors)
         self._reader = look.Look(self.tensors, self.states, self.job) if reads else None
-        self._outcome = look.OTHER
+        self._read = False  # whether machine code has found the gradients of this step
+        self._notices = False  # whether it notices other states in the optimizer's dicts
         self._large = sum(self.sizes) >= engine.HOLD
-        self._gs: list[int] = []  # what the job says
-        self._odd: list[int] = []
-        self._out: list[int] = []
-        self._left: list[int] = []
+        self._gradient_places: list[int] = []  # what the job says, as far as Python knows
+        self._through_buffers: list[int] = []  # rows that aren't plain, or whose gradient isn't
+        self._left_out: list[int] = []  # rows whose length in the job is 0
+        self._pending: list[int] = []  # rows through buffers that this step hasn't come to yet
 
     @cached_property
     def squares(self) -> engine.Squares:
@@ -350,37 +355,53 @@ class MachineBatch(Batch):
 
     def divide(self, readings: Mapping[int, Reading]) -> None:
         super().divide(readings)
-        self.of = [0] * len(self.members)
+        self._coefficients = [0] * len(self.members)
         for cohort in self.cohorts:
             for row in cohort.rows:
-                self.of[row] = cohort.coefficients.address
-        self.job.fill(COEFFICIENTS, self.of)
+                self._coefficients[row] = cohort.coefficients.address
+        self.job.fill(COEFFICIENTS, self._coefficients)
 
-    def lies(self) -> bool:
-        if self._reader is not None:
-            self._outcome = self._reader()
-            if self._outcome != look.OTHER:
-                return True
-            self._gs = []  # the reader has written to the job
+    def keep(self, state: Any) -> None:
+        super().keep(state)
+        self._watch_dicts()
+
+    def _watch_dicts(self) -> None:
+        self._notices = self._reader is not None and self._reader.notice(self._dicts)
+
+    def stands(self) -> bool:
+        if self._reader is None:
+            return super().stands()
+        self._read = self._reader()
+        if self._read:
+            return (self._notices or self.same_states()) and self.same_counts()
+        self._gradient_places = []  # the reader has written to the job
+        stands = super().stands()
+        if stands:
+            self._watch_dicts()
+        return stands
+
+    def same_places(self) -> bool:
         return (
-            super().lies()
-            and list(map(_pointer, self.tensors)) == self._xs
-            and list(map(_pointer, self._flat)) == self._ss
-            and list(map(_stride, self._flat)) == self._strides
-            and list(map(_bytes, self._flat)) == self._sizes_kept
+            super().same_places()
+            and list(map(_pointer, self.tensors)) == self._places
+            and self._facts_of_states() == self._facts
         )
 
+    def _facts_of_states(self) -> list[list[Any]]:
+        """Where the states lie, and how."""
+        return [list(map(read, self._flat)) for read in (_pointer, _stride, _bytes)]
+
     def look(self, sparse: Sparse) -> None:
-        if self._outcome != look.OTHER:
-            self._outcome = look.OTHER  # of one step
-            self.missing = self._odd = _NONE
+        if self._read:
+            self._read = False  # of one step
+            self.missing = self._through_buffers = _NONE
             if self._large and other_threads():  # which may let gradients go while the call runs
                 self.find()
             return
         self.find()
         grads = self.grads
         try:
-            gs = list(map(_pointer, grads))
+            places = list(map(_pointer, grads))
             plain = (
                 self._all_plain
                 and list(map(_dtype, grads)) == self._dtypes
@@ -388,16 +409,16 @@ class MachineBatch(Batch):
                 and (all(map(_contiguous, grads)) if self._contiguous else all(map(alike, grads, self.tensors)))
                 and not any(map(_negated, grads))
                 and not any(grads[row].is_conj() for row in self._complex)
-                and (0 not in gs or all(place or not size for place, size in zip(gs, self.sizes, strict=True)))
+                and (0 not in places or all(place or not size for place, size in zip(places, self.sizes, strict=True)))
             )
         except (TypeError, RuntimeError, NotImplementedError):  # None, or without memory of its own
             plain = False
-        self.missing, self._odd = [], []
+        self.missing, self._through_buffers = [], []
         if not plain:
-            gs = self._look_closely(sparse)
-        if gs != self._gs:
-            self._gs = gs
-            self.job.fill(G, gs)
+            places = self._look_closely(sparse)
+        if places != self._gradient_places:
+            self._gradient_places = places
+            self.job.fill(G, places)
 
     def _look_closely(self, sparse: Sparse) -> list[int]:
         for row, x in enumerate(self.tensors):
@@ -405,18 +426,18 @@ class MachineBatch(Batch):
             if g is None:
                 self.missing.append(row)
             elif not self._plain[row] or not alike(x, g):
-                self._odd.append(row)
+                self._through_buffers.append(row)
         return [0 if g is None else g.data_ptr() for g in self.grads]
 
     def square(self, before: float, scale: float) -> float:
         places = self.job.read(G)
-        for row in self._odd:
+        for row in self._through_buffers:
             places[row] = 0
         self.squares.run(places, scale)
-        if not self._odd:
+        if not self._through_buffers:
             return self.squares.total(before)
         for row in range(len(self.members)):
-            if row not in self._odd:
+            if row not in self._through_buffers:
                 before = self.squares.total(before, row)
                 continue
             for size, (place,) in pieces([view(self.grads[row])], [], BLOCK):
@@ -427,31 +448,31 @@ class MachineBatch(Batch):
         if not self.grads:
             self.find()
         for row, g in enumerate(self.grads):
-            if g is None or (row not in self._odd and math.isfinite(self.squares.total(tensor=row))):
+            if g is None or (row not in self._through_buffers and math.isfinite(self.squares.total(tensor=row))):
                 continue
             if not torch.isfinite(g).all():  # the squares of float64 may overflow where the gradient is finite
                 yield self.members[row].name
 
     def prepare(self, readings: Mapping[int, Reading], clip: float) -> None:
         super().prepare(readings, clip)
-        out = self.missing + self._odd if self.missing or self._odd else []
-        if out != self._out:
+        out = self.missing + self._through_buffers if self.missing or self._through_buffers else []
+        if out != self._left_out:
             gone = set(out)
             self.job.lengths([0 if row in gone else size for row, size in enumerate(self.sizes)])
-            self._out = out
+            self._left_out = out
             engine.ready(self.job)
-        self._left = self._odd.copy()
+        self._pending = self._through_buffers.copy()
         self.job.rewind()
 
     def go(self) -> None:
         engine.run(self.kernel, self.job)
-        while self._left:
+        while self._pending:
             with engine.uninterrupted():
-                self._buffered(self._left.pop())
+                self._buffered(self._pending.pop())
 
     def _buffered(self, row: int) -> None:
         """Update one parameter piece by piece, each contiguous."""
-        self.piece.fill(COEFFICIENTS, [self.of[row]])
+        self.piece.fill(COEFFICIENTS, [self._coefficients[row]])
         writing = [view(t) for t in (self.tensors[row], *self.states[row])]
         for size, (g, x, *states) in pieces([view(self.grads[row])], writing, BLOCK):
             self.piece.lengths([size])
@@ -486,14 +507,14 @@ class ArrayBatch(Batch):
 
     def prepare(self, readings: Mapping[int, Reading], clip: float) -> None:
         super().prepare(readings, clip)
-        self._left = list(self.cohorts)
+        self._pending = list(self.cohorts)
 
     def go(self) -> None:
         compute = DTYPES[self.format.compute]
         columns = [self.tensors, self.grads, *zip(*self.states, strict=True)]
-        while self._left:
+        while self._pending:
             with engine.uninterrupted(), torch.no_grad():
-                cohort = self._left.pop()
+                cohort = self._pending.pop()
                 rows = [row for row in cohort.rows if self.grads[row] is not None]
                 if not rows:
                     continue

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from operator import is_, methodcaller
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from adamite import engine
 from adamite.torch.batch import ArrayBatch, Batch, MachineBatch, Member, format_of, local, native, optimizable
 from adamite.torch.settings import Settings
 from adamite.torch.state import bind, complete, keys
@@ -20,7 +22,10 @@ Groups = Sequence[dict[str, Any]]
 
 
 class Plan:
-    """The batches of a step over all parameters, or over one."""
+    """The batches of a step over all parameters, or over `only` one.
+
+    Parameters are in it that have a gradient or a state; `early`, before the first gradients, all are.
+    """
 
     def __init__(
         self,
@@ -29,7 +34,7 @@ class Plan:
         state: Any,
         clip: bool,
         only: Tensor | None = None,
-        early: bool = False,  # before the first gradients
+        early: bool = False,
     ) -> None:
         self.settings, self.clip, self.only, self.early = settings, clip, only, early
         self.committed = False
@@ -41,12 +46,13 @@ class Plan:
         self._values = {i: settings.values(group) for i, group in self._groups.items()}
         self._moving = {i: _moves(values) for i, values in self._values.items()}
         self.readings = {i: settings.read(group, clip) for i, group in self._groups.items()}
-        self.members = list(self._members(state))
+        listed = list(self._members(state))
+        self.members = list({id(m.parameter): m for m in listed}.values())
         self.parameters = [m.parameter for m in self.members]
-        self._complete = only is not None or len(self.members) == sum(map(len, self._params.values()))
+        self._complete = only is not None or len(listed) == sum(map(len, self._params.values()))
         self.batches: list[Batch] = []
-        self._bind()
-        self.overlaps = only is None and _overlap(self.batches)
+        self._again: list[Batch] = []  # of parameters that a group lists again, which move again, as in torch
+        self._bind(Counter(id(m.parameter) for m in listed))
 
     def _members(self, state: Any) -> Iterable[Member]:
         """Parameters that have a gradient or a state, with copies of their states: nothing is changed yet."""
@@ -59,15 +65,18 @@ class Plan:
                     name = names[k] if len(names) == len(params) else f"parameter {k} of group {index}"
                     yield Member(p, index, name, dict(state.get(p, {})))
 
-    def _bind(self) -> None:
+    def _bind(self, times: Mapping[int, int]) -> None:
+        """Make the batches. Parameters that share memory, as tied ones may, move one after another, as in torch."""
         spelling = self.settings.spelling
         found: dict[Any, tuple[list[Member], list[bool]]] = {}
-        for m in self.members:
+        shared = _shared([local(p) for p in self.parameters])
+        for row, m in enumerate(self.members):
             p, reading = m.parameter, self.readings[m.group]
             own = local(p)
             known = complete(p, m.state, reading, spelling, m.name)
             mesh = (p.device_mesh, p.placements) if own is not p else None  # type: ignore[attr-defined]
-            key = (reading.update, format_of(p), native(own) and not FORCE_ARRAYS, p.device, p.dtype, mesh)
+            alone = row if row in shared or times[id(p)] > 1 else None
+            key = (reading.update, format_of(p), native(own) and not FORCE_ARRAYS, p.device, p.dtype, mesh, alone)
             members, started = found.setdefault(key, ([], []))
             members.append(m)
             started.append(known)
@@ -76,6 +85,7 @@ class Plan:
             batch = kind(update, format, members, keys(spelling))
             bind(batch, update.rule, spelling, started)
             self.batches.append(batch)
+            self._again += [batch] * (times[id(members[0].parameter)] - 1)
 
     def holds(self, groups: Groups, state: Any) -> bool:
         """Whether the plan is still what the groups and states say; takes over changed numbers."""
@@ -126,11 +136,17 @@ class Plan:
             self._kept = [kept for _, kept in self._owned]
             self.committed = True
 
-    def go(self) -> None:
-        """Update everything; called again after an interrupt it does what is left."""
+    def prepare(self, clip: float) -> None:
+        """Evaluate the coefficients of the next update."""
         for batch in self.batches:
-            batch.go()
-            batch.finish()
+            batch.prepare(self.readings, clip)
+
+    def go(self, clip: float) -> None:
+        """Update everything."""
+        engine.to_the_end(partial(_go, self.batches))
+        for batch in self._again:
+            batch.prepare(self.readings, clip)
+            engine.to_the_end(partial(_go, [batch]))
 
     def active(self) -> list[Tensor]:
         """The parameters that have a gradient."""
@@ -147,6 +163,13 @@ class Plan:
             batch.grads = []
 
 
+def _go(batches: Sequence[Batch]) -> None:
+    """Called again after an interrupt it does what is left."""
+    for batch in batches:
+        batch.go()
+        batch.finish()
+
+
 FORCE_ARRAYS = False  # for tests: array operations where machine code would run
 
 
@@ -155,13 +178,21 @@ def _moves(values: Iterable[Any]) -> bool:
     return any(isinstance(v, Tensor) or (isinstance(v, (tuple, list)) and _moves(v)) for v in values)
 
 
-def _overlap(batches: Sequence[Batch]) -> bool:
-    """Whether two rows may share memory, as tied parameters do."""
-    tensors = [x for batch in batches for x in batch.tensors]
-    if len(set(map(id, tensors))) < len(tensors):
-        return True
-    spans = sorted((x.device.type, *span(x)) for x in tensors if not is_traceable_wrapper_subclass(x) and has_memory(x))
-    return any(a[0] == b[0] and b[1] < a[2] for a, b in pairwise(spans))
+def _shared(tensors: Sequence[Tensor]) -> set[int]:
+    """The rows that share memory with others."""
+    spans = sorted(
+        (x.device.type, *span(x), row)
+        for row, x in enumerate(tensors)
+        if not is_traceable_wrapper_subclass(x) and has_memory(x)
+    )
+    found: set[int] = set()
+    reach = "", 0, 0  # the device, the end of what was seen there, and the row that ends there
+    for device, start, end, row in spans:
+        if reach[0] == device and start < reach[1]:
+            found |= {reach[2], row}
+        if reach[0] != device or end > reach[1]:
+            reach = device, end, row
+    return found
 
 
 def has_memory(x: Tensor) -> bool:

@@ -77,7 +77,7 @@ def test_the_machine_codes_numbers(
         optimizer = made(name, dtype, **options)
         start = [p.detach().clone() for p in params_of(optimizer)]
         run(optimizer, range(10), late)
-        assert all(isinstance(b, ArrayBatch) is forced for b in optimizer._plan.batches)
+        assert all(isinstance(b, ArrayBatch) is forced for b in optimizer._plans[0].batches)
         found.append(params_of(optimizer))
     for machine, array, s in zip(*found, start, strict=True):
         if s.numel() > 1:

@@ -283,15 +283,22 @@ def test_a_parameter_listed_twice(name: str) -> None:
         assert relative(a, b, (b - s).abs().max().item()) <= 1e-11
 
 
-def test_parameters_that_share_memory() -> None:
-    def made() -> list[Tensor]:
-        base = torch.arange(6.0)
-        return [nn.Parameter(base[:4]), nn.Parameter(base[2:])]
+@each()
+def test_parameters_that_share_memory(name: str) -> None:
+    """They move one after another, in the order of the list; the others together."""
+    base = torch.linspace(1.0, 2.0, 20, dtype=torch.float64)
 
-    theirs, mine = torch.optim.SGD(made(), lr=0.1, momentum=0.9), ours.SGD(made(), lr=0.1, momentum=0.9)
+    def made() -> list[nn.Parameter]:
+        own = base.clone()
+        return [nn.Parameter(own[a:b]) for a, b in ((0, 4), (10, 14), (2, 8), (14, 20), (7, 10))]
+
+    theirs = getattr(torch.optim, name)(made(), **options(name), foreach=False)
+    mine = getattr(ours, name)(made(), **options(name))
+    start = starts(theirs)
     run(theirs, range(5))
     run(mine, range(5))
-    assert torch.allclose(params_of(mine)[0], params_of(theirs)[0], rtol=1e-12)
+    assert distance(mine, theirs, start) <= 1e-12
+    assert [len(batch.members) for batch in mine._plans[0].batches] == [1, 2, 1, 1]
 
 
 def test_tied_weights() -> None:
