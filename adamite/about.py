@@ -111,8 +111,13 @@ _FLAGS = {
 }
 
 
-def spelled(spelling: Spelling, defaults: Mapping[str, object]) -> str:
-    """The docstring of a framework's class: its equations, and its arguments by its own names."""
+def spelled(spelling: Spelling, defaults: Mapping[str, object], allowed: Mapping[str, str]) -> str:
+    """The docstring of a framework's class: its equations, and its arguments by its own names.
+
+    Args:
+        defaults: of the arguments.
+        allowed: the ranges where they aren't the rule's.
+    """
     rule = spelling.convention.rule
     title = spelling.convention.title or rule.title
     summary = rule.summary.removeprefix(rule.title).strip()
@@ -123,7 +128,7 @@ def spelled(spelling: Spelling, defaults: Mapping[str, object]) -> str:
         numbers = [rule.numbers[own] for own in spelling.arguments.get(argument, ())]
         choice = rule.choices.get(argument)
         if numbers:
-            ranges = " and ".join(n.range for n in numbers if n.range)
+            ranges = allowed.get(argument) or " and ".join(n.range for n in numbers if n.range)
             meaning = " ".join(f"{n.name}: {n.meaning}" if len(numbers) > 1 else n.meaning for n in numbers)
         elif choice or argument in _FLAGS:
             ranges, meaning = "", choice.meaning if choice else _FLAGS[argument]

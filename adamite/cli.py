@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 DEMO_FOLDER = Path("adamite-demo")
-INSTALL = "adamite: this command needs {}; install it with: pip install 'adamite[lab]'"
+EXTRAS = {**dict.fromkeys(("matplotlib", "rich", "sklearn", "typer"), "'adamite[lab]'"), "torch": "'adamite[torch]'"}
+
+
+def install(module: str | None) -> str:
+    """What to do where a module is missing."""
+    return f"adamite: this command needs {module}; install it with: pip install {EXTRAS.get(module or '', module)}"
+
 
 try:
     import typer
@@ -16,7 +22,7 @@ try:
     from rich.progress import BarColumn, Progress, TextColumn
     from rich.table import Table
 except ModuleNotFoundError as missing:
-    sys.exit(INSTALL.format(missing.name))
+    sys.exit(install(missing.name))
 
 if TYPE_CHECKING:
     from adamite import about
@@ -37,7 +43,7 @@ def main() -> None:
     try:
         app(prog_name="adamite")
     except ModuleNotFoundError as missing:  # a command imports what it needs when it is called
-        sys.exit(INSTALL.format(missing.name))
+        sys.exit(install(missing.name))
     except SystemExit as end:
         if end.code == 130:  # what Typer makes of Ctrl-C
             err.print("Stopped.")
@@ -191,7 +197,11 @@ Beside = Annotated[
 
 @app.command()
 def verify(what: Beside = "numpy") -> None:
-    """Check on this machine that the machine code has the reference's bits and the papers' numbers."""
+    """Check on this machine that the machine code has the reference's bits and the papers' numbers.
+
+    With torch: that adamite.torch has torch's numbers, on torch's own test inputs, and refuses what torch refuses.
+    Either takes about ten seconds.
+    """
     if what == "torch":
         verify_torch()
         return
@@ -299,12 +309,17 @@ def elements(text: str | int) -> int:
 
 @app.command()
 def bench(
-    size: Annotated[int, typer.Option(parser=elements, metavar="N", help="Elements of the large array.")] = 40_000_000,
+    size: Annotated[
+        int, typer.Option(parser=elements, metavar="N", help="Elements of the large array, at least 1000000.")
+    ] = 40_000_000,
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Interleaved rounds of each comparison.")] = 9,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list for machines.")] = False,
     what: Beside = "numpy",
 ) -> None:
-    """Measure the speed, side by side with the machine's limit and the peers that are installed."""
+    """Measure the speed, side by side with the machine's limit and the peers that are installed.
+
+    It takes a minute or two; less with a smaller --size, but the promises for large arrays are for 40 million.
+    """
     import json
 
     from adamite.lab import bench
@@ -332,7 +347,7 @@ def bench(
         if row.case != case:
             table.add_row(f"[bold]{row.case}[/]", end_section=False)
             case = row.case
-        promise = "" if row.bar is None else f"≤ {bench.shown(row.bar) if row.ratio is None else f'{row.bar:g}'}"
+        promise = "" if row.bar is None else f"≤ {bench.shown(row.bar) if row.ratio is None else f'{row.bar:.3g}'}"
         table.add_row(
             f"  {row.name}",
             bench.shown(row.seconds),

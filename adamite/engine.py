@@ -341,10 +341,9 @@ def norm(square: Callable[[float], float], nonfinite: Callable[[], Sequence[str]
     return Norm(math.sqrt(total if scale == 1.0 else square(scale)), scale, bad)
 
 
-def refuse_nonfinite(step: int, bad: Sequence[str]) -> NoReturn:
+def refuse_nonfinite(
+    step: int, bad: Sequence[str], then: str = 'Nothing was changed; lower lr or clip, or take nonfinite="skip"'
+) -> NoReturn:
     """Raise what nonfinite="raise" promises."""
     shown = ", ".join(repr(n) for n in bad[:5]) + (f" and {len(bad) - 5} more" if bad[5:] else "")
-    raise NonFiniteError(
-        f"step {step}: the gradient of {shown} has NaN or infinity. Nothing was changed; "
-        'lower lr or clip, or take nonfinite="skip"'
-    )
+    raise NonFiniteError(f"step {step}: the gradient of {shown} has NaN or infinity. {then}")

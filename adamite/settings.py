@@ -24,15 +24,17 @@ def check_nonfinite(value: Any) -> NonFinite:
     return policy
 
 
-def check_number(owner: str, spec: Number, value: Any, formats: Collection[Format] = ()) -> float:
-    """The value as a float, or the error that says what is wrong with it."""
+def check_number(
+    owner: str, spec: Number, value: Any, formats: Collection[Format] = (), schedules: bool = True
+) -> float:
+    """The value as a float, or the error that says what is wrong with it, and whether a schedule would be right."""
     meaning = f" ({spec.name}: {spec.meaning})" if spec.meaning else ""
     allowed = f"a number in {spec.range}" if spec.range else "a finite number"
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
         raise TypeError(
-            f"{owner}: {spec.name} must be {allowed}, or a schedule (a function of the step); "
+            f"{owner}: {spec.name} must be {allowed}{', or a schedule (a function of the step)' if schedules else ''}; "
             f"got {value!r:.60}, a {type(value).__name__}{meaning}"
         )
     try:

@@ -80,14 +80,23 @@ def test_help_names_the_commands() -> None:
 
 @pytest.mark.parametrize("package", ["typer", "rich", "matplotlib", "sklearn"])
 def test_a_missing_package_is_named_with_what_to_install(package: str, tmp_path: Path) -> None:
+    check_missing(package, ["demo", "--out", str(tmp_path / "out")], "pip install 'adamite[lab]'", tmp_path)
+
+
+@pytest.mark.parametrize(("package", "what"), [("torch", "'adamite[torch]'"), ("expecttest", "expecttest")])
+def test_a_package_that_only_torchs_commands_need(package: str, what: str, tmp_path: Path) -> None:
+    check_missing(package, ["verify", "torch"], f"pip install {what}", tmp_path)
+
+
+def check_missing(package: str, command: list[str], advice: str, tmp_path: Path) -> None:
     # A module found before the installed one, that fails as a missing one does.
     failing = f"raise ModuleNotFoundError('it is not there', name='{package}')"
     (tmp_path / f"{package}.py").write_text(failing)
     paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    result = adamite("demo", "--out", str(tmp_path / "out"), PYTHONPATH=paths)
+    result = adamite(*command, PYTHONPATH=paths)
     assert result.returncode == 1
     assert package in result.stderr
-    assert "pip install 'adamite[lab]'" in result.stderr
+    assert result.stderr.rstrip().endswith(advice)
     assert len(result.stderr.splitlines()) == 1
 
 

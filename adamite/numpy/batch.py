@@ -28,6 +28,15 @@ _from_buffer: Callable[[Any], Any] = ctypes.c_char.from_buffer
 _addressof = ctypes.addressof
 
 
+def _elsewhere(x: Any) -> str:
+    """What to do with a parameter that isn't NumPy's."""
+    if type(x).__module__.partition(".")[0] == "torch":
+        return "torch's parameters are for the classes in adamite.torch"
+    if hasattr(x, "__next__"):
+        return "Give a list or a dict; model.parameters() of torch is for the classes in adamite.torch"
+    return "Write np.array(...) around it"
+
+
 class Slot:
     """One parameter with its states."""
 
@@ -35,7 +44,7 @@ class Slot:
         if not isinstance(x, np.ndarray) or isinstance(x, np.ma.MaskedArray):
             raise TypeError(
                 f"parameter {name!r} must be a NumPy array, which can be updated in place; got "
-                f"{type(x).__name__}. Write np.array(...) around it"
+                f"{type(x).__name__}. {_elsewhere(x)}"
             )
         if x.dtype not in FORMATS:
             raise TypeError(

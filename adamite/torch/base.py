@@ -6,6 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from difflib import get_close_matches
 from typing import Any, ClassVar, TypedDict
 
 import torch
@@ -22,7 +23,7 @@ from adamite.settings import NonFinite, check_nonfinite, check_number, unknown
 from adamite.torch import ranks
 from adamite.torch.loading import Loading
 from adamite.torch.plan import Plan
-from adamite.torch.settings import ACCEPTED, OPTIONS, Settings
+from adamite.torch.settings import ACCEPTED, OPTIONS, RANGES, Settings
 from adamite.torch.state import AVERAGE
 from adamite.update import CLIP_NORM
 
@@ -50,7 +51,7 @@ class _Documented(type):
         defaults = cls.__dict__.get("_settings_of_rule") or {
             p.name: p.default for p in given if p.default is not p.empty
         }
-        return spelled(cls.__dict__["_spelling"], defaults)
+        return spelled(cls.__dict__["_spelling"], defaults, {name: allowed for name, (_, allowed) in RANGES.items()})
 
 
 class Optimizer(torch.optim.Optimizer, metaclass=_Documented):
@@ -166,7 +167,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=_Documented):
             if self._inspects:
                 norm = engine.norm(lambda scale: ranks.square(plan.batches, scale), lambda: ranks.bad(plan.batches))
                 if norm.bad and self._nonfinite == "raise":
-                    engine.refuse_nonfinite(self._number(plan), norm.bad)
+                    engine.refuse_nonfinite(self._number(plan), norm.bad, *[_IN_BACKWARD] * (plan.only is not None))
                 if norm.bad and self._nonfinite == "skip":
                     self.skipped += 1
                     return
@@ -209,6 +210,11 @@ class Optimizer(torch.optim.Optimizer, metaclass=_Documented):
 
         Raises:
             ValueError: with clip_norm and nonfinite="skip", which need all gradients at once.
+            NonFiniteError: in the backward pass, under nonfinite="raise"; the parameter stays, and those whose
+                gradients came before have moved.
+
+        Each backward pass is a step: no gradients are accumulated, and what is done between `backward` and `step`
+        (clip_grad_norm_, GradScaler's unscaling) comes too late.
         """
         if self._stepping is not None:
             raise RuntimeError("step_in_backward() is on already; remove() what it returned first")
@@ -231,7 +237,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=_Documented):
 
     @clip_norm.setter
     def clip_norm(self, value: float | None) -> None:
-        checked = None if value is None else check_number(type(self).__name__, CLIP_NORM, value)
+        checked = None if value is None else check_number(type(self).__name__, CLIP_NORM, value, schedules=False)
         if self._stepping is not None:
             self._needs_all(checked, self._nonfinite)
         self._clip_norm = checked
@@ -255,10 +261,25 @@ class Optimizer(torch.optim.Optimizer, metaclass=_Documented):
         self._plans = {}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Optimize more parameters, with settings of their own; what isn't given is the optimizer's default."""
+        """Optimize more parameters, with settings of their own; what isn't given is the optimizer's default.
+
+        Raises:
+            TypeError, ValueError: for settings out of range, and for keys that are misspelled settings; other keys of
+                your own are kept, as in torch.
+        """
         if isinstance(param_group, dict):
+            known = {*self.defaults, *OPTIONS, "params", "param_names"}
+            for key in param_group.keys() - known:
+                close = get_close_matches(str(key), known, n=1, cutoff=0.85)
+                if close:
+                    raise TypeError(f"{type(self).__name__}: a group says {key!r}; did you mean {close[0]!r}?")
             self._settings.check({**self.defaults, **param_group})
         super().add_param_group(param_group)
+
+    def __repr__(self) -> str:
+        """The groups, and what holds for all of them."""
+        own = "".join(f"{name}: {getattr(self, name)}\n" for name in ("clip_norm", "nonfinite")) * self._inspects
+        return f"{super().__repr__()[:-1]}{own})"
 
     # ---- averages
 
@@ -309,6 +330,11 @@ class Optimizer(torch.optim.Optimizer, metaclass=_Documented):
             ValueError, StateDictError: where groups, names, shapes or states don't fit; nothing was loaded.
         """
         self._refuse_swapped()
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(
+                f"{type(self).__name__}: load_state_dict takes what state_dict() returned, got {state_dict!r:.60}, a "
+                f"{type(state_dict).__name__}; torch.load reads a file"
+            )
         state_dict = dict(state_dict)
         for before in self._optimizer_load_state_dict_pre_hooks.values():
             replaced = before(self, state_dict)
@@ -349,6 +375,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=_Documented):
         return (*made, self.__getstate__())
 
 
+_IN_BACKWARD = "It wasn't moved; those before it in the backward pass were. Lower lr"
 _disabled: Any = _disable_dynamo
 _untraced = _disabled(lambda optimizer, closure: optimizer.step(closure))
 _STEP = Optimizer.step

@@ -23,11 +23,18 @@ class Loading:
     def __init__(self, optimizer: Optimizer, state_dict: Mapping[str, Any]) -> None:
         self.owner = type(optimizer).__name__
         self.problems: list[str] = []
+        missing = [key for key in ("state", "param_groups") if key not in state_dict]
+        if missing:
+            there = ", ".join(map(repr, list(state_dict)[:5])) or "nothing"
+            raise StateDictError(
+                f"{' and '.join(map(repr, missing))} not in the state ({there} is); "
+                f"give what state_dict() of a {self.owner} returned"
+            )
         here, saved = optimizer.param_groups, state_dict["param_groups"]
         if len(here) != len(saved):
             raise ValueError(
                 "loaded state dict has a different number of parameter groups: "
-                f"{len(saved)} in it, {len(here)} in this {self.owner}"
+                f"{len(saved)} in it, {len(here)} in this {self.owner}; make it with the groups that were saved"
             )
         for index, (mine, theirs) in enumerate(zip(here, saved)):
             if len(mine["params"]) != len(theirs["params"]):
@@ -51,7 +58,8 @@ class Loading:
                 continue
             missing = [state for state in needed if state not in value]
             if value and missing:
-                self.problems.append(f"{name}: {', '.join(missing)} not among its states ({', '.join(value)})")
+                other = "; is it another optimizer's?" if len(missing) == len(needed) else ""
+                self.problems.append(f"{name}: {', '.join(missing)} not among its states ({', '.join(value)}){other}")
             self.state[p] = {k: self._copy(name, k, v, p) for k, v in value.items()}
         if self.problems:
             listed = "".join(f"\n  {problem}" for problem in self.problems[:8])

@@ -15,7 +15,7 @@ from adamite.rule import REQUIRED
 from adamite.update import Surroundings, Update, build
 
 # torch's name of an argument in its messages, and the range that it allows.
-_RANGES: dict[str, tuple[str, str]] = {
+RANGES: dict[str, tuple[str, str]] = {
     "lr": ("learning rate", "[0, inf)"),
     "eps": ("epsilon value", "[0, inf)"),
     "weight_decay": ("weight_decay value", "[0, inf)"),
@@ -87,10 +87,10 @@ class Settings:
                 raise ValueError(f"betas must be either both floats or both Tensors, got {value!r}")
             for index, beta in enumerate(value):
                 self._tensor(f"betas[{index}]", beta, group)
-                self._range(name, beta, f"beta parameter at index {index}", "[0, 1)")
+                self._range(f"betas[{index}]", beta, f"beta parameter at index {index}", "[0, 1)")
             return
         self._tensor(name, value, group)
-        label, allowed = _RANGES.get(name, (f"{name} value", self._own_range(name)))
+        label, allowed = RANGES.get(name, (f"{name} value", self._own_range(name)))
         self._range(name, value, label, allowed)
 
     def _own_range(self, name: str) -> str:
@@ -110,10 +110,11 @@ class Settings:
         if value is None and self._optional(name):
             return
         try:
-            number = float(value)
+            number = float("" if isinstance(value, (str, bytes)) else value)
         except (TypeError, ValueError):
+            more = "; for a schedule take one of torch.optim.lr_scheduler" if callable(value) else ""
             raise TypeError(
-                f"{self.owner}: {name} must be a number in {allowed}, got {value!r:.60}, a {type(value).__name__}"
+                f"{self.owner}: {name} must be a number in {allowed}, got {value!r:.60}, a {type(value).__name__}{more}"
             ) from None
         low, high = (float(bound) for bound in allowed[1:-1].split(","))
         above = number > low if allowed.startswith("(") else number >= low
@@ -129,7 +130,8 @@ class Settings:
         spec = self.spelling.convention.rule.choices.get(name)
         allowed = spec.allowed if spec else (False, True)
         if not isinstance(value, (int, str, np.bool_)) or (allowed and value not in allowed):  # 1 is True, as in torch
-            raise TypeError(f"{self.owner}: {name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+            choice = f"one of {', '.join(map(repr, allowed))}" if allowed else "a string"
+            raise TypeError(f"{self.owner}: {name} must be {choice}, got {value!r}")
 
     def read(self, group: Mapping[str, Any], clip: bool) -> Reading:
         """The update that a group asks for, and its numbers."""
@@ -143,9 +145,9 @@ class Settings:
         for argument, names in self.spelling.arguments.items():
             value = group[argument]
             for name, part in zip(names, value if len(names) > 1 else (value,), strict=True):
-                if part is None or (part == 0 and name in self.spelling.without):
+                if (part is None and self._optional(name)) or (part == 0 and name in self.spelling.without):
                     absent.add(name)
-                elif isinstance(part, str):
+                elif part is None or isinstance(part, (str, bytes)):
                     raise TypeError(f"{self.owner}: {argument} must be a number, got {part!r}")
                 else:
                     numbers[name] = float(part)

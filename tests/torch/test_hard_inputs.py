@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import math
 import pickle
 import threading
 import warnings
@@ -710,6 +711,18 @@ def test_a_bad_gradient_is_skipped_whole(kind: torch.dtype, bad: float) -> None:
         run(mine, range(2))
 
 
+def test_a_bad_gradient_in_the_backward_pass_keeps_its_own_parameter() -> None:
+    first = nn.Linear(3, 2)
+    model = nn.Sequential(first, nn.Linear(2, 1))
+    mine = ours.SGD(model.parameters(), lr=0.1, nonfinite="raise")
+    first.weight.register_hook(lambda g: g * math.nan)
+    before = [p.detach().clone() for p in model.parameters()]
+    with mine.step_in_backward(), pytest.raises(NonFiniteError, match="those before it in the backward pass were"):
+        model(torch.ones(4, 3)).square().sum().backward()
+    stayed = [torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True)]
+    assert stayed[0] and not any(stayed[2:])
+
+
 def test_a_bad_gradient_is_named() -> None:
     model = nn.Linear(3, 2)
     mine = ours.Adam(model.named_parameters(), nonfinite="raise")
@@ -789,13 +802,39 @@ def test_differentiable_and_unknown_arguments_are_refused(name: str) -> None:
         ({"cautious": 3}, "cautious"),
         ({"lr": float("nan")}, "learning rate"),
         ({"lr": "fast"}, "lr must be a number"),
+        ({"lr": "0.1"}, "lr must be a number"),
+        ({"eps": b"1e-8"}, "eps must be a number"),
+        ({"weight_decay": "0.1"}, "weight_decay must be a number"),
+        ({"ema": "0.9"}, "ema must be a number"),
+        ({"lr": lambda step: 0.1}, "lr_scheduler"),
+        ({"clip_norm": lambda step: 1.0}, r"clip_norm must be a number in \(0, inf\); got"),
         ({"betas": (0.9,)}, "two numbers"),
+        ({"betas": ("0.9", 0.99)}, r"betas\[0\] must be a number"),
         ({"amsgrad": "yes"}, "amsgrad"),
     ],
 )
 def test_settings_out_of_range(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=message):
         ours.Adam(parameters(), **wrong)
+
+
+def test_a_misspelled_setting_of_a_group_is_refused_and_a_key_of_ones_own_is_kept() -> None:
+    with pytest.raises(TypeError, match="'weigth_decay'; did you mean 'weight_decay'"):
+        ours.AdamW([{"params": parameters(), "weigth_decay": 0.1}])
+    assert ours.AdamW([{"params": parameters(), "lr_scale": 0.1}]).param_groups[0]["lr_scale"] == 0.1
+
+
+def test_a_setting_that_became_none_is_named() -> None:
+    mine = ours.AdamW(parameters())
+    mine.param_groups[0]["lr"] = None
+    give(params_of(mine), 0)
+    with pytest.raises(TypeError, match="AdamW: lr must be a number, got None"):
+        mine.step()
+
+
+def test_what_holds_for_all_groups_is_shown() -> None:
+    assert repr(ours.Adam(parameters(), clip_norm=2.0)).endswith("clip_norm: 2.0\nnonfinite: propagate\n)")
+    assert "clip_norm" not in repr(ours.Adam(parameters()))
 
 
 def test_integer_parameters_are_refused() -> None:

@@ -219,6 +219,21 @@ def test_another_optimizers_states_are_refused() -> None:
     run(mine, range(2))
     with pytest.raises(StateDictError, match="exp_avg, exp_avg_sq not among its states"):
         other.load_state_dict(mine.state_dict())
+    run(other, range(2))
+    with pytest.raises(StateDictError, match="is it another optimizer's"):
+        ours.Adagrad(parameters()).load_state_dict({**other.state_dict(), "state": {0: {"momentum": 1.0}}})
+
+
+@pytest.mark.parametrize("wrong", [{}, {"model": {}, "optimizer": {}}, {"0.weight": 1.0}])
+def test_what_is_no_state_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(StateDictError, match=r"'state' and 'param_groups' not in the state .* give what state_dict"):
+        ours.Adam(parameters()).load_state_dict(wrong)
+
+
+@pytest.mark.parametrize("wrong", [None, "checkpoint.pt"])
+def test_what_is_no_mapping_is_refused(wrong: Any) -> None:
+    with pytest.raises(TypeError, match=r"takes what state_dict\(\) returned, got .*torch.load"):
+        ours.Adam(parameters()).load_state_dict(wrong)
 
 
 def test_other_groups_are_refused_in_torchs_words() -> None:
