@@ -117,6 +117,11 @@ def dense(t: Tensor) -> bool:
     return True
 
 
+def _words(numbers: np.ndarray[Any, Any]) -> memoryview:
+    """The memory of an array, whose bits are compared."""
+    return numbers.reshape(-1).data.cast("B").cast("Q" if numbers.itemsize == 8 else "I")
+
+
 class Cohort:
     """Rows of one group and history, whose coefficients are equal."""
 
@@ -161,7 +166,8 @@ class Batch:
         self.counts = np.zeros(len(members))  # step numbers
         self.scalars: np.ndarray[Any, Any] | None = None  # Scalar states, a row a parameter
         self.cohorts: list[Cohort] = []
-        self.seen = b""  # the step numbers and scalars that the cohorts stand for
+        self._history: list[tuple[memoryview, memoryview]] = []  # step numbers and scalars: now, and as the cohorts say
+        self._known = False  # whether the cohorts say anything
         self._dtypes = list(map(_dtype, self.tensors))
         self._bytes = list(map(_bytes, self.tensors))
 
@@ -172,6 +178,8 @@ class Batch:
         self._arrays = [(array, array.data_ptr()) for array in (steps, scalars) if array is not None]
         self.counts = steps.numpy()
         self.scalars = None if scalars is None else scalars.numpy()
+        # Compared and copied in place: an allocation of this size may have to tidy up what torch's steps left behind.
+        self._history = [(_words(now), _words(now.copy())) for now in (self.counts, self.scalars) if now is not None]
         self._getter = itemgetter(*keys) if keys else None
         self._dicts: list[dict[str, Any]] = []  # the optimizer's own, once it keeps the states
         self._several = len(keys) > 1
@@ -221,9 +229,10 @@ class Batch:
 
     # ---- coefficients
 
-    def history(self) -> bytes:
-        counts = self.counts.tobytes()
-        return counts if self.scalars is None else counts + self.scalars.tobytes()
+    def _remember(self) -> None:
+        for now, seen in self._history:
+            seen[:] = now
+        self._known = True
 
     def divide(self, readings: Mapping[int, Reading]) -> None:
         """Make the cohorts of the rows' present step numbers."""
@@ -237,7 +246,7 @@ class Batch:
         self.cohorts = list(found.values())
         for cohort in self.cohorts:
             cohort.where = np.array(cohort.rows) if len(found) > 1 else slice(None)
-        self.seen = self.history()
+        self._remember()
 
     def read(self, readings: Mapping[int, Reading]) -> None:
         """Groups have other numbers than before."""
@@ -246,7 +255,7 @@ class Batch:
 
     def prepare(self, readings: Mapping[int, Reading], clip: float) -> None:
         """Evaluate the coefficients of the next update."""
-        if self.seen != self.history():
+        if not self._known or any(now != seen for now, seen in self._history):
             self.divide(readings)
         for cohort in self.cohorts:
             cohort.prepare(clip)
@@ -264,7 +273,9 @@ class Batch:
             self.counts[where] = t
             if self.scalars is not None:
                 self.scalars[where] = scalars
-        self.seen = b"" if self.missing else self.history()
+        self._known = False
+        if not self.missing:
+            self._remember()
 
     # ---- what the two kinds of batches do
 
