@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from adamite.expression import Expression, apply, constant
@@ -32,6 +33,48 @@ class Node(NamedTuple):
     value: Any = None
 
 
+class Program:
+    """What depends on numbers alone, a line an operation; `ON_NUMBERS` says what each means."""
+
+    def __init__(
+        self,
+        numbers: Sequence[str] = (),
+        constants: Mapping[str, Any] = MappingProxyType({}),
+        lines: Sequence[tuple[str, str, tuple[str, ...]]] = (),  # variable, operation, operands
+        results: Sequence[str] = (),
+    ) -> None:
+        self.numbers, self.constants, self.lines, self.results = numbers, constants, lines, results
+        self.source, self.evaluate = self._compile()
+
+    def run(self, operations: Mapping[str, Callable[..., Any]], numbers: Sequence[Any]) -> tuple[Any, ...]:
+        """Run it with a framework's operations, on float64 numbers that it may trace."""
+        values = {**self.constants, **{f"n_{name}": value for name, value in zip(self.numbers, numbers, strict=True)}}
+        for variable, op, operands in self.lines:
+            values[variable] = operations[op](*(values[o] for o in operands))
+        return tuple(values[r] for r in self.results)
+
+    def _compile(self) -> tuple[str, Callable[..., tuple[float, ...]]]:
+        """It as a function of Python's numbers, several times as fast; first the text."""
+        body = []
+        for variable, op, operands in self.lines:
+            if op == "div":
+                body.append(
+                    f"{variable} = {operands[0]} / {operands[1]} if {operands[1]} else div({', '.join(operands)})"
+                )
+            elif op in _FUNCTIONS:
+                body.append(f"{variable} = {op}({', '.join(operands)})")
+            else:
+                body.append(f"{variable} = {_OPERATORS[op][0].format(*operands)}")
+        returned = "".join(f"{r}, " for r in self.results)
+        source = "\n    ".join(
+            [f"def coefficients({', '.join(f'n_{n}' for n in self.numbers)}):", *body, f"return ({returned})"]
+        )
+        namespace: dict[str, Any] = dict(_FUNCTIONS)
+        exec(source, namespace)  # straight-line arithmetic generated above
+        evaluate: Callable[..., tuple[float, ...]] = namespace["coefficients"]
+        return source, evaluate
+
+
 class Graph(NamedTuple):
     """The loop's body and the function of its coefficients."""
 
@@ -39,10 +82,14 @@ class Graph(NamedTuple):
     outputs: tuple[tuple[str, int], ...]  # name and node of what is stored
     nodes: tuple[Node, ...]
     coefficient_count: int
-    numbers: tuple[str, ...]  # what `evaluate` takes after t, the Scalar states last
+    numbers: tuple[str, ...]  # what the program takes after t, the Scalar states last
     scalars: tuple[str, ...]  # Scalar states
-    evaluate: Callable[..., tuple[float, ...]]  # (t, *numbers) -> coefficients, then new Scalar states
-    source: str  # of `evaluate`
+    program: Program  # (t, *numbers) -> coefficients, then new Scalar states
+
+    @property
+    def evaluate(self) -> Callable[..., tuple[float, ...]]:
+        """The program on Python's numbers."""
+        return self.program.evaluate
 
 
 def lower(update: Update) -> Graph:
@@ -63,7 +110,6 @@ class _Lowering:
         outputs = {"x": self.value(update.outputs["x"]), **outputs}
         new_scalars = [self.scalars.value(e) for e in update.scalars.values()]
         numbers = (*self.scalars.numbers(exclude=("t", *update.scalars)), *update.scalars)
-        source, evaluate = self.scalars.compile(("t", *numbers), [*self.coefficients, *new_scalars])
         self.graph = Graph(
             inputs=inputs,
             outputs=tuple(outputs.items()),
@@ -71,8 +117,7 @@ class _Lowering:
             coefficient_count=len(self.coefficients),
             numbers=numbers,
             scalars=tuple(update.scalars),
-            evaluate=evaluate,
-            source=source,
+            program=self.scalars.program(("t", *numbers), [*self.coefficients, *new_scalars]),
         )
 
     def node(self, op: str, *args: int, value: Any = None) -> int:
@@ -235,22 +280,6 @@ class _Scalars:
         self.constants[name] = value
         return name
 
-    def compile(
-        self, parameters: Sequence[str], results: Sequence[str]
-    ) -> tuple[str, Callable[..., tuple[float, ...]]]:
-        body = []
-        for (op, *args), name in self.lines.items():
-            if op == "div":
-                body.append(f"{name} = {args[0]} / {args[1]} if {args[1]} else div({', '.join(args)})")
-            elif op in _FUNCTIONS:
-                body.append(f"{name} = {op}({', '.join(args)})")
-            elif op != "number":
-                body.append(f"{name} = {_OPERATORS[op][0].format(*args)}")
-        returned = "".join(f"{r}, " for r in results)
-        source = "\n    ".join(
-            [f"def coefficients({', '.join(f'n_{p}' for p in parameters)}):", *body, f"return ({returned})"]
-        )
-        namespace: dict[str, Any] = dict(_FUNCTIONS)
-        exec(source, namespace)  # straight-line arithmetic generated above
-        evaluate: Callable[..., tuple[float, ...]] = namespace["coefficients"]
-        return source, evaluate
+    def program(self, numbers: tuple[str, ...], results: Sequence[str]) -> Program:
+        lines = ((variable, op, tuple(operands)) for (op, *operands), variable in self.lines.items() if op != "number")
+        return Program(numbers, self.constants, tuple(lines), results)

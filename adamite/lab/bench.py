@@ -20,7 +20,7 @@ import numpy as np
 
 import adamite
 from adamite import engine
-from adamite.graph import Graph, Node
+from adamite.graph import Graph, Node, Program
 from adamite.maths import sign
 from adamite.numpy import Optimizer, optimizer
 from adamite.readers import llvm
@@ -202,7 +202,7 @@ def _limit(opt: Optimizer, x: Any, g: Any) -> Step:
         if name != "g":
             outputs.append((name, len(nodes)))
             nodes.append(Node("add", (index, inputs.index("g"))))
-    graph = Graph(inputs, tuple(outputs), tuple(nodes), 0, (), (), lambda *_: (), "")
+    graph = Graph(inputs, tuple(outputs), tuple(nodes), 0, (), (), Program())
     code = llvm.compile(llvm.step_text(graph, FLOAT32, engine.machine()))
     kernel = engine.Kernel(code.call, code.call_held, code)
     job = Job(1, 2 + len(inputs))
