@@ -194,6 +194,66 @@ TORCH: dict[str, Spelling] = {
 }
 
 
+_RATE = {"learning_rate": ("lr",)}
+_BETAS = {"b1": ("beta1",), "b2": ("beta2",)}
+_OPTAX_ADAM = _RATE | _BETAS | {"eps": ("eps",), "eps_root": ("eps_root",)}
+_MUS = {"m": "mu", "v": "nu"}
+
+
+def _optax(rule: Rule, decay: Decay | None = None, **defaults: Any) -> Convention:
+    return Convention(rule, {"lr": REQUIRED, **defaults}, decay)
+
+
+# By the names of optax's functions. Where a state has no `count` of steps, the rule doesn't depend on it.
+OPTAX: dict[str, Spelling] = {
+    "sgd": Spelling(_optax(rules.sgd, dampening=0.0), _RATE | {"momentum": ("momentum",)}, {"b": "trace"}),
+    "rmsprop": Spelling(
+        _optax(rules.rmsprop_trace),
+        _RATE | {"decay": ("rho",), "eps": ("eps",), "initial_scale": ("v0",), "momentum": ("momentum",)},
+        {"v": "nu", "g_bar": "mu", "b": "trace"},
+    ),
+    "adagrad": Spelling(
+        _optax(rules.adagrad_eps_inside),
+        _RATE | {"initial_accumulator_value": ("s0",), "eps": ("eps",)},
+        {"s": "sum_of_squares"},
+    ),
+    "adadelta": Spelling(
+        _optax(rules.adadelta, "l2", rho=0.9), _RATE | {"rho": ("rho",), "eps": ("eps",)}, {"v": "e_g", "u": "e_x"}
+    ),
+    "adam": Spelling(_optax(rules.adam_eps_root), _OPTAX_ADAM, _MUS, without=("eps_root",)),
+    "adamw": Spelling(
+        _optax(rules.adam_eps_root, "decoupled", weight_decay=1e-4), _OPTAX_ADAM, _MUS, without=("eps_root",)
+    ),
+    "nadam": Spelling(_optax(rules.adam_eps_root, nesterov=True), _OPTAX_ADAM, _MUS, without=("eps_root",)),
+    "nadamw": Spelling(
+        _optax(rules.adam_eps_root, "decoupled", weight_decay=1e-4, nesterov=True),
+        _OPTAX_ADAM,
+        _MUS,
+        without=("eps_root",),
+    ),
+    "amsgrad": Spelling(
+        _optax(rules.amsgrad_max_hat), _OPTAX_ADAM, _MUS | {"v_max": "nu_max"}, without=("eps_root",)
+    ),
+    "adamax": Spelling(_optax(rules.adamax_eps_in_max), _RATE | _BETAS | {"eps": ("eps",)}, {"m": "mu", "u": "nu"}),
+    "adamaxw": Spelling(
+        _optax(rules.adamax_eps_in_max, "decoupled", weight_decay=1e-4),
+        _RATE | _BETAS | {"eps": ("eps",)},
+        {"m": "mu", "u": "nu"},
+    ),
+    "radam": Spelling(
+        _optax(rules.radam_eps_root), _OPTAX_ADAM | {"threshold": ("threshold",)}, _MUS, without=("eps_root",)
+    ),
+    "adabelief": Spelling(
+        _optax(rules.adabelief, eps=1e-16, eps_root=1e-16),
+        _OPTAX_ADAM,
+        {"m": "mu", "s": "nu"},
+        {"nesterov": rules.adabelief_nesterov},
+    ),
+    "lion": Spelling(_optax(rules.lion, "decoupled", weight_decay=1e-3), _RATE | _BETAS, {"m": "mu"}),
+    "adopt": Spelling(_optax(rules.adopt_nesterov, nesterov=False), _RATE | _BETAS | {"eps": ("eps",)}, _MUS),
+}
+
+
 def spelling(rule: Rule) -> Spelling:
     """A rule of one's own, spelled as it spells itself."""
     return Spelling(

@@ -107,7 +107,8 @@ class _Lowering:
 
         inputs = ("x", "g", *update.states)
         outputs = {name: self.state(update.outputs[name]) for name in update.states}
-        outputs = {"x": self.value(update.outputs["x"]), **outputs}
+        first = "x" if "x" in update.outputs else "g"
+        outputs = {first: self.value(update.outputs[first]), **outputs}
         new_scalars = [self.scalars.value(e) for e in update.scalars.values()]
         numbers = (*self.scalars.numbers(exclude=("t", *update.scalars)), *update.scalars)
         self.graph = Graph(

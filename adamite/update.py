@@ -52,6 +52,7 @@ class Surroundings(NamedTuple):
     maximize: bool = False
     ema: bool = False
     cautious: bool = False
+    moves: bool = True  # else the negated step takes the gradient's place, and the parameter stays: optax's update
 
 
 class Update:
@@ -59,14 +60,14 @@ class Update:
 
     def __init__(self, rule: Rule, surroundings: Surroundings, outputs: Mapping[str, Expression], trace: Trace) -> None:
         self.rule, self.surroundings = rule, surroundings
-        self.outputs = outputs  # "x", the tensor states, "average"
+        self.outputs = outputs  # "x" or "g", the tensor states, "average"
         self.scalars = trace.scalars  # Scalar states
         self.named = trace.locals  # the rule's local variables
 
     @property
     def states(self) -> tuple[str, ...]:
         """The tensors that are kept beside the parameter."""
-        return tuple(name for name in self.outputs if name != "x")
+        return tuple(name for name in self.outputs if name not in ("x", "g"))
 
 
 @functools.cache
@@ -92,7 +93,7 @@ def build(
         step = where(step * gradient > 0, step, 0)
     if around.decay == "decoupled":
         step = step + lr * weight_decay * x
-    outputs = {"x": x - step, **traced.states}
+    outputs = {"x": x - step, **traced.states} if around.moves else {"g": -step, **traced.states}
     if around.ema:
         outputs["average"] = ema * tensor("average") + (1 - ema) * outputs["x"]
     return Update(rule, around, outputs, traced)

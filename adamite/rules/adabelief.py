@@ -2,7 +2,7 @@
 
 from adamite.maths import sqrt
 from adamite.rule import rule
-from adamite.rules.adam import adam
+from adamite.rules.adam import adam, corrected
 
 
 @rule(variant_of=adam)
@@ -16,5 +16,15 @@ def adabelief(g, m, s, *, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, eps_root
     m = beta1 * m + (1 - beta1) * g  # first moment
     s = beta2 * s + (1 - beta2) * (g - m) ** 2 + eps_root  # variance about the momentum
     m_hat = m / (1 - beta1**t)
+    s_hat = s / (1 - beta2**t)
+    return lr * m_hat / (sqrt(s_hat) + eps), m, s
+
+
+@rule(variant_of=adabelief)
+def adabelief_nesterov(g, m, s, *, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-16, eps_root=1e-16):
+    """AdaBelief with Nesterov's momentum, as optax has it."""
+    m = beta1 * m + (1 - beta1) * g  # first moment
+    s = beta2 * s + (1 - beta2) * (g - m) ** 2 + eps_root  # variance about the momentum
+    m_hat = corrected(m, g, t=t, beta1=beta1, nesterov=True)
     s_hat = s / (1 - beta2**t)
     return lr * m_hat / (sqrt(s_hat) + eps), m, s

@@ -32,3 +32,28 @@ def adam_eps_hat(g, m, v, *, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-7):
     v = beta2 * v + (1 - beta2) * g**2  # second moment
     lr_t = lr * sqrt(1 - beta2**t) / (1 - beta1**t)
     return lr_t * m / (sqrt(v) + eps), m, v
+
+
+def corrected(m, g, *, t, beta1, nesterov):
+    """The first moment without its bias; with `nesterov` a step ahead (Dozat 2016), as optax has it."""
+    if nesterov:
+        return beta1 * m / (1 - beta1 ** (t + 1)) + (1 - beta1) * g / (1 - beta1**t)
+    return m / (1 - beta1**t)
+
+
+@rule(variant_of=adam)
+def adam_eps_root(
+    g, m, v, *, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, eps_root: float | None = None, nesterov: bool = False
+):
+    """Adam as optax writes it, with a second epsilon inside the root.
+
+    eps_root in [0, inf): added to v_hat, so that derivatives of the step at zero are finite; None for none.
+    nesterov: look ahead along the momentum, as NAdam does.
+    """
+    m = beta1 * m + (1 - beta1) * g  # first moment
+    v = beta2 * v + (1 - beta2) * g**2  # second moment
+    m_hat = corrected(m, g, t=t, beta1=beta1, nesterov=nesterov)
+    v_hat = v / (1 - beta2**t)
+    if eps_root is not None:
+        v_hat = v_hat + eps_root
+    return lr * m_hat / (sqrt(v_hat) + eps), m, v

@@ -19,3 +19,23 @@ def adopt(g, m, v, *, t, lr=1e-3, beta1=0.9, beta2=0.9999, eps=1e-6):
     decay = where(t == 1, 0, beta2)
     v = decay * v + (1 - decay) * g**2  # second moment
     return lr * m, m, v
+
+
+@rule(variant_of=adopt)
+def adopt_nesterov(
+    g, m, v, *, t, lr=1e-3, beta1=0.9, beta2=0.9999, eps=1e-6, nesterov: bool = True, use_clipping: bool = True
+):
+    """ADOPT as optax has it: with Nesterov's momentum, or without the later version's clipping.
+
+    nesterov: look ahead along the momentum.
+    use_clipping: clip the normalized gradients at (t - 1)**0.25; without it the first step moves by lr * g / eps.
+    """
+    normalized = g / maximum(sqrt(v), eps)
+    if use_clipping:
+        limit = (t - 1) ** 0.25  # zero at first
+        normalized = maximum(minimum(normalized, limit), -limit)
+    keep = where(t == 1, 1, beta1)
+    m = keep * m + (1 - keep) * normalized  # first moment, of normalized gradients
+    decay = where(t == 1, 0, beta2)
+    v = decay * v + (1 - decay) * g**2  # second moment
+    return lr * (keep * m + (1 - keep) * normalized if nesterov else m), m, v

@@ -30,18 +30,26 @@ def amsgrad_corrected(g, m, v, v_max, *, t, lr=1e-3, beta1=0.9, beta2=0.999, eps
 
 
 @rule(variant_of=adam)
-def amsgrad_max_hat(g, m, v, v_max, *, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8):
+def amsgrad_max_hat(
+    g, m, v, v_max, *, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8,
+    eps_root: float | None = None, bias_correction_mu: bool = True, bias_correction_nu: bool = True,
+):  # fmt: skip
     """AMSGrad as optax writes it: the maximum of the corrected moment.
 
     The early, strongly corrected moments stay in the maximum: after one large gradient the steps are several
     times smaller than torch's.
+
+    eps_root in [0, inf): added to the maximum inside the root; None for none.
+    bias_correction_mu: correct the first moment for its start at zero.
+    bias_correction_nu: correct the second one before the maximum.
     """
     m = beta1 * m + (1 - beta1) * g  # first moment
     v = beta2 * v + (1 - beta2) * g**2  # second moment
-    m_hat = m / (1 - beta1**t)
-    v_hat = v / (1 - beta2**t)
+    m_hat = m / (1 - beta1**t) if bias_correction_mu else m
+    v_hat = v / (1 - beta2**t) if bias_correction_nu else v
     v_max = maximum(v_max, v_hat)
-    return lr * m_hat / (sqrt(v_max) + eps), m, v, v_max
+    largest = v_max if eps_root is None else v_max + eps_root
+    return lr * m_hat / (sqrt(largest) + eps), m, v, v_max
 
 
 @rule(variant_of=adam)

@@ -2,7 +2,7 @@
 
 from adamite.maths import sqrt
 from adamite.rule import Scalar, rule
-from adamite.rules.adam import adam
+from adamite.rules.adam import adam, corrected
 
 
 @rule(variant_of=adam)
@@ -29,6 +29,6 @@ def nadam_unscheduled(g, m, v, *, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8):
     """NAdam as optax writes it: a constant momentum. Its first step is 1.47 times lr."""
     m = beta1 * m + (1 - beta1) * g  # first moment
     v = beta2 * v + (1 - beta2) * g**2  # second moment
-    m_hat = beta1 * m / (1 - beta1 ** (t + 1)) + (1 - beta1) * g / (1 - beta1**t)
+    m_hat = corrected(m, g, t=t, beta1=beta1, nesterov=True)
     v_hat = v / (1 - beta2**t)
     return lr * m_hat / (sqrt(v_hat) + eps), m, v

@@ -2,7 +2,7 @@
 
 from adamite.maths import sqrt, where
 from adamite.rule import rule
-from adamite.rules.adam import adam
+from adamite.rules.adam import adam, corrected
 
 
 def _rectification(t, beta2, threshold):
@@ -39,3 +39,23 @@ def radam_eps_hat(g, m, v, *, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, thre
     m_hat = m / (1 - beta1**t)
     trusted, r = _rectification(t, beta2, threshold)
     return lr * where(trusted, r * sqrt(1 - beta2**t) * m_hat / (sqrt(v) + eps), m_hat), m, v
+
+
+@rule(variant_of=radam)
+def radam_eps_root(
+    g, m, v, *, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, threshold=5.0,
+    eps_root: float | None = None, nesterov: bool = False,
+):  # fmt: skip
+    """RAdam as optax writes it, with a second epsilon inside the root.
+
+    eps_root in [0, inf): added to v_hat inside the root; None for none.
+    nesterov: look ahead along the momentum.
+    """
+    m = beta1 * m + (1 - beta1) * g  # first moment
+    v = beta2 * v + (1 - beta2) * g**2  # second moment
+    m_hat = corrected(m, g, t=t, beta1=beta1, nesterov=nesterov)
+    v_hat = v / (1 - beta2**t)
+    if eps_root is not None:
+        v_hat = v_hat + eps_root
+    trusted, r = _rectification(t, beta2, threshold)
+    return lr * where(trusted, r * m_hat / (sqrt(v_hat) + eps), m_hat), m, v

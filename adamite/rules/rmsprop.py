@@ -46,3 +46,28 @@ def rmsprop_eps_outside(
     if momentum is not None:
         step = b = momentum * b + step
     return lr * step, v, g_bar, b
+
+
+@rule(variant_of=rmsprop)
+def rmsprop_trace(
+    g, g_bar, b, v="v0", *, t, lr=1e-3, rho=0.9, eps=1e-8, v0=0.0, momentum: float | None = None,
+    centered: bool = False, eps_in_sqrt: bool = True, nesterov: bool = False, bias_correction: bool = False,
+):  # fmt: skip
+    """RMSprop as optax writes it: the momentum is a trace of the moves, with lr and sign inside.
+
+    v0 in [0, inf): what the mean square starts at.
+    eps_in_sqrt: eps inside the root; else beside it, as in torch.
+    nesterov: look ahead along the trace.
+    bias_correction: correct the means for their start.
+    """
+    v = rho * v + (1 - rho) * g**2  # mean square
+    variance = v / (1 - rho**t) if bias_correction else v
+    if centered:
+        g_bar = rho * g_bar + (1 - rho) * g  # mean
+        mean = g_bar / (1 - rho**t) if bias_correction else g_bar
+        variance = maximum(variance - mean**2, 0)
+    step = lr * g / (sqrt(variance + eps) if eps_in_sqrt else sqrt(variance) + eps)
+    if momentum is not None:
+        b = momentum * b - step  # trace
+        step = step - momentum * b if nesterov else -b
+    return step, g_bar, b, v
