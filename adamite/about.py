@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from adamite.conventions import Convention, Spelling
 from adamite.readers.text import Equation, equations, symbol
@@ -111,24 +113,45 @@ _FLAGS = {
 }
 
 
-def spelled(spelling: Spelling, defaults: Mapping[str, object], allowed: Mapping[str, str]) -> str:
-    """The docstring of a framework's class: its equations, and its arguments by its own names.
+class Words(NamedTuple):
+    """What the docstrings of a framework's classes say beside the rules' own words."""
 
-    Args:
-        defaults: of the arguments.
-        allowed: the ranges where they aren't the rule's.
+    ranges: Mapping[str, str]  # of arguments, where they aren't the rule's
+    before: tuple[str, ...] = ()  # lines ahead of the rule's arguments
+    after: tuple[str, ...] = ()
+
+
+class Documented(type):
+    """Classes of a framework whose documentation is printed from their rule, when somebody asks for it.
+
+    The base says `_about` itself and has the framework's `_words`; the others have a `_spelling`.
     """
+
+    @property
+    def __doc__(cls: Any) -> str | None:  # type: ignore[override]
+        own = cls.__dict__.get("__doc__")
+        if own is not None or "_spelling" not in cls.__dict__:
+            return inspect.cleandoc(own or cls._about)
+        given = inspect.signature(cls.__init__).parameters.values()
+        defaults = cls.__dict__.get("_settings_of_rule") or {
+            p.name: p.default for p in given if p.default is not p.empty
+        }
+        return spelled(cls._spelling, defaults, cls._words)
+
+
+def spelled(spelling: Spelling, defaults: Mapping[str, object], words: Words) -> str:
+    """The docstring of a framework's class: its equations, and its arguments, with defaults, by its own names."""
     rule = spelling.convention.rule
     title = spelling.convention.title or rule.title
     summary = rule.summary.removeprefix(rule.title).strip()
     lines = [title, "", *([summary, ""] if summary else [])]
     lines += [f"    {e}" for e in equations(_update(spelling.convention))]
-    lines += ["", "Args:", "    params: tensors, (name, tensor) pairs, or groups of them; as in torch."]
+    lines += ["", "Args:", *words.before]
     for argument, default in defaults.items():
         numbers = [rule.numbers[own] for own in spelling.arguments.get(argument, ())]
         choice = rule.choices.get(argument)
         if numbers:
-            ranges = allowed.get(argument) or " and ".join(n.range for n in numbers if n.range)
+            ranges = words.ranges.get(argument) or " and ".join(n.range for n in numbers if n.range)
             meaning = " ".join(f"{n.name}: {n.meaning}" if len(numbers) > 1 else n.meaning for n in numbers)
         elif choice or argument in _FLAGS:
             ranges, meaning = "", choice.meaning if choice else _FLAGS[argument]
@@ -137,13 +160,7 @@ def spelled(spelling: Spelling, defaults: Mapping[str, object], allowed: Mapping
         shown = f"{argument} in {ranges}" if ranges else argument
         text = f"{shown}, default {default!r}: {meaning}"
         lines += textwrap.wrap(text, 96, initial_indent="    ", subsequent_indent="        ")
-    lines += [
-        "    foreach, fused, capturable: accepted where torch has them; there is one engine.",
-        "    differentiable: refused, since the step is machine code.",
-        "",
-        "The arguments of every optimizer (clip_norm, nonfinite, ema, cautious): help(adamite.torch.Optimizer).",
-    ]
-    return "\n".join(lines)
+    return "\n".join([*lines, *words.after])
 
 
 def _update(convention: Convention) -> Update:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
@@ -17,6 +16,7 @@ from torch.compiler import is_dynamo_compiling
 from torch.optim import optimizer as torch_optimizer
 
 from adamite import engine
+from adamite.about import Documented, Words
 from adamite.conventions import Spelling, spelling
 from adamite.rule import Rule
 from adamite.settings import NonFinite, check_nonfinite, check_number, unknown
@@ -37,24 +37,19 @@ class Extras(TypedDict, total=False):
     cautious: bool
 
 
-class _Documented(type):
-    """Classes whose documentation is printed from their rule, when somebody asks for it."""
-
-    @property
-    def __doc__(cls) -> str | None:  # type: ignore[override]
-        own = cls.__dict__.get("__doc__")
-        if own is not None or "_spelling" not in cls.__dict__:
-            return inspect.cleandoc(own or Optimizer._about)
-        from adamite.about import spelled
-
-        given = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
-        defaults = cls.__dict__.get("_settings_of_rule") or {
-            p.name: p.default for p in given if p.default is not p.empty
-        }
-        return spelled(cls.__dict__["_spelling"], defaults, {name: allowed for name, (_, allowed) in RANGES.items()})
+_WORDS = Words(
+    {name: allowed for name, (_, allowed) in RANGES.items()},
+    ("    params: tensors, (name, tensor) pairs, or groups of them; as in torch.",),
+    (
+        "    foreach, fused, capturable: accepted where torch has them; there is one engine.",
+        "    differentiable: refused, since the step is machine code.",
+        "",
+        "The arguments of every optimizer (clip_norm, nonfinite, ema, cautious): help(adamite.torch.Optimizer).",
+    ),
+)
 
 
-class Optimizer(torch.optim.Optimizer, metaclass=_Documented):
+class Optimizer(torch.optim.Optimizer, metaclass=Documented):
     _about = """The base of adamite's optimizers for torch.
 
     Beyond torch's arguments every class takes:
@@ -77,6 +72,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=_Documented):
     """
     __doc__: str | None
 
+    _words: ClassVar[Words] = _WORDS
     _spelling: ClassVar[Spelling]
     _made_from: ClassVar[Rule | None] = None
     _clip_norm: float | None = None
@@ -426,7 +422,7 @@ def class_of(rule: Rule) -> type[Optimizer]:
 
     name = "".join(part.capitalize() for part in rule.name.split("_"))
     body = {"_spelling": spelled, "_made_from": rule, "_settings_of_rule": known, "__init__": __init__}
-    cls: Any = _Documented(name, (Optimizer,), {**body, "__module__": __name__})
+    cls: Any = Documented(name, (Optimizer,), {**body, "__module__": __name__})
     made: type[Optimizer] = cls
     return made
 
