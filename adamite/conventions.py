@@ -7,6 +7,7 @@ value is the one in common use. Sources: torch 2.13, Keras 3.15, optax 0.2.8, ch
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, get_args
 
 from adamite import rules
@@ -140,6 +141,7 @@ class Spelling(NamedTuple):
     without: tuple[str, ...] = ()  # numbers that leave their part of the rule out at 0
     counts: bool = True  # whether the step number is among the states
     sparse: bool = False  # whether sparse gradients are taken
+    apart: tuple[str, ...] = ()  # states that Keras keeps after the others, all parameters' of one, then of the next
 
 
 _LR: dict[str, tuple[str, ...]] = {"lr": ("lr",)}
@@ -231,9 +233,7 @@ OPTAX: dict[str, Spelling] = {
         _MUS,
         without=("eps_root",),
     ),
-    "amsgrad": Spelling(
-        _optax(rules.amsgrad_max_hat), _OPTAX_ADAM, _MUS | {"v_max": "nu_max"}, without=("eps_root",)
-    ),
+    "amsgrad": Spelling(_optax(rules.amsgrad_max_hat), _OPTAX_ADAM, _MUS | {"v_max": "nu_max"}, without=("eps_root",)),
     "adamax": Spelling(_optax(rules.adamax_eps_in_max), _RATE | _BETAS | {"eps": ("eps",)}, {"m": "mu", "u": "nu"}),
     "adamaxw": Spelling(
         _optax(rules.adamax_eps_in_max, "decoupled", weight_decay=1e-4),
@@ -254,10 +254,65 @@ OPTAX: dict[str, Spelling] = {
 }
 
 
-def spelling(rule: Rule) -> Spelling:
-    """A rule of one's own, spelled as it spells itself."""
+_EPSILON = {"epsilon": ("eps",)}
+_KERAS_BETAS = {"beta_1": ("beta1",), "beta_2": ("beta2",)}
+_KERAS_ADAM = _RATE | _KERAS_BETAS | _EPSILON
+_VELOCITY = {"m": "momentum", "v": "velocity"}
+
+
+def _keras(name: str) -> Convention:
+    return CONVENTIONS[name]["keras"]
+
+
+# Keras counts once for all parameters; the states are in its order.
+KERAS: dict[str, Spelling] = {
+    "SGD": Spelling(_keras("SGD"), _RATE | {"momentum": ("momentum",)}, {"b": "momentum"}, without=("momentum",)),
+    "RMSprop": Spelling(
+        _keras("RMSprop"),
+        _RATE | {"rho": ("rho",), "momentum": ("momentum",)} | _EPSILON,
+        {"v": "velocity", "b": "momentum", "g_bar": "average_gradient"},
+        without=("momentum",),
+        apart=("b", "g_bar"),
+    ),
+    "Adagrad": Spelling(
+        _keras("Adagrad"), _RATE | {"initial_accumulator_value": ("s0",)} | _EPSILON, {"s": "accumulator"}
+    ),
+    "Adadelta": Spelling(
+        _keras("Adadelta"),
+        _RATE | {"rho": ("rho",)} | _EPSILON,
+        {"v": "accumulated_grad", "u": "accumulated_delta_var"},
+    ),
+    "Adam": Spelling(
+        _keras("Adam"),
+        _KERAS_ADAM,
+        _VELOCITY | {"v_max": "velocity_hat"},
+        {"amsgrad": _keras("AMSGrad").rule},
+        apart=("v_max",),
+    ),
+    "AdamW": Spelling(
+        _keras("AdamW"),
+        _KERAS_ADAM,
+        _VELOCITY | {"v_max": "velocity_hat"},
+        {"amsgrad": _keras("AMSGrad").rule},
+        apart=("v_max",),
+    ),
+    "Adamax": Spelling(_keras("Adamax"), _KERAS_ADAM, {"m": "momentum", "u": "norm"}),
+    "Nadam": Spelling(_keras("NAdam"), _KERAS_ADAM, _VELOCITY | {"mu_product": "u_product"}),
+    "Lion": Spelling(_keras("Lion"), _RATE | _KERAS_BETAS, {"m": "momentum"}),
+    "AdaBelief": Spelling(
+        _keras("AdaBelief"),
+        _KERAS_ADAM | {"epsilon_root": ("eps_root",)},
+        {"m": "momentum", "s": "variance"},
+    ),
+    "RAdam": Spelling(_keras("RAdam"), _KERAS_ADAM, _VELOCITY),
+    "ADOPT": Spelling(_keras("ADOPT"), _KERAS_ADAM, _VELOCITY),
+}
+
+
+def spelling(rule: Rule, names: Mapping[str, str] = MappingProxyType({})) -> Spelling:
+    """A rule of one's own, spelled as it spells itself but for these numbers."""
     return Spelling(
         Convention(rule, {}, "decoupled" if "lr" in rule.numbers else "l2"),
-        {name: (name,) for name in rule.numbers},
+        {names.get(name, name): (name,) for name in rule.numbers},
         {state.name: state.name for state in rule.states},
     )
