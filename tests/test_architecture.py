@@ -27,7 +27,8 @@ LAYERS: list[set[str]] = [
     {"pool"},
     {"tree", "arrays", "settings", "conventions", "schedules"},
     {"engine", "about"},
-    {"numpy", "torch", "keras", "jax"},
+    {"numpy", "torch", "jax"},
+    {"keras"},  # of the other frameworks on the backend that runs
     {"minimization", "testing"},
     {"adamite"},  # what `import adamite` gives
     {"lab"},

@@ -154,7 +154,7 @@ class Batch:
     """Rows of one update and format on one device; `go` is what differs between machine code and array operations."""
 
     def __init__(self, update: Update, format: Format, members: Sequence[Member], keys: Mapping[str, str]) -> None:
-        self.format, self.members = format, members
+        self.update, self.format, self.members = update, format, members
         self.graph = engine.graph(update)
         self.names = [keys[name] for name in self.graph.inputs[2:]]
         self.parameters = [m.parameter for m in members]
@@ -221,9 +221,13 @@ class Batch:
         gone = set(self.missing)
         return [p for row, p in enumerate(self.parameters) if row not in gone]
 
+    def gradients(self) -> list[Any]:
+        """The gradients, or None, of all rows."""
+        return list(map(_gradient, self.parameters))
+
     def find(self) -> None:
         """Read the gradients."""
-        self.grads = list(map(_gradient, self.parameters))
+        self.grads = self.gradients()
         if self.wrapped:
             self.grads = list(map(shard, self.grads, self.parameters))
 

@@ -143,10 +143,10 @@ class Plan:
 
     def go(self, clip: float) -> None:
         """Update everything."""
-        engine.to_the_end(partial(_go, self.batches))
+        run(self.batches)
         for batch in self._again:
             batch.prepare(self.readings, clip)
-            engine.to_the_end(partial(_go, [batch]))
+            run([batch])
 
     def active(self) -> list[Tensor]:
         """The parameters that have a gradient."""
@@ -161,6 +161,11 @@ class Plan:
         """Let the gradients go."""
         for batch in self.batches:
             batch.grads = []
+
+
+def run(batches: Sequence[Batch]) -> None:
+    """Update batches that are prepared; an interrupt is raised after it."""
+    engine.to_the_end(partial(_go, batches))
 
 
 def _go(batches: Sequence[Batch]) -> None:

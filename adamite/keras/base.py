@@ -1,0 +1,308 @@
+"""The optimizer of Keras's variables: what is common to all classes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from operator import is_
+from typing import Any, ClassVar, TypedDict
+
+import keras
+from keras import initializers, ops
+
+from adamite import engine
+from adamite.about import Documented, Words
+from adamite.conventions import Spelling, spelling
+from adamite.errors import StateDictError
+from adamite.keras import arrays
+from adamite.keras.settings import RANGES, Reading, Settings
+from adamite.readers.arrays import Reading as GraphReading
+from adamite.rule import Rule
+from adamite.settings import unknown
+from adamite.update import Update
+
+if arrays.BACKEND == "torch":
+    from keras.src.backend import in_stateless_scope
+
+    from adamite.keras.in_place import InPlace, Row
+
+
+class Options(TypedDict, total=False):
+    """What every class takes, as in Keras."""
+
+    clipnorm: float | None
+    clipvalue: float | None
+    global_clipnorm: float | None
+    use_ema: bool
+    ema_momentum: float
+    ema_overwrite_frequency: int | None
+    loss_scale_factor: float | None
+    gradient_accumulation_steps: int | None
+    name: str | None
+
+
+_WORDS = Words(
+    RANGES,
+    after=(
+        "",
+        "learning_rate may be a keras LearningRateSchedule, or a function without arguments. The arguments of every",
+        "optimizer (clipnorm, use_ema, gradient_accumulation_steps, ...): help(adamite.keras.Optimizer).",
+    ),
+)
+
+
+class _Kept:
+    """What an optimizer has made of its attributes; Keras looks for variables in all that isn't an object."""
+
+    values: tuple[Any, ...] = ()
+    reading: Reading
+    in_place: InPlace | None = None
+    rows: tuple[Any, ...] = ()
+
+
+class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: ignore[misc]
+    _about = """The base of adamite's optimizers for Keras.
+
+    What Keras does around an update is Keras's own: accumulation, loss scaling, averages, constraints.
+
+    Args:
+        clipnorm, clipvalue, global_clipnorm: in (0, inf), one of them at most: gradients are scaled down to a norm, cut
+            off at a value, or scaled down together.
+        use_ema, ema_momentum, ema_overwrite_frequency: keep an average of the weights, which takes their place at the
+            end, or every so many steps.
+        loss_scale_factor: what the loss is multiplied by, and the gradients divided.
+        gradient_accumulation_steps: at least 2: update once in so many steps, by the mean of the gradients.
+        name: the optimizer's name.
+
+    Variables of float16 and bfloat16 have float32 states.
+    """
+    __doc__: str | None
+
+    _words: ClassVar[Words] = _WORDS
+    _spelling: ClassVar[Spelling]
+    _settings: ClassVar[Settings]
+    _made_from: ClassVar[Rule | None] = None
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        if "_spelling" in cls.__dict__:
+            cls._settings = Settings(cls.__name__, cls._spelling)
+
+    def __init__(self, given: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+        owner = type(self).__name__
+        if not hasattr(type(self), "_spelling"):
+            raise TypeError("Optimizer is the base: use Adam, SGD, ... or adamite.keras.optimizer(rule)")
+        for name in options:
+            if name not in Options.__annotations__:
+                raise TypeError(unknown(owner, name, [*given, *Options.__annotations__]))
+        known = {name: self._settings.check(name, value) for name, value in {**given, **options}.items()}
+        super().__init__(
+            known.pop("learning_rate", 1.0),
+            weight_decay=known.pop("weight_decay"),
+            **{n: known.pop(n) for n in options},
+        )
+        self._kept = _Kept()
+        for name, value in known.items():
+            setattr(self, name, value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, self._settings.check(name, value))
+
+    # ---- states
+
+    def build(self, variables: Sequence[Any]) -> None:
+        """Make the states of these variables, in Keras's order."""
+        if self.built:
+            return
+        spelled, read = self._spelling, self._read()
+        super().build(variables)
+        kept = [name for name in spelled.states if name in read.plain.states]
+        kept += [name for name in read.plain.states if name not in kept]
+        self._slots = {name: [None] * len(variables) for name in kept}
+        together = [name for name in kept if name not in spelled.apart]
+        for block in (together, *([name] for name in kept if name in spelled.apart)):
+            for index, variable in enumerate(variables):
+                if not self._overwrite_variable_with_gradient(variable):
+                    for name in block:
+                        self._slots[name][index] = self._slot(variable, name)
+        self._scalars = [
+            self.add_variable(
+                shape=(),
+                initializer=initializers.Constant(self._starts[name]),
+                dtype=arrays.scalar_type(),
+                aggregation="only_first_replica",
+                name=spelled.states.get(name, name),
+            )
+            for name in read.plain.scalars
+        ]
+
+    @property
+    def _starts(self) -> Mapping[str, float | str]:
+        return {state.name: state.start for state in self._spelling.convention.rule.states}
+
+    def _slot(self, variable: Any, name: str) -> Any:
+        """A new state of a variable: zero, a number, a hyperparameter's value, or the variable's own."""
+        start = self._starts.get(name, 0.0)
+        if start == "x":
+            initializer: Any = lambda shape, dtype, **_: ops.cast(variable, dtype)  # noqa: E731
+        else:
+            initializer = initializers.Constant(self._read().numbers[start] if isinstance(start, str) else start)
+        return self.add_variable_from_reference(
+            variable, name=self._spelling.states.get(name, name), initializer=initializer
+        )
+
+    def add_variable(self, shape: Any, initializer: Any = "zeros", dtype: Any = None, **more: Any) -> Any:
+        """Add a variable of the optimizer's: of float32, where Keras would take float16 or bfloat16."""
+        wide = arrays.compute_type(dtype or keras.config.floatx())
+        return super().add_variable(shape, initializer, wide, **more)
+
+    # ---- a step
+
+    def _read(self) -> Reading:
+        """What the attributes ask for, read anew where one has changed."""
+        kept, values = self._kept, (*(getattr(self, name) for name in self._settings.names), self.weight_decay)
+        if kept.values != values:
+            read = self._settings.read(values[:-1], self.weight_decay)
+            if self.built and {*read.plain.states} != {*self._slots}:
+                raise ValueError(
+                    f"{type(self).__name__} was built with the states {', '.join(self._slots) or 'none'}, and needs "
+                    f"{', '.join(read.plain.states) or 'none'} after what was assigned to it; make a new one"
+                )
+            kept.values, kept.reading = values, read
+        return kept.reading
+
+    def _update_of(self, variable: Any, read: Reading) -> Update:
+        decays = read.plain is not read.decaying and self._use_weight_decay(variable)
+        return read.decaying if decays else read.plain
+
+    def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
+        """Nothing: it is part of the update."""
+
+    def _backend_apply_gradients(self, grads: Sequence[Any], trainable_variables: Sequence[Any]) -> None:
+        if self.gradient_accumulation_steps or self.clipnorm or self.global_clipnorm or self.clipvalue:
+            grads = [ops.cast(g, arrays.compute_type(g.dtype)) for g in grads]  # sums and norms in float32 at least
+        super()._backend_apply_gradients(grads, trainable_variables)
+
+    def _backend_update_step(
+        self, grads: Sequence[Any], trainable_variables: Sequence[Any], learning_rate: Any
+    ) -> None:
+        if arrays.BACKEND == "torch" and not in_stateless_scope():
+            self._step_in_place(grads, trainable_variables, learning_rate)
+        else:
+            super()._backend_update_step(grads, trainable_variables, self._graphs(trainable_variables, learning_rate))
+
+    def _step_in_place(self, grads: Sequence[Any], variables: Sequence[Any], learning_rate: Any) -> None:
+        read, kept = self._read(), self._kept
+        updates = [self._update_of(v, read) for v in variables]
+        rows = (*variables, *updates)
+        plan = kept.in_place
+        if plan is None or len(rows) != len(kept.rows) or not all(map(is_, rows, kept.rows)) or not plan.stands():
+            slots = [self._slots_of(v) for v in variables]
+            kept.in_place = plan = InPlace(list(map(Row, variables, slots, updates)))
+            kept.rows = rows
+        numbers = {**read.numbers, "lr": arrays.number(learning_rate)}
+        scalars = plan.step(grads, arrays.number(self.iterations), numbers, list(map(arrays.number, self._scalars)))
+        for variable, value in zip(self._scalars, scalars, strict=True):
+            variable.assign(value)
+
+    def _slots_of(self, variable: Any) -> dict[str, Any]:
+        index = self._get_variable_index(variable)
+        return {name: slots[index] for name, slots in self._slots.items()}
+
+    def _graphs(self, variables: Sequence[Any], learning_rate: Any) -> dict[Any, GraphReading]:
+        """The graphs of this step by update and type; the new Scalar states are assigned."""
+        read = self._read()
+        types = sorted({arrays.compute_type(v.dtype) for v in variables})
+        numbers = {**read.numbers, "lr": learning_rate}
+        found: dict[Any, GraphReading] = {}
+        for update in {self._update_of(v, read) for v in variables}:
+            graph = engine.graph(update)
+            coefficients, scalars = arrays.coefficients(graph, self.iterations, numbers, self._scalars, types)
+            found |= {(update, dtype): GraphReading(graph, values) for dtype, values in coefficients.items()}
+        for variable, value in zip(self._scalars, scalars, strict=True):
+            self.assign(variable, value)
+        return found
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Update one variable; in the place of the learning rate Keras hands on what `_graphs` has made of it."""
+        slots = self._slots_of(variable)
+        dtype = arrays.compute_type(variable.dtype)
+        reading = learning_rate[self._update_of(variable, self._read()), dtype]
+        new = arrays.step(reading, {"x": variable, "g": arrays.dense(gradient), **slots}, dtype)
+        for name, value in new.items():
+            self.assign(variable if name == "x" else slots[name], value)
+
+    # ---- saving and loading
+
+    def get_config(self) -> dict[str, Any]:
+        """What makes the same optimizer again, without its states."""
+        config = super().get_config()
+        if "learning_rate" not in self._spelling.arguments:
+            del config["learning_rate"]
+        return {**config, **{name: getattr(self, name) for name in self._settings.names}}
+
+    def load_own_variables(self, store: Any) -> None:
+        """Go on from saved states.
+
+        Raises:
+            StateDictError: where their number or shapes don't fit; nothing was loaded.
+        """
+        unbuilt = [v for v in (self._iterations, self._learning_rate) if isinstance(v, keras.Variable)]
+        mine = self.variables
+        if len(store.keys()) == len(unbuilt) and not int(store["0"]):  # saved before the first step
+            mine = unbuilt
+        self._check_fits([tuple(store[str(i)].shape) for i in range(len(store.keys()))], mine)
+        for i, variable in enumerate(mine):
+            variable.assign(store[str(i)])
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Go on from the values of `variables`.
+
+        Raises:
+            StateDictError: where their number or shapes don't fit; nothing was set.
+        """
+        self._check_fits([tuple(w.shape) for w in weights], self.variables)
+        super().set_weights(weights)
+
+    def _check_fits(self, shapes: Sequence[tuple[int, ...]], variables: Sequence[Any]) -> None:
+        owner = type(self).__name__
+        if len(shapes) != len(variables):
+            more = "" if self.built else "; it isn't built yet: call build(model.trainable_variables) first"
+            raise StateDictError(
+                f"the state doesn't fit this {owner}, nothing was loaded: {len(shapes)} variables in it, "
+                f"{len(variables)} here{more}. Was it saved by another optimizer, or with other options?"
+            )
+        for shape, variable in zip(shapes, variables, strict=True):
+            if shape != tuple(variable.shape):
+                raise StateDictError(
+                    f"the state doesn't fit this {owner}, nothing was loaded: {variable.path} has the shape "
+                    f"{tuple(variable.shape)} here and {shape} in it"
+                )
+
+
+@functools.cache
+def class_of(rule: Rule) -> type[Optimizer]:
+    """The optimizer class of a rule."""
+    spelled = spelling(rule, {"lr": "learning_rate"})
+    choices = {name: choice.default for name, choice in rule.choices.items()}
+    numbers = {argument: rule.numbers[name].default for argument, (name,) in spelled.arguments.items()}
+    known = {**numbers, **choices, "weight_decay": None}
+
+    def __init__(self: Optimizer, *args: Any, **options: Any) -> None:
+        if len(args) > len(known):
+            raise TypeError(f"{cls.__name__} takes {len(known)} positional arguments at most, got {len(args)}")
+        given = {**dict(zip(known, args)), **options}
+        extras = {name: value for name, value in given.items() if name not in known}
+        Optimizer.__init__(self, {**known, **{k: v for k, v in given.items() if k in known}}, extras)
+
+    name = "".join(part.capitalize() for part in rule.name.split("_"))
+    body = {"_spelling": spelled, "_made_from": rule, "_settings_of_rule": known, "__init__": __init__}
+    cls: Any = Documented(name, (Optimizer,), {**body, "__module__": __name__})
+    made: type[Optimizer] = register(cls, f"{rule.function.__module__}.{rule.name}")
+    return made
+
+
+def register(cls: type[Optimizer], name: str | None = None) -> type[Optimizer]:
+    """Let Keras find a class again when it loads a model."""
+    registered: type[Optimizer] = keras.saving.register_keras_serializable("adamite", name)(cls)
+    return registered

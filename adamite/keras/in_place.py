@@ -1,0 +1,96 @@
+"""Steps on torch's tensors where they lie: on the CPU one native call for all variables of a type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from operator import attrgetter, is_
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from adamite.torch.batch import ArrayBatch, Batch, MachineBatch, Member, format_of, native
+from adamite.torch.plan import run
+from adamite.torch.settings import Reading
+from adamite.update import Update
+
+_value = attrgetter("_value")  # as `value`, which looks for scopes first that an optimizer isn't in
+
+
+class Row(NamedTuple):
+    """A variable with its states, by the rule's names."""
+
+    variable: Any
+    states: Mapping[str, Any]
+    update: Update
+
+
+class _Given(Batch):
+    """Rows whose gradients are handed over, not found beside the parameters."""
+
+    given: Sequence[Tensor]
+
+    def gradients(self) -> list[Any]:
+        return list(self.given)
+
+
+class _Machine(_Given, MachineBatch): ...
+
+
+class _Arrays(_Given, ArrayBatch): ...
+
+
+class InPlace:
+    """The batches of a step over some variables; they hold until a tensor is another one or lies elsewhere."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self._variables = [v for row in rows for v in (row.variable, *row.states.values())]
+        self._tensors = list(map(_value, self._variables))
+        self.parameters: list[Tensor] = [row.variable._value for row in rows]
+        self._batches: list[tuple[_Machine | _Arrays, list[int]]] = []  # with the numbers of the rows
+        found: dict[Any, list[int]] = {}
+        for index, (row, p) in enumerate(zip(rows, self.parameters, strict=True)):
+            found.setdefault((row.update, format_of(p), native(p), p.device), []).append(index)
+        for (update, format, machine, _), indices in found.items():
+            members = [
+                Member(p, 0, rows[i].variable.path, {name: s._value for name, s in rows[i].states.items()})
+                for i, p in ((i, self.parameters[i]) for i in indices)
+            ]
+            kind: type[_Machine | _Arrays] = _Machine if machine else _Arrays
+            batch = kind(update, format, members, {name: name for name in update.states})
+            scalars = torch.zeros(len(members), len(update.scalars), dtype=torch.float64) if update.scalars else None
+            batch.watch([], torch.zeros(len(members), dtype=torch.float64), scalars)
+            self._batches.append((batch, indices))
+        self._numbers: Mapping[str, float] = {}
+
+    def stands(self) -> bool:
+        """Whether variables and states are the tensors that they were, where they were."""
+        return all(map(is_, map(_value, self._variables), self._tensors)) and all(
+            batch.same_places() for batch, _ in self._batches
+        )
+
+    def step(
+        self, gradients: Sequence[Tensor], done: float, numbers: Mapping[str, float], scalars: Sequence[float]
+    ) -> Sequence[float]:
+        """Update everything after `done` steps; returns the new Scalar states."""
+        for batch, indices in self._batches:
+            batch.given = [gradients[i] for i in indices]
+            batch.look(_taken)
+            batch.counts.fill(done)
+            if batch.scalars is not None:
+                batch.scalars[...] = scalars
+            readings = {0: Reading(batch.update, numbers)}
+            if numbers != self._numbers:
+                batch.read(readings)
+            batch.prepare(readings, 1.0)
+        self._numbers = numbers
+        torch.autograd.graph.increment_version(self.parameters)
+        run([batch for batch, _ in self._batches])
+        for batch, _ in self._batches:
+            batch.grads = batch.given = []
+        return self._batches[0][0].cohorts[0].scalars if scalars else ()
+
+
+def _taken(group: int) -> str | None:
+    """Sparse gradients are taken, and made dense."""
+    return None

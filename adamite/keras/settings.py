@@ -1,0 +1,129 @@
+"""What an optimizer is given: checked when it is set, read at every step."""
+
+from __future__ import annotations
+
+import numbers as kinds
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from adamite.conventions import Spelling
+from adamite.rule import REQUIRED, Choice, Number
+from adamite.settings import check_number
+from adamite.update import CLIP_NORM, WEIGHT_DECAY, Surroundings, Update, build
+
+# Where Keras allows other values than the rule's docstring.
+RANGES = {
+    "epsilon": "[0, inf)",
+    "epsilon_root": "[0, inf)",
+    "initial_accumulator_value": "[0, inf)",
+    "momentum": "[0, 1]",
+    "rho": "[0, 1]",
+}
+
+
+def _option(name: str, allowed: str, meaning: str) -> Number:
+    return _within(Number(name, None, optional=True, meaning=meaning), allowed)
+
+
+def _within(spec: Number, allowed: str) -> Number:
+    low, high = (float(bound) for bound in allowed[1:-1].split(","))
+    return spec._replace(low=low, high=high, range=allowed)
+
+
+_NUMBERS = {
+    "weight_decay": WEIGHT_DECAY._replace(optional=True),
+    "clipnorm": CLIP_NORM._replace(name="clipnorm", meaning="a gradient whose norm is larger is scaled down to it"),
+    "global_clipnorm": CLIP_NORM._replace(name="global_clipnorm"),
+    "clipvalue": _option("clipvalue", "(0, inf)", "what is larger in a gradient is cut down to it"),
+    "ema_momentum": _option("ema_momentum", "[0, 1]", "decay of the running average of the weights"),
+    "loss_scale_factor": _option("loss_scale_factor", "(0, inf)", "what the loss was multiplied by"),
+}
+_COUNTS = {"gradient_accumulation_steps": 2, "ema_overwrite_frequency": 1}  # the least
+_FLAG = Choice("", False, (False, True))
+
+
+class Reading(NamedTuple):
+    """An optimizer as its kernels need it."""
+
+    plain: Update  # of the variables whose weights don't decay
+    decaying: Update
+    numbers: Mapping[str, float]  # all but lr
+
+
+class Settings:
+    """What one class takes, and what it means."""
+
+    def __init__(self, owner: str, spelling: Spelling) -> None:
+        self.owner, self.spelling = owner, spelling
+        rule = spelling.convention.rule
+        own = {argument: rule.numbers[name]._replace(name=argument) for argument, (name,) in spelling.arguments.items()}
+        own |= {name: _within(own[name], RANGES[name]) for name in own if name in RANGES}
+        self.numbers = {**_NUMBERS, **own}
+        self.choices = {**rule.choices, **dict.fromkeys([*spelling.switches, "use_ema"], _FLAG)}
+        kept = [*own, *rule.choices, *spelling.switches]
+        self.names = tuple(name for name in kept if name != "learning_rate")  # of attributes, and in the config
+
+    def check(self, name: str, value: Any) -> Any:
+        """A value of that name as it is kept, or the error that says what is wrong with it."""
+        if name == "learning_rate":
+            return self._rate(value)
+        if name in self.numbers:
+            spec = self.numbers[name]
+            if value is REQUIRED:
+                raise TypeError(f"{self.owner}: {name} is required; give {name}=...")
+            if value is None and spec.optional:
+                return None
+            return check_number(self.owner, spec, value, schedules=False)
+        if name in self.choices:
+            return self._choice(name, value)
+        if name in _COUNTS and value is not None:
+            return self._count(name, value)
+        return value
+
+    def _rate(self, value: Any) -> Any:
+        if "learning_rate" not in self.numbers:
+            raise TypeError(f"{self.owner} has no learning_rate: its rule has no lr")
+        if not isinstance(value, (kinds.Real, str, np.ndarray)) and value is not None and value is not REQUIRED:
+            return value  # a schedule, a function without arguments, a tensor
+        if value is REQUIRED:
+            raise TypeError(f"{self.owner}: learning_rate is required; give learning_rate=...")
+        return check_number(self.owner, self.numbers["learning_rate"], value, schedules=False)
+
+    def _choice(self, name: str, value: Any) -> Any:
+        spec = self.choices[name]
+        if not isinstance(value, (int, str, np.bool_)) or (spec.allowed and value not in spec.allowed):
+            allowed = f"one of {', '.join(map(repr, spec.allowed))}" if spec.allowed else "a string"
+            raise TypeError(f"{self.owner}: {name} must be {allowed}, got {value!r}")
+        return type(spec.default)(value)
+
+    def _count(self, name: str, value: Any) -> int:
+        least = _COUNTS[name]
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+            raise ValueError(f"{self.owner}: {name} must be a whole number of at least {least}, or None; got {value!r}")
+        return int(value)
+
+    def read(self, values: tuple[Any, ...], weight_decay: float | None) -> Reading:
+        """What the values of `names` ask for."""
+        given = dict(zip(self.names, values, strict=True))
+        convention = self.spelling.convention
+        rule = convention.rule
+        for flag, other in self.spelling.switches.items():
+            rule = other if given[flag] else rule
+        numbers, absent = {"weight_decay": weight_decay or 0.0}, set()
+        for argument, (name,) in self.spelling.arguments.items():
+            value = given.get(argument)
+            if argument == "learning_rate":
+                continue
+            if value is None or (value == 0 and name in self.spelling.without):
+                absent.add(name)
+            else:
+                numbers[name] = value
+        numbers |= {name: convention.default(name) for name in rule.numbers if name not in {"lr", *numbers, *absent}}
+        choices = tuple((name, given.get(name, spec.default)) for name, spec in rule.choices.items())
+        plain, decaying = (
+            build(rule, choices, frozenset(absent), Surroundings(decay=decay))
+            for decay in (None, convention.decay if weight_decay else None)
+        )
+        return Reading(plain, decaying, numbers)
