@@ -3,10 +3,19 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench verify clean
+.PHONY: demo mnist test check bench verify clean
 
 demo: $(VENV)/lab
 	$(BIN)/adamite demo
+
+# The article's network on Keras's three backends: some ten minutes. Each is a process of its own, and the table grows.
+mnist: $(VENV)/test
+	mkdir -p adamite-mnist
+	rm -f adamite-mnist/results.json
+	for backend in tensorflow jax torch; do \
+		KERAS_BACKEND=$$backend $(BIN)/python examples/mnist_keras.py --optimizers sgd keras-adam adam \
+			--results adamite-mnist/results.json --out adamite-mnist/$$backend.png || exit 1; \
+	done
 
 # One thread of torch's for each worker: they spin, and would keep each other from the cores.
 test: check
@@ -31,4 +40,4 @@ $(VENV)/lab $(VENV)/test: $(VENV)/%: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) adamite-demo
+	rm -rf $(VENV) adamite-demo adamite-mnist
