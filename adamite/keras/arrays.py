@@ -26,14 +26,14 @@ if BACKEND == "jax":
     import jax
     import jax.numpy as jnp
 
+    def _traced(value: Any) -> bool:
+        return isinstance(value, jax.core.Tracer)
+
     def _in_float64() -> AbstractContextManager[Any]:
         scope: AbstractContextManager[Any] = jax.enable_x64(True)
         return scope
 
-    def _number(value: Any) -> Any:
-        return jnp.asarray(getattr(value, "value", value), jnp.float64)
-
-    def _rounded(value: Any, dtype: str) -> Any:
+    def _cast(value: Any, dtype: str) -> Any:
         return jnp.asarray(value, dtype)
 
     def scalar_type() -> str:
@@ -43,26 +43,21 @@ if BACKEND == "jax":
 elif BACKEND == "tensorflow":
     import tensorflow as tf
 
-    _in_float64 = nullcontext
-
-    def _number(value: Any) -> Any:
-        return tf.cast(getattr(value, "value", value), tf.float64)
-
-    def _rounded(value: Any, dtype: str) -> Any:
-        return tf.cast(value, dtype)
-
-    def scalar_type() -> str:
-        """The type of a Scalar state."""
-        return "float64"
+    def _traced(value: Any) -> bool:
+        return ops.is_tensor(value) and not tf.executing_eagerly()
 
 else:
+
+    def _traced(value: Any) -> bool:
+        return False
+
+
+if BACKEND != "jax":
     _in_float64 = nullcontext
 
-    def _number(value: Any) -> Any:
-        return float(getattr(value, "value", value))
-
-    def _rounded(value: Any, dtype: str) -> Any:
-        return value  # torch rounds it to its tensors' type
+    def _cast(value: Any, dtype: str) -> Any:
+        # TensorFlow's cast would round a float to float32 first.
+        return ops.convert_to_tensor(value, dtype) if isinstance(value, float) else ops.cast(value, dtype)
 
     def scalar_type() -> str:
         """The type of a Scalar state."""
@@ -70,25 +65,27 @@ else:
 
 
 def number(value: Any) -> Any:
-    """A number in float64, be it a variable's value or traced."""
-    return _number(value)
+    """A variable's value or a number: as a float, unless it is traced."""
+    value = getattr(value, "value", value)
+    return value if _traced(value) else float(value)
 
 
 def coefficients(
     graph: Graph, done: Any, numbers: Mapping[str, Any], scalars: Sequence[Any], types: Sequence[str]
-) -> tuple[dict[str, list[Any]], list[Any]]:
+) -> tuple[Mapping[str, Sequence[Any]], Sequence[Any]]:
     """The coefficients after `done` steps, rounded to each of the types, and the new Scalar states."""
+    values: Sequence[Any]
     count = graph.coefficient_count
     names = graph.numbers[: len(graph.numbers) - len(graph.scalars)]
+    given = [number(value) for value in (done, *(numbers[name] for name in names), *scalars)]
+    if not any(map(_traced, given)):
+        values = graph.evaluate(given[0] + 1.0, *given[1:])
+        return dict.fromkeys(types, values[:count]), values[count:]  # rounded where they meet an array
     with _in_float64():
-        given = [_number(done) + 1.0, *(numbers[n] for n in names), *map(_number, scalars)]
-        given = [_number(value) for value in given]
-        if BACKEND == "torch":
-            values = graph.evaluate(*given)
-        else:
-            values = graph.program.run(_ON_NUMBERS, given)
-        rounded = {dtype: [_rounded(value, dtype) for value in values[:count]] for dtype in types}
-        return rounded, [_rounded(value, scalar_type()) for value in values[count:]]
+        t, *rest = (_cast(value, "float64") for value in given)
+        values = graph.program.run(_ON_NUMBERS, [t + 1.0, *rest])
+        rounded = {dtype: [_cast(value, dtype) for value in values[:count]] for dtype in types}
+        return rounded, [_cast(value, scalar_type()) for value in values[count:]]
 
 
 # ---- arrays ---------------------------------------------------------------------------------------
@@ -102,9 +99,9 @@ def compute_type(dtype: Any) -> str:
 
 def dense(gradient: Any) -> Any:
     """A gradient as an array: embeddings have sparse ones, whose update is the same as of dense ones."""
-    if hasattr(gradient, "todense"):
-        return gradient.todense()
-    return ops.convert_to_tensor(gradient)
+    if BACKEND == "tensorflow":
+        return tf.convert_to_tensor(gradient)
+    return gradient.todense() if hasattr(gradient, "todense") else gradient
 
 
 def step(reading: Reading, inputs: Mapping[str, Any], compute: str) -> dict[str, Any]:
@@ -133,5 +130,17 @@ _COMMON: Operations = {
     "sqrt": ops.sqrt,
     "where": ops.where,
 }
-_ON_ARRAYS: Operations = {**_COMMON, "maximum": ops.maximum, "minimum": ops.minimum}
+
+
+def _maximum(a: Any, b: Any) -> Any:
+    return ops.where(ops.logical_or(a > b, a != a), a, b)
+
+
+def _minimum(a: Any, b: Any) -> Any:
+    return ops.where(ops.logical_or(a < b, a != a), a, b)
+
+
 _ON_NUMBERS: Operations = {**_COMMON, "pow": operator.pow}
+_ON_ARRAYS: Operations = {**_COMMON, "maximum": ops.maximum, "minimum": ops.minimum}
+if BACKEND == "tensorflow":  # whose own lose a NaN where XLA compiles them
+    _ON_ARRAYS = {**_COMMON, "maximum": _maximum, "minimum": _minimum}
