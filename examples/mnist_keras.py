@@ -4,7 +4,7 @@ The network, the epochs, the batch size and the split are the article's, and so 
 it, from the same seed and so from the same weights and the same order of images, run plain SGD and Keras's own Adam;
 then what the article goes on to: a learning rate that falls on plateaus, and AdamW.
 
-    pip install 'adamite[lab]' keras tensorflow    # or jax, or torch in its place
+    pip install 'adamite[keras,lab]' tensorflow    # or jax, or torch in its place
     KERAS_BACKEND=tensorflow python examples/mnist_keras.py --out mnist.png
 
 MNIST's four idx files are read from --data, else from the folder that ADAMITE_MNIST names, else from

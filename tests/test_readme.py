@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import re
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ import pytest
 import adamite
 from adamite.lab import differences
 from adamite.rules import adam
-from tests.support import ROOT
+from tests.support import ROOT, process_environment
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CODE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -36,13 +38,33 @@ def test_its_adam_is_the_one_that_is_run() -> None:
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_code_of_the_pages_runs(page: Path, tmp_path: Path) -> None:
-    code = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+# Frameworks don't share a process, and Keras itself warns.
+RUNS: dict[str, tuple[str, dict[str, str]]] = {
+    "torch": ("torch.md", {}),
+    "jax": ("jax.md", {}),
+    **{f"keras-{b}": ("keras.md", {"KERAS_BACKEND": b}) for b in ("tensorflow", "jax", "torch")},
+}
+
+
+@pytest.mark.parametrize(("name", "environment"), RUNS.values(), ids=RUNS)
+def test_the_code_of_the_pages_runs(name: str, environment: dict[str, str], tmp_path: Path) -> None:
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / name).read_text(encoding="utf-8"), re.DOTALL)
     assert code
     path = tmp_path / "page.py"
     path.write_text("\n".join(code), encoding="utf-8")
-    runpy.run_path(str(path))
+    strict = [] if environment else ["-W", "error"]
+    done = subprocess.run(
+        [sys.executable, *strict, str(path)],
+        env=process_environment() | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_all_pages_are_run() -> None:
+    assert {name for name, _ in RUNS.values()} == {page.name for page in PAGES}
 
 
 def test_the_page_of_torch_lists_all_differences() -> None:
