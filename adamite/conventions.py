@@ -202,8 +202,8 @@ _OPTAX_ADAM = _RATE | _BETAS | {"eps": ("eps",), "eps_root": ("eps_root",)}
 _MUS = {"m": "mu", "v": "nu"}
 
 
-def _optax(rule: Rule, decay: Decay | None = None, **defaults: Any) -> Convention:
-    return Convention(rule, {"lr": REQUIRED, **defaults}, decay)
+def _optax(rule: Rule, decay: Decay | None = None, title: str = "", **defaults: Any) -> Convention:
+    return Convention(rule, {"lr": REQUIRED, **defaults}, decay, title)
 
 
 # By the names of optax's functions. Where a state has no `count` of steps, the rule doesn't depend on it.
@@ -224,7 +224,7 @@ OPTAX: dict[str, Spelling] = {
     ),
     "adam": Spelling(_optax(rules.adam_eps_root), _OPTAX_ADAM, _MUS, without=("eps_root",)),
     "adamw": Spelling(
-        _optax(rules.adam_eps_root, "decoupled", weight_decay=1e-4), _OPTAX_ADAM, _MUS, without=("eps_root",)
+        _optax(rules.adam_eps_root, "decoupled", _ADAMW, weight_decay=1e-4), _OPTAX_ADAM, _MUS, without=("eps_root",)
     ),
     "nadam": Spelling(_optax(rules.adam_eps_root, nesterov=True), _OPTAX_ADAM, _MUS, without=("eps_root",)),
     "nadamw": Spelling(

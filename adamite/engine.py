@@ -227,6 +227,11 @@ def run(kernel: Kernel, job: Job, unit: int = 1) -> None:
         _crew.run(kernel, job.address, count)
 
 
+def shares() -> tuple[int, int]:
+    """From how many elements on other threads are worth while, and the least that each is given."""
+    return _crew.worth, _SHARE
+
+
 def to_the_end(step: Callable[[], None]) -> None:
     """Do a step whose repetition does what is left of it; an interrupt (Ctrl-C, a signal's) is raised after it."""
     try:

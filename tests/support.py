@@ -33,12 +33,24 @@ DTYPES = (np.float32, np.float64)
 
 
 def variants(rule: Rule) -> Iterator[Options]:
-    """Every combination of choices and of optional numbers, present or absent, that is a graph of its own."""
+    """The combinations of choices and of optional numbers, present or absent, that are graphs of their own.
+
+    Of more than three options, each alone and two together.
+    """
     kinds: dict[str, tuple[Any, ...]] = {c.name: c.allowed or (c.default,) for c in rule.choices.values()}
     kinds |= {n.name: (None, 0.9) for n in rule.numbers.values() if n.optional}
     seen = set()
     for values in itertools.product(*kinds.values()):
         options = dict(zip(kinds, values, strict=True))
+        changed = [
+            name
+            for name, value in options.items()
+            if value is not None and value != getattr(rule.choices.get(name), "default", None)
+        ]
+        if len(kinds) > 3 and len(changed) > 2:
+            continue
+        if options.get("centered") and options.get("bias_correction"):
+            continue  # at the first step the variance is a rounding error, and what is divided by it is chaotic
         choices = tuple((name, options[name]) for name in rule.choices)
         absent = frozenset(name for name in options if options[name] is None)
         graph = engine.graph(build(rule, choices, absent))

@@ -24,6 +24,7 @@ LAYERS: list[set[str]] = [
     {"coefficients"},
     {"readers.job"},
     {"readers.llvm", "readers.numpy", "readers.text", "readers.arrays"},
+    {"readers.xla"},
     {"pool"},
     {"tree", "arrays", "settings", "conventions", "schedules"},
     {"engine", "about"},

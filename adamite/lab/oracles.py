@@ -102,6 +102,42 @@ def rmsprop() -> Stepper:
     return step
 
 
+def rmsprop_trace() -> Stepper:
+    """RMSprop of optax with all its flags; the trace holds the moves of x."""
+    v: float | None = None
+    mean = trace = 0.0
+
+    def step(
+        t: int,
+        x: float,
+        g: float,
+        *,
+        lr: float,
+        rho: float,
+        eps: float,
+        v0: float,
+        momentum: float | None,
+        centered: bool,
+        eps_in_sqrt: bool,
+        nesterov: bool,
+        bias_correction: bool,
+    ) -> float:
+        nonlocal v, mean, trace
+        v = rho * (v0 if v is None else v) + (1 - rho) * g * g
+        mean = rho * mean + (1 - rho) * g
+        scale = _correction(rho, t) if bias_correction else 1.0
+        variance = v / scale
+        if centered:
+            variance = max(variance - (mean / scale) * (mean / scale), 0.0)
+        move = -lr * g / (math.sqrt(variance + eps) if eps_in_sqrt else math.sqrt(variance) + eps)
+        if momentum is not None:
+            trace = move + momentum * trace
+            move = move + momentum * trace if nesterov else trace
+        return -move
+
+    return step
+
+
 def rmsprop_eps_outside() -> Stepper:
     """RMSprop of torch: eps outside the root, lr outside the momentum buffer."""
     v = mean = b = 0.0
@@ -234,16 +270,32 @@ def amsgrad_corrected() -> Stepper:
 
 
 def amsgrad_max_hat() -> Stepper:
-    """AMSGrad of optax: maximum of the corrected v."""
-    m = v = v_hat_max = 0.0
+    """AMSGrad of optax: maximum of the corrected v, or with its flags of the raw one."""
+    m = v = largest = 0.0
 
-    def step(t: int, x: float, g: float, *, lr: float, beta1: float, beta2: float, eps: float) -> float:
-        nonlocal m, v, v_hat_max
+    def step(
+        t: int,
+        x: float,
+        g: float,
+        *,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        eps_root: float | None,
+        bias_correction_mu: bool,
+        bias_correction_nu: bool,
+    ) -> float:
+        nonlocal m, v, largest
         m = beta1 * m + (1 - beta1) * g
         v = beta2 * v + (1 - beta2) * g * g
-        m_hat = m / _correction(beta1, t)
-        v_hat_max = max(v_hat_max, v / _correction(beta2, t))
-        return lr * m_hat / (math.sqrt(v_hat_max) + eps)
+        m_hat, v_hat = m, v
+        if bias_correction_mu:
+            m_hat = m / _correction(beta1, t)
+        if bias_correction_nu:
+            v_hat = v / _correction(beta2, t)
+        largest = max(largest, v_hat)
+        return lr * m_hat / (math.sqrt(largest + (eps_root or 0.0)) + eps)
 
     return step
 
@@ -284,6 +336,21 @@ def adabelief() -> Stepper:
         m_hat = m / _correction(beta1, t)
         s_hat = s / _correction(beta2, t)
         return lr * m_hat / (math.sqrt(s_hat) + eps)
+
+    return step
+
+
+def adabelief_nesterov() -> Stepper:
+    """AdaBelief of optax with its nesterov flag: the moment one step ahead."""
+    m = s = 0.0
+
+    def step(
+        t: int, x: float, g: float, *, lr: float, beta1: float, beta2: float, eps: float, eps_root: float
+    ) -> float:
+        nonlocal m, s
+        m = beta1 * m + (1 - beta1) * g
+        s = beta2 * s + (1 - beta2) * (g - m) * (g - m) + eps_root
+        return lr * _ahead(m, g, beta1, t) / (math.sqrt(s / _correction(beta2, t)) + eps)
 
     return step
 
@@ -340,6 +407,36 @@ def nadam() -> Stepper:
         m_hat = m / (1 - mu_product * mu_next)
         v_hat = v / _correction(beta2, t)
         return lr * ((1 - mu) * g_hat + mu_next * m_hat) / (math.sqrt(v_hat) + eps)
+
+    return step
+
+
+def _ahead(m: float, g: float, beta1: float, t: int) -> float:
+    """Dozat 2016 as in optax: the corrected moment of the next step, as far as it is known."""
+    return beta1 * (m / _correction(beta1, t + 1)) + (1 - beta1) * (g / _correction(beta1, t))
+
+
+def adam_eps_root() -> Stepper:
+    """Adam of optax: eps_root under the root, and its nesterov flag."""
+    m = v = 0.0
+
+    def step(
+        t: int,
+        x: float,
+        g: float,
+        *,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        eps_root: float | None,
+        nesterov: bool,
+    ) -> float:
+        nonlocal m, v
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g * g
+        m_hat = _ahead(m, g, beta1, t) if nesterov else m / _correction(beta1, t)
+        return lr * m_hat / (math.sqrt(v / _correction(beta2, t) + (eps_root or 0.0)) + eps)
 
     return step
 
@@ -429,6 +526,35 @@ def radam_eps_hat() -> Stepper:
     return step
 
 
+def radam_eps_root() -> Stepper:
+    """RAdam of optax: eps_root under the root, and its nesterov flag."""
+    m = v = 0.0
+
+    def step(
+        t: int,
+        x: float,
+        g: float,
+        *,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        threshold: float,
+        eps_root: float | None,
+        nesterov: bool,
+    ) -> float:
+        nonlocal m, v
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g * g
+        m_hat = _ahead(m, g, beta1, t) if nesterov else m / _correction(beta1, t)
+        r = _radam_rectification(beta2, t, threshold)
+        if r is None:
+            return lr * m_hat
+        return lr * r * m_hat / (math.sqrt(v / _correction(beta2, t) + (eps_root or 0.0)) + eps)
+
+    return step
+
+
 def lion() -> Stepper:
     """Chen et al. 2023, algorithm 2: the sign of the interpolation; sign of 0 is 0."""
     m = 0.0
@@ -463,29 +589,63 @@ def adopt() -> Stepper:
     return step
 
 
+def adopt_nesterov() -> Stepper:
+    """ADOPT of optax: its nesterov flag, and without its clipping the first step moves by lr * g / max(0, eps)."""
+    m = v = 0.0
+
+    def step(
+        t: int,
+        x: float,
+        g: float,
+        *,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        nesterov: bool,
+        use_clipping: bool,
+    ) -> float:
+        nonlocal m, v
+        normed = g / max(math.sqrt(v), eps)
+        if use_clipping:
+            limit = math.pow(t - 1, 0.25)
+            normed = min(max(normed, -limit), limit)
+        keep = 1.0 if t == 1 else beta1
+        m = keep * m + (1 - keep) * normed
+        v = g * g if t == 1 else beta2 * v + (1 - beta2) * g * g
+        return lr * (keep * m + (1 - keep) * normed) if nesterov else lr * m
+
+    return step
+
+
 ORACLES: dict[str, Callable[[], Stepper]] = {
     "sgd": sgd,
     "sgd_lr_inside": sgd_lr_inside,
     "rmsprop": rmsprop,
     "rmsprop_eps_outside": rmsprop_eps_outside,
+    "rmsprop_trace": rmsprop_trace,
     "adagrad": adagrad,
     "adagrad_eps_inside": adagrad_eps_inside,
     "adadelta": adadelta,
     "adam": adam,
     "adam_eps_hat": adam_eps_hat,
+    "adam_eps_root": adam_eps_root,
     "amsgrad": amsgrad,
     "amsgrad_corrected": amsgrad_corrected,
     "amsgrad_max_hat": amsgrad_max_hat,
     "amsgrad_eps_hat": amsgrad_eps_hat,
     "adabelief": adabelief,
+    "adabelief_nesterov": adabelief_nesterov,
     "adamax": adamax,
     "adamax_eps_in_max": adamax_eps_in_max,
     "nadam": nadam,
     "nadam_unscheduled": nadam_unscheduled,
     "radam": radam,
     "radam_eps_hat": radam_eps_hat,
+    "radam_eps_root": radam_eps_root,
     "lion": lion,
     "adopt": adopt,
+    "adopt_nesterov": adopt_nesterov,
 }
 
 

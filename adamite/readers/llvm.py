@@ -20,7 +20,7 @@ from adamite.storage import BFLOAT16, FLOAT16, FLOAT32, Format, stored
 
 # What a kernel may call: these become instructions, never calls of a library that may not be there.
 _INTRINSICS = (
-    r"@llvm\.(sqrt|fabs|copysign|is\.fpclass|[us](min|max)|vector\.reduce\.fadd|"
+    r"@llvm\.(sqrt|fabs|copysign|is\.fpclass|[us](min|max)|vector\.reduce\.(fadd|mul)|"
     r"x86\.sse\.(st|ld)mxcsr|aarch64\.[gs]et\.fpcr)\b"
 )
 
@@ -393,7 +393,9 @@ def _llvm() -> Any:
     return llvm
 
 
-def compile(text: str, cpu: str | None = None, features: str = "", assembly: bool = False) -> Compiled:
+def compile(
+    text: str, cpu: str | None = None, features: str = "", assembly: bool = False, entry: str = "kernel"
+) -> Compiled:
     """Machine code for this processor, or for an older one of its family (`cpu`, `features`)."""
     llvm = _llvm()
     if cpu is None:
@@ -414,7 +416,7 @@ def compile(text: str, cpu: str | None = None, features: str = "", assembly: boo
     listing = target.emit_assembly(module) if assembly else None
     engine = llvm.create_mcjit_compiler(module, target)
     engine.finalize_object()
-    address = engine.get_function_address("kernel")
+    address = engine.get_function_address(entry)
     return Compiled(
         address,
         ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address),

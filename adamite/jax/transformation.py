@@ -1,0 +1,324 @@
+"""Gradient transformations of optax whose update is one operation, made from a rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from adamite import engine
+from adamite.conventions import Spelling
+from adamite.graph import Graph
+from adamite.jax.call import COMPUTE, FORMATS, OPERATIONS, call
+from adamite.rule import Choice, Number, Rule
+from adamite.settings import check_number
+from adamite.storage import Format
+from adamite.update import WEIGHT_DECAY, Surroundings, build
+
+Tree = Any
+_COUNTS = {"ScaleByScheduleState": "lr", "WeightDecaySchedule": "weight_decay"}  # the others count steps
+
+
+class Transformation(optax.GradientTransformationExtraArgs):  # type: ignore[misc]
+    """An optax gradient transformation, with the step that writes in place.
+
+    `init` and `update` are optax's; chain, mask, accumulate and inject it as any other.
+    """
+
+    def step(self, params: Tree, state: Tree, grads: Tree) -> tuple[Tree, Tree]:
+        """Move the parameters: `optax.apply_updates(params, update(...))` in one pass over memory.
+
+        Args:
+            params: a tree of arrays.
+            state: of `init` or of the step before.
+            grads: gradients, a tree as the parameters.
+
+        Returns:
+            The new parameters, and the new state. Where both are donated to a jitted function they are written in
+            place; let it take and return them in the same order, by which JAX pairs what is donated with what is
+            returned, or it has to copy.
+        """
+        core: Core = self.update.__self__
+        return core.step(params, state, grads)
+
+
+class State(NamedTuple):
+    """What a rule of one's own keeps: the steps done, and trees as the parameters by the states' names."""
+
+    count: jax.Array  # type: ignore[assignment]
+    states: dict[str, Tree]
+    scalars: dict[str, jax.Array]
+
+
+class Leaves(NamedTuple):
+    """Leaves that are updated together."""
+
+    format: Format
+    decays: bool
+    indices: list[int]
+
+
+class Core:
+    """One transformation: its rule, its numbers, and how its states lie in optax's."""
+
+    def __init__(
+        self,
+        name: str,
+        spelling: Spelling,
+        given: Mapping[str, Any],
+        start: Callable[[Tree], Tree],
+        mask: Any = None,
+        ranges: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self.name, self.spelling, self.given, self.start, self.mask = name, spelling, given, start, mask
+        self.ranges = ranges  # of arguments, where they aren't the rule's
+        self.rule = spelling.convention.rule
+        for flag, other in spelling.switches.items():
+            if given.get(flag):
+                self.rule = other
+        convention = spelling.convention
+        self.numbers: dict[str, Any] = {
+            n: convention.default(n) for n in self.rule.numbers if convention.default(n) is not None
+        }
+        for argument, (own,) in spelling.arguments.items():
+            value = self._checked(argument, self.rule.numbers[own], given[argument])
+            if value is None or (own in spelling.without and _is_zero(value)):
+                self.numbers.pop(own, None)
+            else:
+                self.numbers[own] = value
+        decay = self._checked("weight_decay", WEIGHT_DECAY, given.get("weight_decay", 0.0))
+        self.decay = None if _is_zero(decay) else convention.decay
+        self.numbers["weight_decay"] = decay
+        self.choices = tuple(
+            (own, self._chosen(choice, given.get(own, convention.default(own))))
+            for own, choice in self.rule.choices.items()
+        )
+        self.absent = frozenset(self.rule.numbers) - set(self.numbers)
+
+    def _checked(self, argument: str, spec: Number, value: Any) -> Any:
+        """A number in its range, a schedule, or what JAX traces."""
+        if value is None and spec.optional:
+            return None
+        if callable(value) or isinstance(value, jax.core.Tracer):
+            return value
+        if isinstance(value, jax.Array) and value.ndim == 0:
+            value = float(value)
+        return check_number(self.name, spec._replace(name=argument, range=self.ranges.get(argument, spec.range)), value)
+
+    def _chosen(self, choice: Choice, value: Any) -> Any:
+        if (choice.allowed and value not in choice.allowed) or isinstance(value, jax.core.Tracer):
+            allowed = f"one of {', '.join(map(repr, choice.allowed))}" if choice.allowed else "a string"
+            raise TypeError(f"{self.name}: {choice.name} must be {allowed}, got {value!r:.60}")
+        return value
+
+    # ---- states
+
+    def init(self, params: Tree) -> Tree:
+        """The state before the first step; moments are float32 at least."""
+        for leaf in jax.tree.leaves(params):
+            _format(self.name, leaf)
+        state = self.start(params)
+        found = _Found(state)
+        wide = {field: jax.tree.map(_wide, found.fields[field]) for field in self._own_type(found)}
+        return found.with_fields({**found.fields, **wide}, found.fields.get("scalars", {}))
+
+    def _own_type(self, found: _Found) -> list[str]:
+        """The states whose type nobody asked for."""
+        asked = {"mu": "mu_dtype", "trace": "accumulator_dtype"}
+        states = (self._field(state.name) for state in self.rule.states)
+        return [f for f in states if f in found.fields and self.given.get(asked.get(f, "")) is None]
+
+    def transformation(self) -> Transformation:
+        return Transformation(self.init, self.update)
+
+    # ---- steps
+
+    def update(self, grads: Tree, state: Tree, params: Tree | None = None, **extra: Any) -> tuple[Tree, Tree]:
+        """The updates to be added to the parameters, and the new state."""
+        return self._run(grads, state, params, moves=False)
+
+    def step(self, params: Tree, state: Tree, grads: Tree) -> tuple[Tree, Tree]:
+        return self._run(grads, state, params, moves=True)
+
+    def _run(self, grads: Tree, state: Tree, params: Tree | None, moves: bool) -> tuple[Tree, Tree]:
+        if params is None and (moves or self.decay or self.rule.uses_x):
+            raise ValueError(optax._src.base.NO_PARAMS_MSG)
+        gs: list[Any]
+        tree: Any
+        gs, tree = jax.tree.flatten(grads)
+        xs = None if params is None else tree.flatten_up_to(params)
+        found = _Found(state)
+        slots = self._slots(found, tree)
+        others = {f"state {self._field(own)}": column for own, column in slots.items()}
+        for what, column in {**others, **({} if xs is None else {"parameter": xs})}.items():
+            self._fit(gs, what, column)
+        new: dict[str, list[Any]] = {own: [None] * len(gs) for own in slots}
+        moved: list[Any] = [None] * len(gs)
+        scalars: dict[str, Any] = found.fields.get("scalars", {})
+        for leaves in self._together(gs, xs, params, tree):
+            around = Surroundings(decay=self.decay if leaves.decays else None, moves=moves)
+            update = build(self.rule, self.choices, self.absent, around)
+            graph = engine.graph(update)
+            coefficients, scalars = self._coefficients(graph, leaves.format, found)
+            stored, compute = _dtype(leaves.format), COMPUTE[leaves.format.compute]
+            columns = {"g": [jnp.asarray(gs[i], stored) for i in leaves.indices]}
+            if xs is not None:
+                columns["x"] = [jnp.asarray(xs[i], stored) for i in leaves.indices]
+            for own in update.states:
+                columns[own] = [jnp.asarray(slots[own][i], compute) for i in leaves.indices]
+            results = call(update, leaves.format, coefficients, columns)
+            for k, i in enumerate(leaves.indices):
+                moved[i] = results["x" if moves else "g"][k]
+                for own in update.states:
+                    new[own][i] = results[own][k].astype(slots[own][i].dtype)
+        for own, kept in slots.items():  # what the rule left alone, and trees without leaves
+            new[own] = [old if now is None else now for old, now in zip(kept, new[own], strict=True)]
+        fields = {self._field(own): tree.unflatten(leaves) for own, leaves in new.items()}
+        return tree.unflatten(moved), found.with_fields({**found.fields, **fields}, scalars, steps=1)
+
+    def _fit(self, gs: Sequence[Any], what: str, column: Sequence[Any]) -> None:
+        for g, other in zip(gs, column, strict=True):
+            if jnp.shape(g) != jnp.shape(other):
+                raise ValueError(f"{self.name}: a gradient has shape {jnp.shape(g)}, and its {what} {jnp.shape(other)}")
+
+    def _slots(self, found: _Found, tree: Any) -> dict[str, list[Any]]:
+        """The rule's states, leaf by leaf."""
+        slots = {}
+        for own in build(self.rule, self.choices, self.absent).states:
+            field = self._field(own)
+            if field not in found.fields:
+                raise ValueError(
+                    f"{self.name}: the state has no {field}; give one that init of the same transformation made"
+                )
+            slots[own] = tree.flatten_up_to(found.fields[field])
+        return slots
+
+    def _field(self, own: str) -> str:
+        return self.spelling.states[own]
+
+    def _together(self, gs: Sequence[Any], xs: Sequence[Any] | None, params: Tree, tree: Any) -> list[Leaves]:
+        """Leaves of one format, with or without decay."""
+        decays = [self.decay is not None] * len(gs)
+        if self.decay is not None and self.mask is not None:
+            mask = self.mask(params) if callable(self.mask) else self.mask
+            spread = jax.tree.map(lambda keep, below: jax.tree.map(lambda _: keep, below), mask, tree.unflatten(gs))
+            decays = [bool(keep) for keep in tree.flatten_up_to(spread)]
+        groups: dict[Any, Leaves] = {}
+        for i, (g, decay) in enumerate(zip(gs, decays, strict=True)):
+            format = _format(self.name, g if xs is None else xs[i])
+            groups.setdefault((format, decay), Leaves(format, decay, [])).indices.append(i)
+        return list(groups.values())
+
+    def _coefficients(self, graph: Graph, format: Format, found: _Found) -> tuple[jax.Array, dict[str, Any]]:
+        """In float64, rounded once; and the new Scalar states."""
+        names = graph.numbers[: len(graph.numbers) - len(graph.scalars)]
+        t = found.counts.get("t", 0)
+        numbers = [self._at(name, found) for name in names]
+        scalars = [found.fields["scalars"][name] for name in graph.scalars]
+        if any(isinstance(value, jax.core.Tracer) for value in (t, *numbers, *scalars)):
+            with jax.enable_x64(True):
+                wide = [jnp.asarray(value, jnp.float64) for value in (t, *numbers, *scalars)]
+                wide[0] = t = wide[0] + 1.0
+
+                def mul(a: jax.Array, b: jax.Array) -> jax.Array:
+                    return jnp.where(t > 0, a * b, t)  # which XLA can't contract with an addition into one rounding
+
+                values: Any = graph.program.run({**OPERATIONS, "mul": mul}, wide)
+                vector = jnp.stack([jnp.asarray(v, jnp.float64) for v in values[: graph.coefficient_count]])
+                vector = vector.astype(COMPUTE[format.compute])
+        else:
+            values = graph.evaluate(float(t) + 1.0, *map(float, numbers), *map(float, scalars))
+            vector = jnp.asarray(values[: graph.coefficient_count], COMPUTE[format.compute])
+        return vector, dict(zip(graph.scalars, values[graph.coefficient_count :], strict=True))
+
+    def _at(self, name: str, found: _Found) -> Any:
+        value = self.numbers[name]
+        return value(found.counts.get(name, found.counts.get("t", 0))) if callable(value) else value
+
+
+class _Found:
+    """The fields of a state's named tuples, however they are nested."""
+
+    def __init__(self, state: Tree) -> None:
+        self.state = state
+        self.fields: dict[str, Any] = {}
+        self.counts: dict[str, Any] = {}
+        self._walk(state)
+
+    def _walk(self, state: Any) -> None:
+        if not isinstance(state, tuple):
+            return
+        for name, value in zip(getattr(state, "_fields", [None] * len(state)), state):
+            if name == "count":
+                self.counts[_COUNTS.get(type(state).__name__, "t")] = value
+            elif name is not None and name != "inner_state":
+                self.fields |= value if name == "states" else {name: value}
+            else:
+                self._walk(value)
+
+    def with_fields(self, fields: Mapping[str, Any], scalars: Mapping[str, Any], steps: int = 0) -> Tree:
+        """The state with these fields, its counts so many more."""
+        return _replaced(self.state, fields, scalars, steps)
+
+
+def _replaced(state: Any, fields: Mapping[str, Any], scalars: Mapping[str, Any], steps: int) -> Any:
+    if not isinstance(state, tuple):
+        return state
+    names = getattr(state, "_fields", None)
+    if names is None:
+        return tuple(_replaced(part, fields, scalars, steps) for part in state)
+    new = []
+    for name, value in zip(names, state):
+        if name == "count":
+            new.append(optax.safe_increment(value) if steps else value)
+        elif name == "states":
+            new.append({own: fields[own] for own in value})
+        elif name == "scalars":
+            new.append(dict(scalars))
+        else:
+            new.append(fields[name] if name in fields else _replaced(value, fields, scalars, steps))
+    return type(state)(*new)
+
+
+def start_of_rule(rule: Rule, given: Mapping[str, Any]) -> Callable[[Tree], State]:
+    """What makes the first state of a rule of one's own."""
+
+    def start(params: Tree) -> State:
+        def make(begin: float | str) -> Tree:
+            if begin == "x":
+                return jax.tree.map(_wide, params)
+            value = given[begin] if isinstance(begin, str) else begin
+            return jax.tree.map(lambda x: jnp.full_like(_wide(x), value), params)
+
+        with jax.enable_x64(True):
+            scalars = {s.name: jnp.asarray(s.start, jnp.float64) for s in rule.states if s.scalar}
+        states = {s.name: make(s.start) for s in rule.states if not s.scalar}
+        return State(jnp.zeros([], jnp.int32), states, scalars)
+
+    return start
+
+
+def _wide(x: Any) -> Any:
+    """An array in the type of a state: float32 at least."""
+    x = jnp.asarray(x)
+    return x.astype(COMPUTE[FORMATS[x.dtype].compute]) if x.dtype in FORMATS else x
+
+
+def _is_zero(value: Any) -> bool:
+    return isinstance(value, (int, float)) and value == 0
+
+
+def _dtype(format: Format) -> Any:
+    return next(dtype for dtype, known in FORMATS.items() if known == format)
+
+
+def _format(name: str, leaf: Any) -> Format:
+    dtype = jnp.result_type(leaf)
+    if dtype not in FORMATS:
+        known = ", ".join(str(known) for known in FORMATS)
+        raise TypeError(f"{name}: parameters and gradients must be of {known}, got {dtype}; mask other leaves")
+    return FORMATS[dtype]

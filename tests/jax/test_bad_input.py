@@ -1,0 +1,69 @@
+"""What doesn't fit is refused, in words that help, before anything is changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import adamite.jax as adamite_jax
+from adamite import rules
+
+ours: Any = adamite_jax
+
+X = {"w": jnp.ones(3)}
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ours.adam(-1.0), r"adam: learning_rate must be a number in \[0, inf\), got -1.0"),
+        (
+            lambda: ours.adam("fast"),
+            r"learning_rate must be a number in \[0, inf\), or a schedule .* got 'fast', a str",
+        ),
+        (lambda: ours.adam(0.1, b1=1.0), r"b1 must be a number in \[0, 1\), got 1.0"),
+        (lambda: ours.adam(jnp.array(float("nan"))), "learning_rate must be"),
+        (lambda: ours.adamw(0.1, weight_decay=-0.1), r"weight_decay must be a number in \[0, inf\)"),
+        (lambda: ours.sgd(None), "learning_rate must be a number"),
+        (lambda: ours.adadelta(), "adadelta needs a learning_rate, 1.0 as in the paper"),
+        (lambda: ours.optimizer("adan"), "adamite.jax has no optimizer 'adan'; did you mean adam"),
+        (lambda: ours.optimizer(3), "takes a rule"),
+        (
+            lambda: ours.optimizer(rules.adam)(learning_rate=0.1),
+            "adam has no argument 'learning_rate'; did you mean lr",
+        ),
+        (lambda: ours.optimizer(rules.rmsprop)(centered="yes"), "centered must be one of False, True, got 'yes'"),
+        (lambda: ours.adam(0.1).init({"w": jnp.arange(3)}), "float16, bfloat16, float32, float64, got int32"),
+        (lambda: ours.adam(0.1).init({"w": jnp.ones(2, jnp.complex64)}), "got complex64"),
+    ],
+)
+def test_what_is_made(make: Any, message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("grads", "state", "params", "message"),
+    [
+        ({"w": jnp.ones(2)}, None, X, r"a gradient has shape \(2,\), and its state mu \(3,\)"),
+        (X, ours.adamw(0.1).init({"w": jnp.ones(4)}), X, r"a gradient has shape \(3,\), and its state mu \(4,\)"),
+        (X, None, {"w": jnp.ones((3, 1))}, r"a gradient has shape \(3,\), and its parameter \(3, 1\)"),
+        (X, ours.sgd(0.1).init(X), X, "the state has no mu; give one that init of the same transformation made"),
+        (X, None, None, "params"),
+        ({"v": jnp.ones(3)}, None, X, "key"),
+    ],
+)
+@pytest.mark.parametrize("jitted", [False, True])
+def test_what_is_stepped(grads: Any, state: Any, params: Any, message: str, jitted: bool) -> None:
+    tx = ours.adamw(0.1)
+    update = jax.jit(tx.update) if jitted else tx.update
+    with pytest.raises((ValueError, TypeError), match=message):
+        update(grads, tx.init(X) if state is None else state, params)
+
+
+def test_traced_numbers_are_not_checked() -> None:
+    update = jax.jit(lambda lr, x: ours.sgd(lr).update(x, ours.sgd(lr).init(x), x)[0])
+    assert update(-1.0, jnp.ones(2)).tolist() == [1.0, 1.0]

@@ -1,0 +1,215 @@
+"""adamite.jax within what JAX and optax do with transformations, against optax itself."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+import adamite.jax as ours
+from adamite import rules
+from adamite.rule import rule
+
+
+@pytest.fixture(autouse=True)
+def double() -> Iterator[None]:
+    """In float64, where nothing but the same numbers is near."""
+    with jax.enable_x64(True):
+        yield
+
+
+TREE = {"a": np.linspace(-1.0, 1.0, 6).reshape(2, 3), "b": {"c": np.array(0.5), "d": np.zeros((0, 3))}, "e": ()}
+
+
+def close(mine: Any, theirs: Any, rtol: float = 1e-10) -> bool:
+    return all(
+        np.allclose(a, b, rtol=rtol, atol=1e-12) for a, b in zip(*map(jax.tree.leaves, (mine, theirs)), strict=True)
+    )
+
+
+def grads_at(step: int, tree: Any = TREE) -> Any:
+    return jax.tree.map(lambda x: jnp.sin(jnp.asarray(x) * 3 + step) + 0.1, tree)
+
+
+def run(tx: Any, params: Any = TREE, steps: int = 6) -> tuple[Any, Any]:
+    params = jax.tree.map(jnp.asarray, params)
+    state = tx.init(params)
+    update = jax.jit(tx.update)
+    for step in range(steps):
+        updates, state = update(grads_at(step, params), state, params)
+        params = optax.apply_updates(params, updates)
+    return params, state
+
+
+def alike(make: Any) -> None:
+    """The same transformation around ours and around optax's ends in the same place, with the same states."""
+    (mine, state), (theirs, expected) = run(make(ours)), run(make(optax))
+    assert close(mine, theirs) and str(jax.tree.structure(state)) == str(jax.tree.structure(expected))
+    assert close(state, expected)
+
+
+MASK = {"a": True, "b": {"c": False, "d": True}, "e": ()}
+WRAPPED: dict[str, Any] = {
+    "chain": lambda lib: optax.chain(optax.clip_by_global_norm(0.5), lib.adam(0.1), optax.scale(0.5)),
+    "masked": lambda lib: optax.masked(lib.adamw(0.1), MASK),
+    "accumulated": lambda lib: optax.MultiSteps(lib.adam(0.1), 2),
+    "injected": lambda lib: optax.inject_hyperparams(lib.adamw)(optax.linear_schedule(0.1, 0.01, 5), weight_decay=0.1),
+    "partitioned": lambda lib: optax.partition(
+        {"fast": lib.adam(0.1), "slow": lib.sgd(0.01, momentum=0.9)}, {"a": "fast", "b": "slow", "e": "slow"}
+    ),
+    "finite": lambda lib: optax.apply_if_finite(lib.rmsprop(0.1), 3),
+    "flattened": lambda lib: optax.flatten(lib.adam(0.1)),
+    "decay of some": lambda lib: lib.adamw(0.1, weight_decay=0.3, mask=MASK),
+    "decay by a prefix": lambda lib: lib.adamw(0.1, weight_decay=0.3, mask={"a": True, "b": False, "e": False}),
+    "decay by a function": lambda lib: lib.lion(
+        0.1, weight_decay=0.3, mask=lambda p: jax.tree.map(lambda x: x.ndim > 1, p)
+    ),
+    "adadelta's decay": lambda lib: lib.adadelta(1.0, weight_decay=0.3, weight_decay_mask=MASK),
+    "schedule of decay": lambda lib: lib.adamw(0.1, weight_decay=optax.linear_schedule(0.5, 0.0, 4)),
+    "narrow moment": lambda lib: lib.adam(0.1, mu_dtype=jnp.bfloat16),
+    "narrow trace": lambda lib: lib.sgd(0.1, momentum=0.9, accumulator_dtype=jnp.bfloat16),
+}
+
+
+def exactly(make: Any) -> Any:
+    return optax.adam(0.1) if make is WRAPPED["narrow moment"] else optax.sgd(0.1, momentum=0.9)
+
+
+def nearer(mine: Any, theirs: Any, exact: Any) -> bool:
+    return not exact.size or float(jnp.abs(mine - exact).max()) <= float(jnp.abs(theirs - exact).max())
+
+
+@pytest.mark.parametrize("make", WRAPPED.values(), ids=list(WRAPPED))
+def test_wrapped_by_optax(make: Any) -> None:
+    if make in (WRAPPED["narrow moment"], WRAPPED["narrow trace"]):
+        (mine, state), (theirs, expected) = run(make(ours)), run(make(optax))
+        assert [x.dtype for x in jax.tree.leaves(state)] == [x.dtype for x in jax.tree.leaves(expected)]
+        # optax multiplies in the narrow type; we round once, so the exact run is nearer to ours.
+        assert all(map(nearer, *map(jax.tree.leaves, (mine, theirs, run(exactly(make))[0]))))
+    else:
+        alike(make)
+
+
+@pytest.mark.parametrize("name", sorted(ours.OPTIMIZERS))
+def test_a_checkpoint_of_optax_goes_on_here_and_back(name: str) -> None:
+    theirs = optax.contrib.adopt(0.05) if name == "adopt" else getattr(optax, name)(0.05)
+    mine = ours.OPTIMIZERS[name](0.05)
+    params, state = run(theirs, steps=3)
+    for first, second in ((mine, theirs), (theirs, mine)):
+        p, s = params, state
+        for tx in (first, second):
+            updates, s = tx.update(grads_at(9), s, p)
+            p = optax.apply_updates(p, updates)
+        if first is mine:
+            expected = p
+    assert close(p, expected)
+
+
+def test_under_scan_and_vmap() -> None:
+    tx, other = ours.adamw(0.1), optax.adamw(0.1)
+
+    def train(tx: Any, x: jax.Array) -> jax.Array:
+        def step(carried: Any, k: jax.Array) -> Any:
+            params, state = carried
+            updates, state = tx.update(jnp.cos(params * k), state, params)
+            return (optax.apply_updates(params, updates), state), None
+
+        return jax.lax.scan(step, (x, tx.init(x)), jnp.arange(1.0, 8.0))[0][0]
+
+    many = jnp.linspace(-1.0, 1.0, 12).reshape(4, 3)
+    assert close(jax.jit(jax.vmap(functools.partial(train, tx)))(many), jax.vmap(functools.partial(train, other))(many))
+    one = jax.vmap(lambda lr, x: train(ours.adam(lr), x), in_axes=(0, None))(jnp.array([0.1, 0.2]), many[0])
+    assert close(
+        one, jax.vmap(lambda lr, x: train(optax.adam(lr), x), in_axes=(0, None))(jnp.array([0.1, 0.2]), many[0])
+    )
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "rmsprop", "sgd", "lion", "adabelief"])
+def test_derivatives_through_steps(name: str) -> None:
+    def loss(lib: Any, x: jax.Array, lr: jax.Array) -> jax.Array:
+        options = {"momentum": 0.9} if name == "sgd" else {"eps_root": 1e-3} if name.startswith("adam") else {}
+        tx = getattr(lib, name)(lr, **options)
+        state = tx.init(x)
+        for _ in range(3):
+            updates, state = tx.update(jax.grad(lambda x: (x**2).sum())(x), state, x)
+            x = optax.apply_updates(x, updates)
+        return (x**2).sum()
+
+    x, lr = jnp.array([1.0, -2.0, 0.5]), jnp.array(0.05)
+    mine = jax.jit(jax.grad(functools.partial(loss, ours), argnums=(0, 1)))(x, lr)
+    assert close(mine, jax.grad(functools.partial(loss, optax), argnums=(0, 1))(x, lr), rtol=1e-9)
+
+
+def test_equinox() -> None:
+    x = jnp.linspace(-1.0, 1.0, 15).reshape(5, 3)
+
+    def trained(tx: Any) -> Any:
+        model = eqx.nn.MLP(3, 1, 8, 1, key=jax.random.key(0))
+        state = tx.init(eqx.filter(model, eqx.is_inexact_array))
+
+        @eqx.filter_jit
+        def step(model: Any, state: Any) -> Any:
+            grads = eqx.filter_grad(lambda model: (jax.vmap(model)(x) ** 2).mean())(model)
+            updates, state = tx.update(grads, state, eqx.filter(model, eqx.is_inexact_array))
+            return eqx.apply_updates(model, updates), state
+
+        for _ in range(5):
+            model, state = step(model, state)
+        return eqx.filter(model, eqx.is_inexact_array)
+
+    assert close(trained(ours.adamw(1e-2)), trained(optax.adamw(1e-2)), rtol=1e-4)
+
+
+def test_flax_nnx() -> None:
+    x = jnp.linspace(-1.0, 1.0, 15).reshape(5, 3)
+
+    def trained(tx: Any) -> Any:
+        model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+        optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+
+        @nnx.jit
+        def step(model: Any, optimizer: Any) -> None:
+            optimizer.update(model, nnx.grad(lambda model: (model(x) ** 2).mean())(model))
+
+        for _ in range(5):
+            step(model, optimizer)
+        return nnx.state(model)
+
+    assert close(trained(ours.adam(1e-2)), trained(optax.adam(1e-2)), rtol=1e-4)
+
+
+def test_a_rule_of_ones_own() -> None:
+    @rule
+    def averaged(g, m, anchor="x", *, t, lr=0.1, pull=0.5):
+        """A step toward the average of the gradients, pulled to where it began."""
+        m = m + (g - m) / t
+        return lr * (m + pull * anchor * 0), m, anchor
+
+    tx = ours.optimizer(averaged)(lr=0.5)
+    params = {"x": jnp.array([1.0, 2.0])}
+    state = tx.init(params)
+    assert state.states["anchor"]["x"].tolist() == [1.0, 2.0]
+    for g in (1.0, 3.0):
+        params, state = jax.jit(tx.step)(params, state, {"x": jnp.full(2, g)})
+    assert int(state.count) == 2 and params["x"].tolist() == [-0.5, 0.5]  # 1 - .5*1 - .5*2
+
+
+def test_scalar_states_are_float64() -> None:
+    tx = ours.optimizer(rules.nadam)(lr=0.1)
+    params = jnp.ones(3)
+    state = tx.init(params)
+    step: Any = jax.jit(tx.step)
+    product = 1.0
+    for t in range(1, 5):
+        params, state = step(params, state, jnp.ones(3))
+        product *= 0.9 * (1 - 0.5 * 0.96 ** (t * 0.004))
+    assert state.scalars["mu_product"].dtype == np.float64 and float(state.scalars["mu_product"]) == product
+    assert step._cache_size() == 1
