@@ -104,6 +104,11 @@ def dense(gradient: Any) -> Any:
     return gradient.todense() if hasattr(gradient, "todense") else gradient
 
 
+def read(graph: Graph, coefficients: Sequence[Any]) -> Reading:
+    """The graph with the coefficients of a step, in one type."""
+    return Reading(graph, coefficients, _NAMED)
+
+
 def step(reading: Reading, inputs: Mapping[str, Any], compute: str) -> dict[str, Any]:
     """What the graph stores for one variable, by name."""
     cast = {name: ops.cast(value, compute) for name, value in inputs.items()}
@@ -131,16 +136,7 @@ _COMMON: Operations = {
     "where": ops.where,
 }
 
-
-def _maximum(a: Any, b: Any) -> Any:
-    return ops.where(ops.logical_or(a > b, a != a), a, b)
-
-
-def _minimum(a: Any, b: Any) -> Any:
-    return ops.where(ops.logical_or(a < b, a != a), a, b)
-
-
 _ON_NUMBERS: Operations = {**_COMMON, "pow": operator.pow}
-_ON_ARRAYS: Operations = {**_COMMON, "maximum": ops.maximum, "minimum": ops.minimum}
-if BACKEND == "tensorflow":  # whose own lose a NaN where XLA compiles them
-    _ON_ARRAYS = {**_COMMON, "maximum": _maximum, "minimum": _minimum}
+_ON_ARRAYS: Operations = {**_COMMON, "maximum": ops.maximum, "minimum": ops.minimum, "sign": ops.sign}
+# Without XLA each operation of TensorFlow's is a pass over memory.
+_NAMED = ("maximum", "minimum", "sign") if BACKEND == "tensorflow" else ("maximum", "minimum")

@@ -16,7 +16,7 @@ from adamite.conventions import Spelling, spelling
 from adamite.errors import StateDictError
 from adamite.keras import arrays
 from adamite.keras.settings import RANGES, Reading, Settings
-from adamite.readers.arrays import Reading as GraphReading
+from adamite.readers.arrays import Reading as Graphed
 from adamite.rule import Rule
 from adamite.settings import unknown
 from adamite.update import Update
@@ -209,16 +209,16 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         index = self._get_variable_index(variable)
         return {name: slots[index] for name, slots in self._slots.items()}
 
-    def _graphs(self, variables: Sequence[Any], learning_rate: Any) -> dict[Any, GraphReading]:
+    def _graphs(self, variables: Sequence[Any], learning_rate: Any) -> dict[Any, Graphed]:
         """The graphs of this step by update and type; the new Scalar states are assigned."""
         read = self._read()
         types = sorted({arrays.compute_type(v.dtype) for v in variables})
         numbers = {**read.numbers, "lr": learning_rate}
-        found: dict[Any, GraphReading] = {}
+        found: dict[Any, Graphed] = {}
         for update in {self._update_of(v, read) for v in variables}:
             graph = engine.graph(update)
             coefficients, scalars = arrays.coefficients(graph, self.iterations, numbers, self._scalars, types)
-            found |= {(update, dtype): GraphReading(graph, values) for dtype, values in coefficients.items()}
+            found |= {(update, dtype): arrays.read(graph, values) for dtype, values in coefficients.items()}
         for variable, value in zip(self._scalars, scalars, strict=True):
             self.assign(variable, value)
         return found

@@ -38,15 +38,20 @@ class _Step(NamedTuple):
 
 
 class Reading:
-    """A graph with the coefficients of one step."""
+    """A graph with the coefficients of one step.
 
-    def __init__(self, graph: Graph, coefficients: Sequence[Any]) -> None:
+    What is `named` is done by the framework's operation of that name, not by its definition in maths.py.
+    """
+
+    def __init__(
+        self, graph: Graph, coefficients: Sequence[Any], named: Sequence[str] = ("maximum", "minimum")
+    ) -> None:
         self._values: dict[int, Any] = {}  # what is known before anything is run
         self._leaves: dict[int, str] = {}
         self._place: list[int] = []  # where a node's value stands: many only pass on another's
         operations: dict[int, tuple[str, tuple[int, ...]]] = {}
         for index, node in enumerate(graph.nodes):
-            op, args = _named(graph.nodes, index) or (node.op, node.args)
+            op, args = _named(graph.nodes, index, named) or (node.op, node.args)
             args = tuple(self._place[a] for a in args)
             place = index
             if op == "tensor":
@@ -111,22 +116,25 @@ class Reading:
 _COMMUTE = frozenset({"add", "mul", "maximum", "minimum"})
 _ON_NUMBERS = {**ON_NUMBERS, **DEFINITIONS}
 
-# Frameworks have these as one operation, with the same NaN. Their `sign` isn't ours: torch's makes NaN zero.
+# Frameworks have these as one operation, with the same NaN; but torch's `sign` makes NaN zero.
 _NAMED = {name: DEFINITIONS[name](tensor("a"), tensor("b")) for name in ("maximum", "minimum")}
+_NAMED["sign"] = DEFINITIONS["sign"](tensor("a"))
 
 
-def _named(nodes: Sequence[Node], index: int) -> tuple[str, tuple[int, ...]] | None:
-    """The maximum or minimum that a node is the definition of."""
-    for name, definition in _NAMED.items():
+def _named(nodes: Sequence[Node], index: int, names: Sequence[str]) -> tuple[str, tuple[int, ...]] | None:
+    """The named operation that a node is the definition of."""
+    for name in names:
         operands: dict[str, int] = {}
-        if _matches(nodes, index, definition, operands):
-            return name, (operands["a"], operands["b"])
+        if _matches(nodes, index, _NAMED[name], operands):
+            return name, tuple(operands[operand] for operand in sorted(operands))
     return None
 
 
 def _matches(nodes: Sequence[Node], index: int, pattern: Expression, operands: dict[str, int]) -> bool:
     if pattern.op == "tensor":
         return operands.setdefault(pattern.args[0], index) == index
+    if pattern.op == "const":
+        return nodes[index].op == "const" and float(nodes[index].value) == pattern.args[0]
     return nodes[index].op == pattern.op and all(
         _matches(nodes, a, p, operands) for a, p in zip(nodes[index].args, pattern.args, strict=True)
     )
