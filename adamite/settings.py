@@ -56,15 +56,18 @@ def check_number(
 
 # What other libraries call it.
 _SYNONYMS: dict[str, tuple[str, ...]] = {
+    "lr": ("learning_rate",),
     "learning_rate": ("lr",),
     "alpha": ("lr", "rho"),
-    "betas": ("beta1", "beta2"),
-    "b1": ("beta1",),
-    "b2": ("beta2",),
+    "betas": ("beta1", "beta2", "beta_1", "beta_2"),
+    "b1": ("beta1", "beta_1"),
+    "b2": ("beta2", "beta_2"),
+    "eps": ("epsilon",),
     "epsilon": ("eps",),
     "mu": ("momentum",),
+    "clip_norm": ("global_clipnorm",),
     "global_clipnorm": ("clip_norm",),
-    "max_grad_norm": ("clip_norm",),
+    "max_grad_norm": ("clip_norm", "global_clipnorm"),
     "max_iter": ("maxiter",),
     "method": ("optimizer",),
 }

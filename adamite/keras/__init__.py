@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ADOPT", "OPTIMIZERS", "SGD", "AdaBelief", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Lion", "Nadam",
-    "Optimizer", "RAdam", "RMSprop", "optimizer",
+    "Optimizer", "Options", "RAdam", "RMSprop", "optimizer",
 ]  # fmt: skip
 
 

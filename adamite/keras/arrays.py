@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from adamite.graph import Graph
@@ -95,6 +96,11 @@ def compute_type(dtype: Any) -> str:
     """The type in which variables of a type are updated, and their states kept."""
     name: str = keras.backend.standardize_dtype(dtype)
     return "float32" if name in NARROW else name
+
+
+def filled(shape: Sequence[int], value: float, dtype: str) -> Any:
+    """An array of one number, which Keras's initializers round to float32 on the way."""
+    return ops.convert_to_tensor(np.full(shape, value), dtype)
 
 
 def dense(gradient: Any) -> Any:

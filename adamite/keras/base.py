@@ -144,9 +144,11 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         """A new state of a variable: zero, a number, a hyperparameter's value, or the variable's own."""
         start = self._starts.get(name, 0.0)
         if start == "x":
-            initializer: Any = lambda shape, dtype, **_: ops.cast(variable, dtype)  # noqa: E731
-        else:
-            initializer = initializers.Constant(self._read().numbers[start] if isinstance(start, str) else start)
+            return self._made(variable, name, lambda shape, dtype, **_: ops.copy(ops.cast(variable, dtype)))
+        value = self._read().numbers[start] if isinstance(start, str) else start
+        return self._made(variable, name, lambda shape, dtype, **_: arrays.filled(shape, value, dtype))
+
+    def _made(self, variable: Any, name: str, initializer: Any) -> Any:
         return self.add_variable_from_reference(
             variable, name=self._spelling.states.get(name, name), initializer=initializer
         )
@@ -231,6 +233,12 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         new = arrays.step(reading, {"x": variable, "g": arrays.dense(gradient), **slots}, dtype)
         for name, value in new.items():
             self.assign(variable if name == "x" else slots[name], value)
+
+    def _overwrite_model_variables_with_average_value(self, trainable_variables: Sequence[Any]) -> None:
+        super()._overwrite_model_variables_with_average_value(trainable_variables)
+        if arrays.BACKEND == "jax":  # which can't train on when a variable and its average are one buffer
+            for variable in trainable_variables:
+                variable.assign(ops.copy(variable))
 
     # ---- saving and loading
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from operator import attrgetter, is_
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from adamite.torch.plan import run
 from adamite.torch.settings import Reading
 from adamite.update import Update
 
+_shape = attrgetter("shape")
 _value = attrgetter("_value")  # as `value`, which looks for scopes first that an optimizer isn't in
 
 
@@ -47,6 +48,7 @@ class InPlace:
         self._variables = [v for row in rows for v in (row.variable, *row.states.values())]
         self._tensors = list(map(_value, self._variables))
         self.parameters: list[Tensor] = [row.variable._value for row in rows]
+        self._shapes = list(map(_shape, self.parameters))
         self._batches: list[tuple[_Machine | _Arrays, list[int]]] = []  # with the numbers of the rows
         found: dict[Any, list[int]] = {}
         for index, (row, p) in enumerate(zip(rows, self.parameters, strict=True)):
@@ -73,6 +75,8 @@ class InPlace:
         self, gradients: Sequence[Tensor], done: float, numbers: Mapping[str, float], scalars: Sequence[float]
     ) -> Sequence[float]:
         """Update everything after `done` steps; returns the new Scalar states."""
+        if list(map(_shape, gradients)) != self._shapes:
+            self._refuse(gradients)
         for batch, indices in self._batches:
             batch.given = [gradients[i] for i in indices]
             batch.look(_taken)
@@ -89,6 +93,16 @@ class InPlace:
         for batch, _ in self._batches:
             batch.grads = batch.given = []
         return self._batches[0][0].cohorts[0].scalars if scalars else ()
+
+    def _refuse(self, gradients: Sequence[Tensor]) -> NoReturn:
+        for batch, indices in self._batches:
+            for m, g in zip(batch.members, (gradients[i] for i in indices), strict=True):
+                if g.shape != m.parameter.shape:
+                    raise ValueError(
+                        f"the gradient of {m.name} has shape {tuple(g.shape)}, and the variable "
+                        f"{tuple(m.parameter.shape)}"
+                    )
+        raise AssertionError
 
 
 def _taken(group: int) -> str | None:

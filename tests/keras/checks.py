@@ -1,0 +1,580 @@
+"""Keras's own optimizers beside ours: numbers, states, files, training, mistakes. Run by test_backends.py."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import adamite
+import adamite.keras as ours
+from adamite.errors import StateDictError
+from adamite.rule import Scalar
+from tests.support import process_environment
+
+Array = np.ndarray[Any, np.dtype[Any]]
+theirs = keras.optimizers
+BACKEND = keras.backend.backend()
+RATE = 2.0**-7  # exact in float32, in which Keras keeps it
+# Exact in float32 too: Keras on TensorFlow rounds the numbers of float64 variables to it.
+BETAS = {"beta_1": 0.875, "beta_2": 0.984375}
+EPSILON = {"epsilon": 2.0**-20}
+NAMES = ["SGD", "RMSprop", "Adagrad", "Adadelta", "Adam", "AdamW", "Adamax", "Nadam", "Lion"]
+
+Options = dict[str, Any]
+EVERY: dict[str, list[Options]] = {
+    "SGD": [{}, {"momentum": 0.75}, {"momentum": 0.75, "nesterov": True}],
+    "RMSprop": [
+        {"rho": 0.75, **EPSILON},
+        {"rho": 0.75, **EPSILON, "momentum": 0.75},
+        {"rho": 0.75, **EPSILON, "centered": True},
+        {"rho": 0.75, **EPSILON, "momentum": 0.75, "centered": True},
+    ],
+    "Adagrad": [{"initial_accumulator_value": 0.25, **EPSILON}],
+    "Adadelta": [{"rho": 0.75, **EPSILON}],
+    "Adam": [BETAS | EPSILON, BETAS | EPSILON | {"amsgrad": True}],
+    "AdamW": [BETAS | EPSILON | {"weight_decay": 0.0625}, BETAS | EPSILON | {"amsgrad": True, "weight_decay": 0.25}],
+    "Adamax": [BETAS | EPSILON],
+    "Nadam": [BETAS | EPSILON],
+    "Lion": [BETAS],
+}
+AROUND: list[Options] = [
+    {"clipnorm": 0.5},
+    {"global_clipnorm": 0.5},
+    {"clipvalue": 0.25},
+    {"gradient_accumulation_steps": 3},
+    {"use_ema": True, "ema_momentum": 0.875, "ema_overwrite_frequency": 4},
+    {"loss_scale_factor": 4.0},
+    {"gradient_accumulation_steps": 2, "clipnorm": 0.5, "weight_decay": 0.25},
+]
+CASES = [(name, options) for name in NAMES for options in EVERY[name]]
+CASES += [(name, options[-1] | {"weight_decay": 0.125}) for name, options in EVERY.items()]
+CASES += [("Adam", EVERY["Adam"][-1] | around) for around in AROUND]
+CASES += [("Nadam", EVERY["Nadam"][0] | AROUND[3]), ("SGD", EVERY["SGD"][1] | AROUND[6])]
+
+SHAPES: list[tuple[int, ...]] = [(5, 3), (7,), ()]
+GENERATOR = np.random.default_rng(0)
+STARTS = [GENERATOR.normal(size=shape) for shape in SHAPES]
+GRADIENTS = [[GENERATOR.normal(size=shape) * scale for shape in SHAPES] for scale in GENERATOR.uniform(0.01, 3, 100)]
+
+
+# ---- running optimizers -----------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def precision(dtype: str) -> Iterator[None]:
+    """JAX has float64 only where it is asked for."""
+    if BACKEND == "jax" and dtype == "float64":
+        import jax
+
+        with jax.enable_x64(True):
+            yield
+    else:
+        yield
+
+
+def variables(dtype: str = "float32", starts: Sequence[Array] = STARTS) -> list[Any]:
+    return [keras.Variable(start, dtype=dtype, name=f"w{i}") for i, start in enumerate(starts)]
+
+
+def numpy(value: Any) -> Array:
+    return np.array(ops.convert_to_numpy(ops.cast(value, "float64") if BACKEND != "jax" else value), np.float64)
+
+
+def stepper(optimizers: Sequence[Any], sets: Sequence[Sequence[Any]]) -> Callable[[Sequence[Any]], None]:
+    """A step of all optimizers by the same gradients, compiled as one program where the backend compiles."""
+    for optimizer, trained in zip(optimizers, sets, strict=True):
+        optimizer.build(list(trained))
+
+    def step(gradients: Sequence[Any]) -> None:
+        for optimizer, trained in zip(optimizers, sets, strict=True):
+            optimizer.apply(list(gradients), list(trained))
+
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        compiled: Callable[[Sequence[Any]], None] = tf.function(step)
+        return compiled
+    if BACKEND == "jax":
+        import jax
+
+        @jax.jit
+        def pure(states: Any, values: Any, gradients: Any) -> Any:
+            found = [o.stateless_apply(s, gradients, v) for o, s, v in zip(optimizers, states, values, strict=True)]
+            return [new for _, new in found], [new for new, _ in found]
+
+        def jitted(gradients: Sequence[Any]) -> None:
+            states = [[v.value for v in o.variables] for o in optimizers]
+            values = [[v.value for v in trained] for trained in sets]
+            for kept, new in zip((*optimizers, *sets), chain(*pure(states, values, list(gradients))), strict=True):
+                for variable, value in zip(getattr(kept, "variables", kept), new, strict=True):
+                    variable.assign(value)
+
+        return jitted
+    return step
+
+
+def tensors(gradients: Sequence[Array], dtype: str) -> list[Any]:
+    return [ops.convert_to_tensor(g, dtype=dtype) for g in gradients]
+
+
+def distance(found: Sequence[Any], wanted: Sequence[Any], starts: Sequence[Array] = STARTS) -> float:
+    """The largest difference, as a share of the largest displacement."""
+    moved = max(float(np.abs(numpy(w) - s).max()) for w, s in zip(wanted, starts, strict=True))
+    return max(float(np.abs(numpy(f) - numpy(w)).max()) for f, w in zip(found, wanted, strict=True)) / moved
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_kerass_numbers(dtype: str) -> None:
+    with precision(dtype):
+        sets, optimizers = [], []
+        for name, options in CASES:
+            for package in (ours, theirs):
+                optimizer = getattr(package, name)(RATE, **options)
+                if "weight_decay" in options:
+                    optimizer.exclude_from_weight_decay(var_names=["w1"])
+                optimizers.append(optimizer)
+                sets.append(variables(dtype))
+        step = stepper(optimizers, sets)
+        for gradients in GRADIENTS:
+            step(tensors(gradients, dtype))
+        for index, (name, options) in enumerate(CASES):
+            mine, other = sets[2 * index], sets[2 * index + 1]
+            rounded = 4 * len(GRADIENTS) * np.finfo(np.float32).eps if dtype == "float32" else 0.0
+            bar = 1e-12 if dtype == "float64" else 2e-5 + rounded
+            if name == "Nadam" and BACKEND == "tensorflow":
+                bar = max(bar, 1e-7)  # there Keras's 0.96 is a float32
+            assert distance(mine, other) <= bar, (name, options, distance(mine, other))
+
+
+def test_numpys_numbers() -> None:
+    """The defaults, and the optimizers that Keras doesn't have."""
+    names = [*NAMES, "AdaBelief", "RAdam", "ADOPT"]
+    with precision("float64"):
+        sets = [variables("float64") for _ in names]
+        step = stepper([getattr(ours, name)(RATE) for name in names], sets)
+        arrays = [[start.copy() for start in STARTS] for _ in names]
+        plain = [
+            getattr(adamite, "NAdam" if name == "Nadam" else name)(x, convention="keras", lr=RATE)
+            for name, x in zip(names, arrays, strict=True)
+        ]
+        for gradients in GRADIENTS:
+            step(tensors(gradients, "float64"))
+            for optimizer in plain:
+                optimizer.step(gradients)
+        for name, found, wanted in zip(names, sets, arrays, strict=True):
+            assert distance(found, wanted) <= 1e-12, (name, distance(found, wanted))
+            if BACKEND == "torch":
+                assert all((numpy(f) == w).all() for f, w in zip(found, wanted, strict=True)), name
+
+
+GOLDEN: list[tuple[str, Options, float]] = [
+    ("SGD", {"momentum": 0.5}, 0.921875),
+    ("SGD", {"momentum": 0.5, "nesterov": True}, 0.9140625),
+    ("RMSprop", {}, 0.694688830789),
+    ("RMSprop", {"centered": True, "momentum": 0.5}, 0.453261285853),
+    ("Adagrad", {}, 0.919131891655),
+    ("Adadelta", {}, 0.999875332728),
+    ("Adam", {}, 0.799155440602),
+    ("Adam", {"weight_decay": 0.0625}, 0.778106145829),
+    ("AdamW", {"weight_decay": 0.0625}, 0.778106145829),
+    ("Adam", {"amsgrad": True}, 0.799155440602),
+    ("Adamax", {}, 0.820465015368),
+    ("Nadam", {}, 0.883308701962),
+    ("Lion", {"weight_decay": 0.0625}, 0.852714061737),
+]
+
+
+def test_golden_values() -> None:
+    with precision("float64"):
+        sets = [variables("float64", [np.array([1.0])]) for _ in GOLDEN]
+        step = stepper([getattr(ours, name)(0.125, **options) for name, options, _ in GOLDEN], sets)
+        for gradient in (0.5, -0.25, 0.125):
+            step(tensors([np.array([gradient])], "float64"))
+        for (name, options, wanted), (x,) in zip(GOLDEN, sets, strict=True):
+            assert numpy(x)[0] == pytest.approx(wanted, abs=1e-11), (name, options)
+
+
+# ---- states and settings ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_kerass_layout(name: str, options: Options) -> None:
+    mine, other = (getattr(package, name)(RATE, **options, name="o") for package in (ours, theirs))
+    for optimizer in (mine, other):
+        optimizer.build(variables())
+    found, wanted = ([(v.path, tuple(v.shape), v.dtype) for v in o.variables] for o in (mine, other))
+    if name == "Nadam":  # Keras's product has no name
+        (*found, product), (*wanted, _) = found, wanted
+        assert product[1] == ()
+    assert found == wanted
+    assert mine.get_config().keys() == other.get_config().keys()
+    assert theirs.deserialize(theirs.serialize(mine)).get_config() == mine.get_config()
+    assert type(mine).from_config(other.get_config()).get_config() == other.get_config()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_kerass_arguments(name: str) -> None:
+    mine, other = (inspect.signature(getattr(package, name)).parameters for package in (ours, theirs))
+    known = {p.name: p.default for p in other.values() if p.name != "kwargs"}
+    own = {p.name: p.default for p in mine.values() if p.name != "options"}
+    assert list(own) == list(known)[: len(own)]
+    assert own == {name: known[name] for name in own}
+    assert known.keys() - own.keys() == ours.Options.__annotations__.keys()
+    text = getattr(ours, name).__doc__
+    assert "xₜ = " in text and all(f"    {argument}" in text for argument in own)
+
+
+def test_states_go_from_keras_and_back() -> None:
+    for name, options in CASES:
+        sets = variables(), variables()
+        for first, second in ((ours, theirs), (theirs, ours)):
+            old = getattr(first, name)(RATE, **options)
+            for gradients in GRADIENTS[:3]:
+                old.apply(tensors(gradients, "float32"), sets[0])
+            store: dict[str, Any] = {}
+            old.save_own_variables(store)
+            new = getattr(second, name).from_config(old.get_config())
+            for mine, value in zip(sets[1], sets[0], strict=True):
+                mine.assign(value)
+            new.build(sets[1])
+            new.load_own_variables(store)
+            for optimizer, trained in ((old, sets[0]), (new, sets[1])):
+                optimizer.apply(tensors(GRADIENTS[3], "float32"), trained)
+            assert distance(sets[1], sets[0]) <= 1e-4, (name, options)
+
+
+def test_states_that_dont_fit_are_refused() -> None:
+    trained = ours.Adam()
+    trained.apply(tensors(GRADIENTS[0], "float32"), variables())
+    store: dict[str, Any] = {}
+    trained.save_own_variables(store)
+    for other, message in (
+        (ours.Adam(amsgrad=True), r"this Adam, nothing was loaded: 8 variables in it, 11 here"),
+        (ours.SGD(), r"this SGD, nothing was loaded: 8 variables in it, 2 here"),
+    ):
+        other.build(variables())
+        with pytest.raises(StateDictError, match=message):
+            other.load_own_variables(store)
+        with pytest.raises(StateDictError, match=message):
+            other.set_weights([v.value for v in trained.variables])
+    with pytest.raises(StateDictError, match=r"8 variables in it, 2 here; it isn't built yet"):
+        ours.Adam().load_own_variables(store)
+    turned = ours.Adam()
+    turned.build(variables(starts=[STARTS[0].T, *STARTS[1:]]))
+    with pytest.raises(StateDictError, match=r"w0_momentum has the shape \(3, 5\) here and \(5, 3\) in it"):
+        turned.load_own_variables(store)
+    assert int(numpy(turned.iterations)) == 0
+    unbuilt: dict[str, Any] = {}
+    ours.Adam(0.5).save_own_variables(unbuilt)  # nothing is lost
+    turned.load_own_variables(unbuilt)
+    assert float(numpy(turned.learning_rate)) == 0.5
+
+
+MISTAKES: list[tuple[str, Options, type[Exception], str]] = [
+    ("Adam", {"lr": 0.1}, TypeError, "Adam has no argument 'lr'; did you mean learning_rate"),
+    ("Adam", {"beta1": 0.9}, TypeError, "did you mean beta_1"),
+    ("Adam", {"decay": 0.1}, TypeError, "Adam has no argument 'decay'"),
+    ("SGD", {"momentun": 0.9}, TypeError, "did you mean momentum"),
+    ("Adam", {"learning_rate": -1.0}, ValueError, r"learning_rate must be a number in \[0, inf\), got -1"),
+    ("Adam", {"learning_rate": "fast"}, TypeError, r"learning_rate must be a number in \[0, inf\)"),
+    ("Adam", {"beta_1": 1.0}, ValueError, r"Adam: beta_1 must be a number in \[0, 1\), got 1.0"),
+    ("Adam", {"epsilon": float("nan")}, ValueError, "epsilon"),
+    ("Adam", {"amsgrad": "yes"}, TypeError, "amsgrad must be one of False, True"),
+    ("Adam", {"clipnorm": 0.0}, ValueError, r"clipnorm must be a number in \(0, inf\), got 0.0"),
+    ("Adam", {"clipvalue": -1.0}, ValueError, "clipvalue"),
+    ("Adam", {"clipnorm": 1.0, "clipvalue": 1.0}, ValueError, "Only one of"),
+    ("Adam", {"weight_decay": -0.1}, ValueError, r"weight_decay must be a number in \[0, inf\)"),
+    ("AdamW", {"weight_decay": None}, ValueError, "weight_decay must be a number"),
+    ("Adam", {"gradient_accumulation_steps": 1}, ValueError, "a whole number of at least 2"),
+    ("Adam", {"loss_scale_factor": 0.0}, ValueError, "loss_scale_factor"),
+    ("Adam", {"ema_momentum": 2.0, "use_ema": True}, ValueError, "ema_momentum"),
+    ("Lion", {"epsilon": 1e-7}, TypeError, "Lion has no argument 'epsilon'"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "error", "message"), MISTAKES)
+def test_mistakes_are_refused(name: str, options: Options, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        getattr(ours, name)(**options)
+
+
+def test_assignments_are_checked() -> None:
+    optimizer, x = ours.Adam(RATE), variables()
+    optimizer.apply(tensors(GRADIENTS[0], "float32"), x)
+    for name, value in (("beta_1", 1.5), ("learning_rate", -1.0), ("clipnorm", 0.0)):
+        with pytest.raises(ValueError, match=name):
+            setattr(optimizer, name, value)
+    optimizer.beta_1 = 0.5
+    other, y = theirs.Adam(RATE), variables()
+    other.apply(tensors(GRADIENTS[0], "float32"), y)
+    other.beta_1 = 0.5
+    for trained, o in ((x, optimizer), (y, other)):
+        o.learning_rate = RATE / 2
+        o.apply(tensors(GRADIENTS[1], "float32"), trained)
+    assert distance(x, y) <= 2e-5
+    optimizer.amsgrad = True
+    with pytest.raises(ValueError, match="built with the states m, v, and needs m, v, v_max"):
+        optimizer.apply(tensors(GRADIENTS[2], "float32"), x)
+
+
+# ---- gradients and types -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_narrow_variables_move(dtype: str) -> None:
+    """Where Keras's own stand still (bfloat16's 0.999 is 1): as in float32, rounded once a step."""
+    options: list[Options] = [{}, {"clipnorm": 10.0}, {"gradient_accumulation_steps": 2}, {"use_ema": True}]
+    optimizers = [ours.Adam(0.0625, **more) for more in options]
+    sets = [variables(dtype, [np.ones(64)]) for _ in optimizers]
+    wide = variables("float32", [np.ones(64)])
+    step = stepper([*optimizers, ours.Adam(0.0625)], [*sets, wide])
+    gradient = np.linspace(0.5, 1.0, 64)
+    for _ in range(8):
+        step(tensors([gradient], dtype if BACKEND != "jax" else "float32"))
+    for optimizer, (x,) in zip(optimizers, sets, strict=True):
+        kept = [v for v in optimizer.variables if "iteration" not in v.path]
+        assert {v.dtype for v in kept} == {"float32"}
+        assert x.dtype == dtype
+        expected = 0.75 if optimizer.gradient_accumulation_steps else numpy(wide[0])
+        np.testing.assert_allclose(numpy(x), expected, atol=0.01)
+
+
+def test_missing_gradients_are_skipped() -> None:
+    optimizer, x = ours.Adam(RATE), variables()
+    optimizer.build(x)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        optimizer.apply([None, *tensors(GRADIENTS[0][1:], "float32")], x)
+    assert any("Gradients do not exist" in str(w.message) for w in caught)
+    assert (numpy(x[0]) == STARTS[0].astype(np.float32)).all() and (numpy(x[1]) != STARTS[1]).all()
+    optimizer.apply(tensors(GRADIENTS[1], "float32"), x)
+    other, y = theirs.Adam(RATE), variables()
+    other.build(y)
+    other.apply([None, *tensors(GRADIENTS[0][1:], "float32")], y)
+    other.apply(tensors(GRADIENTS[1], "float32"), y)
+    assert distance(x, y) <= 2e-5
+
+
+def test_nan_isnt_hidden() -> None:
+    for name in ours.OPTIMIZERS:
+        optimizer = ours.OPTIMIZERS[name](RATE)
+        x = variables(starts=[np.ones(4)])
+        for value in (1.0, np.nan):
+            optimizer.apply(tensors([np.array([1.0, 1.0, value, 1.0])], "float32"), x)
+        for _ in range(2):
+            optimizer.apply(tensors([np.ones(4)], "float32"), x)
+        assert np.isnan(numpy(x[0])).tolist() == [False, False, True, False], name
+
+
+def test_sparse_gradients_are_as_dense_ones() -> None:
+    dense = np.zeros((5, 3))
+    dense[[1, 4]] = 1.0
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        sparse: Any = tf.IndexedSlices(tf.ones((2, 3)), tf.constant([1, 4]), tf.constant([5, 3]))
+    elif BACKEND == "jax":
+        from jax.experimental import sparse as jax_sparse
+
+        sparse = jax_sparse.BCOO.fromdense(ops.convert_to_tensor(dense, "float32"))
+    else:
+        sparse = ops.convert_to_tensor(dense, "float32").to_sparse()
+    found, wanted = variables(starts=STARTS[:1]), variables(starts=STARTS[:1])
+    ours.Adam(RATE).apply([sparse], found)
+    ours.Adam(RATE).apply(tensors([dense], "float32"), wanted)
+    assert (numpy(found[0]) == numpy(wanted[0])).all()
+
+
+def test_stateless_apply_changes_nothing() -> None:
+    if BACKEND == "tensorflow":
+        pytest.skip("Keras has none on TensorFlow")
+    optimizer, x = ours.Nadam(RATE), variables()
+    optimizer.build(x)
+    before = [numpy(v) for v in (*x, *optimizer.variables)]
+    new, _ = optimizer.stateless_apply(
+        [v.value for v in optimizer.variables], tensors(GRADIENTS[0], "float32"), [v.value for v in x]
+    )
+    for value, old in zip((*x, *optimizer.variables), before, strict=True):
+        assert (numpy(value) == old).all()
+    optimizer.apply(tensors(GRADIENTS[0], "float32"), x)
+    assert distance(x, new) <= 1e-6
+
+
+def test_in_place_on_torch() -> None:
+    if BACKEND != "torch":
+        pytest.skip("torch's")
+    import torch
+
+    optimizer, x = ours.Adam(RATE), variables()
+    y = variables()
+    other = ours.Adam(RATE)
+    for step, gradients in enumerate(GRADIENTS[:6]):
+        given = tensors(gradients, "float32")
+        if step == 3:  # tensors elsewhere, and a gradient of other strides
+            x[0].value.data = x[0].value.data.clone()
+            given[0] = given[0].t().contiguous().t()
+        places = [v.value.data_ptr() for v in x]
+        optimizer.apply(given, x)
+        assert [v.value.data_ptr() for v in x] == places
+        other.apply(tensors(gradients, "float32"), y)
+        assert all((numpy(a) == numpy(b)).all() for a, b in zip(x, y, strict=True))
+    with pytest.raises(ValueError, match="has shape"):
+        optimizer.apply([torch.ones(3, 5), *tensors(GRADIENTS[0], "float32")[1:]], x)
+
+
+# ---- rules of one's own --------------------------------------------------------------------------------
+
+
+@adamite.rule
+def lookahead(g, z="x", s="s0", n: Scalar = 1.0, *, t, lr=0.1, s0=0.5, power: float | None = None, fast: bool = True):
+    """A rule with every kind of state.
+
+    fast: without brakes.
+    """
+    n = n * 0.5
+    s = s + g**2
+    z = z - lr * g / s**0.5
+    return (lr * n * g + 0.0 * z if fast else lr * g), z, s, n
+
+
+def test_a_rule_of_ones_own() -> None:
+    cls = ours.optimizer(lookahead)
+    assert cls is ours.optimizer(lookahead) and issubclass(cls, theirs.Optimizer)
+    with precision("float64"):
+        optimizer, x = cls(RATE, s0=0.25), variables("float64")
+        step = stepper([optimizer], [x])
+        arrays = [start.copy() for start in STARTS]
+        plain = adamite.optimizer(lookahead)(arrays, lr=RATE, s0=0.25)
+        for gradients in GRADIENTS[:10]:
+            step(tensors(gradients, "float64"))
+            plain.step(gradients)
+        assert distance(x, arrays) <= 1e-12
+        assert [v.path.partition("/")[2] for v in optimizer.variables][2:] == [
+            *(f"w{i}_{state}" for i in range(3) for state in "zs"),
+            "n",
+        ]
+    again = theirs.deserialize(theirs.serialize(optimizer))
+    assert type(again) is cls and again.get_config() == optimizer.get_config()
+    assert ours.optimizer("AdamW") is ours.AdamW and ours.optimizer("radam_eps_hat")(0.1).beta1 == 0.9
+    with pytest.raises(ValueError, match="did you mean adam"):
+        ours.optimizer("adamv")
+    with pytest.raises(TypeError, match="takes a rule"):
+        ours.optimizer(print)  # type: ignore[arg-type]
+
+
+@adamite.rule
+def fixed(g, *, t, size=0.5):
+    """Without a learning rate."""
+    return size * g
+
+
+def test_a_rule_without_a_learning_rate() -> None:
+    optimizer, x = ours.optimizer(fixed)(), variables(starts=[np.ones(2)])
+    optimizer.apply(tensors([np.ones(2)], "float32"), x)
+    assert numpy(x[0]).tolist() == [0.5, 0.5]
+    with pytest.raises(TypeError, match="has no learning_rate: its rule has no lr"):
+        optimizer.learning_rate = 0.1
+    assert "learning_rate" not in optimizer.get_config()
+
+
+# ---- training ------------------------------------------------------------------------------------------
+
+INPUTS = GENERATOR.normal(size=(64, 6)).astype(np.float32)
+TARGETS = (INPUTS @ GENERATOR.normal(size=(6, 1))).astype(np.float32)
+
+
+def model() -> Any:
+    keras.utils.set_random_seed(1)
+    return keras.Sequential([keras.Input((6,)), layers.Dense(8, activation="relu"), layers.Dense(1)])
+
+
+def fit(optimizer: Any, epochs: int = 3, callbacks: Sequence[Any] = (), network: Any = None) -> tuple[Any, list[float]]:
+    network = network or model()
+    if optimizer is not None:
+        network.compile(optimizer=optimizer, loss="mse")
+    known = network.fit(
+        INPUTS, TARGETS, batch_size=16, epochs=epochs, shuffle=False, verbose=0, callbacks=list(callbacks)
+    )
+    return network, known.history["loss"]
+
+
+def test_training_as_with_keras() -> None:
+    """A schedule, weight decay, accumulation and averages at once; and callbacks that set the rate."""
+    decays = theirs.schedules.ExponentialDecay(0.0625, 8, 0.5)
+    options = {"weight_decay": 0.01, "gradient_accumulation_steps": 2, "use_ema": True, "ema_momentum": 0.5}
+    found, wanted = (fit(package.Adam(decays, **options), 4)[1] for package in (ours, theirs))
+    np.testing.assert_allclose(found, wanted, rtol=1e-4)
+    for make in (
+        lambda: keras.callbacks.ReduceLROnPlateau(monitor="loss", patience=1, min_delta=100.0, factor=0.5),
+        lambda: keras.callbacks.LearningRateScheduler(lambda epoch: 0.0625 / (epoch + 1)),
+    ):
+        (one, found), (two, wanted) = (fit(package.AdamW(0.0625), 4, [make()]) for package in (ours, theirs))
+        assert float(numpy(one.optimizer.learning_rate)) == float(numpy(two.optimizer.learning_rate)) < 0.0625
+        np.testing.assert_allclose(found, wanted, rtol=1e-4)
+
+
+def test_a_function_as_learning_rate() -> None:
+    optimizer, x = ours.SGD(lambda: 0.5), variables(starts=[np.ones(2)])
+    optimizer.apply(tensors([np.ones(2)], "float32"), x)
+    assert numpy(x[0]).tolist() == [0.5, 0.5]
+
+
+def test_mixed_precision() -> None:
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        (one, found), (_, wanted) = (fit(package.Adam(0.0625), 2) for package in (ours, theirs))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert isinstance(one.optimizer, theirs.LossScaleOptimizer)
+    assert type(one.optimizer.inner_optimizer) is ours.Adam
+    np.testing.assert_allclose(found, wanted, rtol=1e-2)
+
+
+GO_ON = """
+import json, sys
+from tests.keras import checks
+model = checks.keras.models.load_model(sys.argv[1])
+print(json.dumps([type(model.optimizer).__module__, *checks.fit(None, 2, network=model)[1]]))
+"""
+
+
+def test_going_on_in_a_new_process(tmp_path: Path) -> None:
+    network, _ = fit(ours.Nadam(0.0625, use_ema=True, weight_decay=0.01), 2)
+    network.save(tmp_path / "model.keras")
+    command = [sys.executable, "-c", GO_ON, str(tmp_path / "model.keras")]
+    done = subprocess.run(command, env=process_environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    module, *losses = json.loads(done.stdout.splitlines()[-1])
+    assert module == "adamite.keras"
+    assert losses == fit(None, 2, network=network)[1]
+
+
+def test_a_file_that_was_saved_untrained(tmp_path: Path) -> None:
+    network = model()
+    network.compile(optimizer=ours.Adam(0.0625), loss="mse")
+    network.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert fit(None, 1, network=again)[1] == fit(None, 1, network=network)[1]
+
+
+def test_a_file_that_doesnt_fit(tmp_path: Path) -> None:
+    """Keras's own only warn, and start anew."""
+    network, _ = fit(ours.Adam(0.0625), 1)
+    network.save(tmp_path / "model.keras")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ours.Adam, "from_config", classmethod(lambda cls, config: cls(amsgrad=True)))
+        with pytest.raises(ValueError, match="the state doesn't fit this Adam, nothing was loaded"):
+            keras.models.load_model(tmp_path / "model.keras")

@@ -1,0 +1,64 @@
+"""Every check of checks.py, on each backend in a process of its own; the three run at the same time."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.support import ROOT, process_environment
+
+BACKENDS = ("tensorflow", "jax", "torch")
+CHECKS = Path(__file__).with_name("checks.py")
+NAMES = [node.name for node in ast.parse(CHECKS.read_text()).body if isinstance(node, ast.FunctionDef)]
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0", "CUDA_VISIBLE_DEVICES": ""}
+
+
+class Run:
+    """One backend's process, which pytest runs in too."""
+
+    def __init__(self, backend: str, folder: Path) -> None:
+        self.report = folder / f"{backend}.xml"
+        command = [sys.executable, "-m", "pytest", str(CHECKS), f"--junitxml={self.report}", "-p", "no:cacheprovider"]
+        self.process = subprocess.Popen(
+            [*command, "-p", "no:xdist", "-o", "filterwarnings=default", "--durations=5"],
+            env=process_environment() | QUIET | {"KERAS_BACKEND": backend},
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.failures: dict[str, list[str]] | None = None
+
+    def of(self, name: str) -> list[str]:
+        """What failed in a check."""
+        if self.failures is None:
+            output = self.process.communicate(timeout=600)[0]
+            assert self.report.exists(), output
+            self.failures = {}
+            for case in ElementTree.parse(self.report).getroot().iter("testcase"):
+                found = self.failures.setdefault(str(case.get("name")).partition("[")[0], [])
+                found += [f"{case.get('name')}\n{problem.text}" for problem in case if problem.tag != "skipped"]
+        assert name in self.failures, f"{name} wasn't run"
+        return self.failures[name]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
+    folder = tmp_path_factory.mktemp("keras")
+    made = {backend: Run(backend, folder) for backend in BACKENDS}
+    yield made
+    for run in made.values():
+        run.process.kill()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("test_")])
+def test_on(backend: str, name: str, runs: dict[str, Run]) -> None:
+    problems = runs[backend].of(name)
+    assert not problems, "\n\n".join(problems)
