@@ -83,10 +83,17 @@ def coefficients(
         values = graph.evaluate(given[0] + 1.0, *given[1:])
         return dict.fromkeys(types, values[:count]), values[count:]  # rounded where they meet an array
     with _in_float64():
-        t, *rest = (_cast(value, "float64") for value in given)
-        values = graph.program.run(_ON_NUMBERS, [t + 1.0, *rest])
+        done, *rest = (_cast(value, "float64") for value in given)
+        values = graph.program.run(_on_numbers(done), [done + 1.0, *rest])
         rounded = {dtype: [_cast(value, dtype) for value in values[:count]] for dtype in types}
         return rounded, [_cast(value, scalar_type()) for value in values[count:]]
+
+
+def _on_numbers(done: Any) -> Operations:
+    operations = {**_COMMON, "pow": operator.pow}
+    if BACKEND == "jax":  # where a product and a sum of scalars might be contracted into one rounding
+        operations["mul"] = lambda a, b: jnp.where(done >= 0, a * b, done)
+    return operations
 
 
 # ---- arrays ---------------------------------------------------------------------------------------
@@ -142,7 +149,6 @@ _COMMON: Operations = {
     "where": ops.where,
 }
 
-_ON_NUMBERS: Operations = {**_COMMON, "pow": operator.pow}
 _ON_ARRAYS: Operations = {**_COMMON, "maximum": ops.maximum, "minimum": ops.minimum, "sign": ops.sign}
 # Without XLA each operation of TensorFlow's is a pass over memory.
 _NAMED = ("maximum", "minimum", "sign") if BACKEND == "tensorflow" else ("maximum", "minimum")

@@ -16,7 +16,6 @@ from adamite.conventions import Spelling, spelling
 from adamite.errors import StateDictError
 from adamite.keras import arrays
 from adamite.keras.settings import RANGES, Reading, Settings
-from adamite.readers.arrays import Reading as Graphed
 from adamite.rule import Rule
 from adamite.settings import unknown
 from adamite.update import Update
@@ -25,6 +24,15 @@ if arrays.BACKEND == "torch":
     from keras.src.backend import in_stateless_scope
 
     from adamite.keras.in_place import InPlace, Row
+elif arrays.BACKEND == "jax":
+    try:
+        from adamite.keras import together
+    except ModuleNotFoundError:  # optax, without which there is no adamite.jax
+        together = None  # type: ignore[assignment]
+else:
+    together = None  # type: ignore[assignment]
+
+Coefficients = dict[tuple[Update, str], Sequence[Any]]  # by the type that is computed in
 
 
 class Options(TypedDict, total=False):
@@ -190,8 +198,13 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
     ) -> None:
         if arrays.BACKEND == "torch" and not in_stateless_scope():
             self._step_in_place(grads, trainable_variables, learning_rate)
+            return
+        coefficients = self._coefficients(trainable_variables, learning_rate)
+        if together is not None:
+            self._step_together(grads, trainable_variables, coefficients)
         else:
-            super()._backend_update_step(grads, trainable_variables, self._graphs(trainable_variables, learning_rate))
+            graphs = {key: arrays.read(engine.graph(key[0]), values) for key, values in coefficients.items()}
+            super()._backend_update_step(grads, trainable_variables, graphs)
 
     def _step_in_place(self, grads: Sequence[Any], variables: Sequence[Any], learning_rate: Any) -> None:
         read, kept = self._read(), self._kept
@@ -211,22 +224,37 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         index = self._get_variable_index(variable)
         return {name: slots[index] for name, slots in self._slots.items()}
 
-    def _graphs(self, variables: Sequence[Any], learning_rate: Any) -> dict[Any, Graphed]:
-        """The graphs of this step by update and type; the new Scalar states are assigned."""
+    def _step_together(self, grads: Sequence[Any], variables: Sequence[Any], coefficients: Coefficients) -> None:
+        read = self._read()
+        groups: dict[tuple[Update, str], list[int]] = {}
+        for index, variable in enumerate(variables):
+            groups.setdefault((self._update_of(variable, read), variable.dtype), []).append(index)
+        for (update, dtype), indices in groups.items():
+            kept: dict[str, list[Any]] = {"x": [variables[i] for i in indices]}
+            slots = [self._slots_of(variable) for variable in kept["x"]]
+            kept |= {name: [each[name] for each in slots] for name in update.states}
+            columns = {name: [v.value for v in column] for name, column in kept.items()}
+            columns["g"] = [arrays.dense(grads[i]) for i in indices]
+            new = together.step(update, dtype, coefficients[update, arrays.compute_type(dtype)], columns)
+            for name, column in new.items():
+                for variable, value in zip(kept[name], column, strict=True):
+                    variable.assign(value)
+
+    def _coefficients(self, variables: Sequence[Any], learning_rate: Any) -> Coefficients:
+        """The coefficients of this step by update and type; the new Scalar states are assigned."""
         read = self._read()
         types = sorted({arrays.compute_type(v.dtype) for v in variables})
         numbers = {**read.numbers, "lr": learning_rate}
-        found: dict[Any, Graphed] = {}
-        for update in {self._update_of(v, read) for v in variables}:
-            graph = engine.graph(update)
-            coefficients, scalars = arrays.coefficients(graph, self.iterations, numbers, self._scalars, types)
-            found |= {(update, dtype): arrays.read(graph, values) for dtype, values in coefficients.items()}
+        found: Coefficients = {}
+        for update in {self._update_of(v, read): None for v in variables}:
+            rounded, scalars = arrays.coefficients(engine.graph(update), self.iterations, numbers, self._scalars, types)
+            found |= {(update, dtype): values for dtype, values in rounded.items()}
         for variable, value in zip(self._scalars, scalars, strict=True):
             self.assign(variable, value)
         return found
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Update one variable; in the place of the learning rate Keras hands on what `_graphs` has made of it."""
+        """Update one variable; in the place of the learning rate Keras hands on the graphs that were read."""
         slots = self._slots_of(variable)
         dtype = arrays.compute_type(variable.dtype)
         reading = learning_rate[self._update_of(variable, self._read()), dtype]

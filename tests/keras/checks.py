@@ -176,7 +176,7 @@ def test_numpys_numbers() -> None:
                 optimizer.step(gradients)
         for name, found, wanted in zip(names, sets, arrays, strict=True):
             assert distance(found, wanted) <= 1e-12, (name, distance(found, wanted))
-            if BACKEND == "torch":
+            if BACKEND != "tensorflow":  # machine code, the reference's bits
                 assert all((numpy(f) == w).all() for f, w in zip(found, wanted, strict=True)), name
 
 

@@ -1,0 +1,24 @@
+"""JAX's variables of one type as one operation: on the CPU it is the machine code, in place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from adamite.jax.call import COMPUTE, FORMATS, call
+from adamite.update import Update
+
+
+def step(
+    update: Update, dtype: str, coefficients: Sequence[Any], columns: Mapping[str, Sequence[Any]]
+) -> dict[str, list[Any]]:
+    """What the graph stores, by name: of variables of one type, by their gradients and states."""
+    format = FORMATS[jnp.dtype(dtype)]
+    compute = COMPUTE[format.compute]
+    types = {"x": jnp.dtype(dtype), "g": jnp.dtype(dtype)}
+    given = {
+        name: [jnp.asarray(value, types.get(name, compute)) for value in values] for name, values in columns.items()
+    }
+    return call(update, format, jnp.array(coefficients, compute), given)
