@@ -105,6 +105,12 @@ def compute_type(dtype: Any) -> str:
     return "float32" if name in NARROW else name
 
 
+def widened(gradient: Any) -> Any:
+    """A gradient in the type that is computed in."""
+    compute = compute_type(gradient.dtype)
+    return gradient if compute == keras.backend.standardize_dtype(gradient.dtype) else ops.cast(gradient, compute)
+
+
 def filled(shape: Sequence[int], value: float, dtype: str) -> Any:
     """An array of one number, which Keras's initializers round to float32 on the way."""
     return ops.convert_to_tensor(np.full(shape, value), dtype)

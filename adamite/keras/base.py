@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from operator import is_
 from typing import Any, ClassVar, TypedDict
 
@@ -20,17 +21,14 @@ from adamite.rule import Rule
 from adamite.settings import unknown
 from adamite.update import Update
 
+together: Any = None
 if arrays.BACKEND == "torch":
     from keras.src.backend import in_stateless_scope
 
-    from adamite.keras.in_place import InPlace, Row
+    from adamite.keras import in_place
 elif arrays.BACKEND == "jax":
-    try:
+    with suppress(ModuleNotFoundError):  # optax, without which there is no adamite.jax
         from adamite.keras import together
-    except ModuleNotFoundError:  # optax, without which there is no adamite.jax
-        together = None  # type: ignore[assignment]
-else:
-    together = None  # type: ignore[assignment]
 
 Coefficients = dict[tuple[Update, str], Sequence[Any]]  # by the type that is computed in
 
@@ -64,7 +62,7 @@ class _Kept:
 
     values: tuple[Any, ...] = ()
     reading: Reading
-    in_place: InPlace | None = None
+    in_place: in_place.InPlace | None = None
     rows: tuple[Any, ...] = ()
 
 
@@ -190,7 +188,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
 
     def _backend_apply_gradients(self, grads: Sequence[Any], trainable_variables: Sequence[Any]) -> None:
         if self.gradient_accumulation_steps or self.clipnorm or self.global_clipnorm or self.clipvalue:
-            grads = [ops.cast(g, arrays.compute_type(g.dtype)) for g in grads]  # sums and norms in float32 at least
+            grads = list(map(arrays.widened, grads))  # sums and norms are of float32 at least
         super()._backend_apply_gradients(grads, trainable_variables)
 
     def _backend_update_step(
@@ -213,11 +211,12 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         plan = kept.in_place
         if plan is None or len(rows) != len(kept.rows) or not all(map(is_, rows, kept.rows)) or not plan.stands():
             slots = [self._slots_of(v) for v in variables]
-            kept.in_place = plan = InPlace(list(map(Row, variables, slots, updates)))
+            kept.in_place = plan = in_place.InPlace(list(map(in_place.Row, variables, slots, updates)))
             kept.rows = rows
-        numbers = {**read.numbers, "lr": arrays.number(learning_rate)}
-        scalars = plan.step(grads, arrays.number(self.iterations), numbers, list(map(arrays.number, self._scalars)))
-        for variable, value in zip(self._scalars, scalars, strict=True):
+        numbers = {**read.numbers, "lr": in_place.number(learning_rate)}
+        scalars = [in_place.number(variable) for variable in self._scalars]
+        new = plan.step(grads, in_place.number(self.iterations), numbers, scalars)
+        for variable, value in zip(self._scalars, new, strict=True):
             variable.assign(value)
 
     def _slots_of(self, variable: Any) -> dict[str, Any]:

@@ -18,6 +18,11 @@ _shape = attrgetter("shape")
 _value = attrgetter("_value")  # as `value`, which looks for scopes first that an optimizer isn't in
 
 
+def number(value: Any) -> float:
+    """What a variable, a tensor or a number is."""
+    return float(getattr(value, "_value", value))
+
+
 class Row(NamedTuple):
     """A variable with its states, by the rule's names."""
 

@@ -14,6 +14,7 @@ from adamite.graph import Graph
 from adamite.maths import maximum, minimum, where
 from adamite.readers import numpy as reference
 from adamite.readers.arrays import Operations, Reading, evaluate
+from adamite.rules import RULES
 from adamite.storage import FLOAT32, FLOAT64, Format
 from adamite.update import Decay, Surroundings, build
 from tests.support import VARIANTS, Array, Case, awkward, python
@@ -202,3 +203,12 @@ def test_values_are_let_go(name: str, most: int) -> None:
 def test_no_framework_is_imported() -> None:
     done = python("import sys, adamite.readers.arrays; print({'torch', 'jax', 'keras', 'llvmlite'} & set(sys.modules))")
     assert done.stdout == "set()\n", done.stdout + done.stderr
+
+
+def test_a_sign_is_the_frameworks_where_it_is_ours() -> None:
+    graph = engine.graph(build(RULES["lion"]))
+    tensors = {name: np.array([1.0, -2.0, 0.0, np.nan]) for name in graph.inputs}
+    coefficients = [0.5] * graph.coefficient_count
+    named = Reading(graph, coefficients, ("sign",))
+    assert named.operations == {"add", "mul", "sub", "sign"}
+    assert_same(named.run(tensors, {**NUMPY, "sign": np.sign}), evaluate(graph, tensors, coefficients, NUMPY))
