@@ -128,7 +128,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         together = [name for name in kept if name not in spelled.apart]
         for block in (together, *([name] for name in kept if name in spelled.apart)):
             for index, variable in enumerate(variables):
-                if not self._overwrite_variable_with_gradient(variable):
+                if not getattr(variable, "overwrite_with_gradient", False):
                     for name in block:
                         self._slots[name][index] = self._slot(variable, name)
         self._scalars = [
