@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from adamite import pool
+from tests.support import python
 
 
 class Work:
@@ -95,10 +96,20 @@ def test_what_a_signal_raises_waits_for_all(alarm: None) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_child_makes_its_own_workers() -> None:
-    pool.run(Work(10), 0, 3)
-    child = os.fork()
-    if not child:
-        work = Work(10)
-        pool.run(work, 0, 3)
-        os._exit(0 if work.done == 10 and len(work.threads) == 3 else 1)
-    assert os.waitpid(child, 0)[1] == 0
+    done = python(  # with no threads of other libraries about
+        """
+        import os, warnings
+        warnings.simplefilter("ignore")
+        from adamite import pool
+        from tests.test_pool import Work
+
+        pool.run(Work(10), 0, 3)
+        child = os.fork()
+        if not child:
+            work = Work(10)
+            pool.run(work, 0, 3)
+            os._exit(0 if work.done == 10 and len(work.threads) == 3 else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        """
+    )
+    assert done.returncode == 0, done.stderr
