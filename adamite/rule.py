@@ -66,6 +66,11 @@ class Number(NamedTuple):
     range: str = ""  # as the docstring writes it: "[0, 1)"
     meaning: str = ""
 
+    def within(self, allowed: str) -> Number:
+        """The same number in another range, written as "[0, 1)"."""
+        low, high = _bounds(self.name, allowed)
+        return self._replace(low=low, high=high, range=allowed)
+
     def allows(self, value: float) -> bool:
         above = value > self.low if self.range.startswith("(") else value >= self.low
         below = value < self.high if self.range.endswith(")") else value <= self.high

@@ -54,6 +54,13 @@ def check_number(
     return result
 
 
+def check_choice(owner: str, name: str, allowed: Collection[bool | str], value: Any) -> None:
+    """Refuse what isn't among the choices; any string is, where none are listed. 1 is True."""
+    if not isinstance(value, (int, str, np.bool_)) or (allowed and value not in allowed):
+        choice = f"one of {', '.join(map(repr, allowed))}" if allowed else "a string"
+        raise TypeError(f"{owner}: {name} must be {choice}, got {value!r}")
+
+
 # What other libraries call it.
 _SYNONYMS: dict[str, tuple[str, ...]] = {
     "lr": ("learning_rate",),

@@ -27,7 +27,7 @@ LAYERS: list[set[str]] = [
     {"readers.xla"},
     {"pool"},
     {"tree", "arrays", "settings", "conventions", "schedules"},
-    {"engine", "about"},
+    {"engine", "about", "named"},
     {"numpy", "torch", "jax"},
     {"keras"},  # of the other frameworks on the backend that runs
     {"minimization", "testing"},

@@ -22,10 +22,10 @@ from typing import Any
 import optax
 
 from adamite.about import Words, spelled
-from adamite.conventions import OPTAX, Spelling, spelling
+from adamite.conventions import OPTAX, spelling
 from adamite.jax.transformation import Core, State, Transformation, start_of_rule
+from adamite.named import named
 from adamite.rule import REQUIRED, Rule
-from adamite.rules import RULES
 from adamite.settings import unknown
 from adamite.update import WEIGHT_DECAY
 
@@ -281,18 +281,11 @@ def optimizer(rule: Rule | str) -> Callable[..., Transformation]:
     >>> updates["w"].tolist(), int(state.count)
     ([-0.5, -0.5], 1)
     """
-    if isinstance(rule, str):
-        if rule.lower() in OPTIMIZERS:
-            return OPTIMIZERS[rule.lower()]
-        if rule not in RULES:
-            raise ValueError(unknown("adamite.jax", rule, [*OPTIMIZERS, *RULES], "optimizer"))
-        rule = RULES[rule]
-    if not isinstance(rule, Rule):
-        raise TypeError(f"optimizer takes a rule (a function with @adamite.rule) or a name, got {rule!r:.60}")
-    return _factory(rule, spelling(rule))
+    return named("adamite.jax", rule, OPTIMIZERS, _factory)
 
 
-def _factory(rule: Rule, own: Spelling) -> Callable[..., Transformation]:
+def _factory(rule: Rule) -> Callable[..., Transformation]:
+    own = spelling(rule)
     numbers = {name: number.default for name, number in rule.numbers.items()}
     choices = {name: choice.default for name, choice in rule.choices.items()}
     known = {**numbers, WEIGHT_DECAY.name: 0.0, **choices, "mask": None}

@@ -97,22 +97,10 @@ _instantiate: Any = ad.instantiate_zeros
 
 
 OPERATIONS: arrays.Operations = {
-    "add": jnp.add,
-    "sub": jnp.subtract,
-    "mul": jnp.multiply,
-    "div": jnp.divide,
-    "neg": jnp.negative,
-    "pow": jnp.power,
+    **arrays.OPERATORS,
     "sqrt": jnp.sqrt,
-    "abs": jnp.abs,
     "maximum": jnp.maximum,
     "minimum": jnp.minimum,
-    "gt": jnp.greater,
-    "ge": jnp.greater_equal,
-    "lt": jnp.less,
-    "le": jnp.less_equal,
-    "eq": jnp.equal,
-    "ne": jnp.not_equal,
     "and": jnp.logical_and,
     "or": jnp.logical_or,
     "not": jnp.logical_not,

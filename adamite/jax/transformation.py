@@ -14,8 +14,9 @@ from adamite import engine
 from adamite.conventions import Spelling
 from adamite.graph import Graph
 from adamite.jax.call import COMPUTE, FORMATS, OPERATIONS, call
+from adamite.readers.arrays import uncontracted
 from adamite.rule import Choice, Number, Rule
-from adamite.settings import check_number
+from adamite.settings import check_choice, check_number
 from adamite.storage import Format
 from adamite.update import WEIGHT_DECAY, Surroundings, build
 
@@ -107,12 +108,11 @@ class Core:
             return value
         if isinstance(value, jax.Array) and value.ndim == 0:
             value = float(value)
-        return check_number(self.name, spec._replace(name=argument, range=self.ranges.get(argument, spec.range)), value)
+        spec = spec._replace(name=argument)
+        return check_number(self.name, spec.within(self.ranges.get(argument, spec.range)), value)
 
     def _chosen(self, choice: Choice, value: Any) -> Any:
-        if (choice.allowed and value not in choice.allowed) or isinstance(value, jax.core.Tracer):
-            allowed = f"one of {', '.join(map(repr, choice.allowed))}" if choice.allowed else "a string"
-            raise TypeError(f"{self.name}: {choice.name} must be {allowed}, got {value!r:.60}")
+        check_choice(self.name, choice.name, choice.allowed, value)
         return value
 
     # ---- states
@@ -124,7 +124,7 @@ class Core:
         state = self.start(params)
         found = _Found(state)
         wide = {field: jax.tree.map(_wide, found.fields[field]) for field in self._own_type(found)}
-        return found.with_fields({**found.fields, **wide}, found.fields.get("scalars", {}))
+        return found.with_fields(wide)
 
     def _own_type(self, found: _Found) -> list[str]:
         """The states whose type nobody asked for."""
@@ -158,7 +158,7 @@ class Core:
             self._fit(gs, what, column)
         new: dict[str, list[Any]] = {own: [None] * len(gs) for own in slots}
         moved: list[Any] = [None] * len(gs)
-        scalars: dict[str, Any] = found.fields.get("scalars", {})
+        scalars: dict[str, Any] = {}
         for leaves in self._together(gs, xs, params, tree):
             around = Surroundings(decay=self.decay if leaves.decays else None, moves=moves)
             update = build(self.rule, self.choices, self.absent, around)
@@ -178,7 +178,9 @@ class Core:
         for own, kept in slots.items():  # what the rule left alone, and trees without leaves
             new[own] = [old if now is None else now for old, now in zip(kept, new[own], strict=True)]
         fields = {self._field(own): tree.unflatten(leaves) for own, leaves in new.items()}
-        return tree.unflatten(moved), found.with_fields({**found.fields, **fields}, scalars, steps=1)
+        if scalars:
+            fields["scalars"] = scalars
+        return tree.unflatten(moved), found.with_fields(fields, steps=1)
 
     def _fit(self, gs: Sequence[Any], what: str, column: Sequence[Any]) -> None:
         for g, other in zip(gs, column, strict=True):
@@ -222,12 +224,8 @@ class Core:
         if any(isinstance(value, jax.core.Tracer) for value in (t, *numbers, *scalars)):
             with jax.enable_x64(True):
                 wide = [jnp.asarray(value, jnp.float64) for value in (t, *numbers, *scalars)]
-                wide[0] = t = wide[0] + 1.0
-
-                def mul(a: jax.Array, b: jax.Array) -> jax.Array:
-                    return jnp.where(t > 0, a * b, t)  # which XLA can't contract with an addition into one rounding
-
-                values: Any = graph.program.run({**OPERATIONS, "mul": mul}, wide)
+                wide[0] = wide[0] + 1.0
+                values: Any = graph.program.run(uncontracted(OPERATIONS, wide[0]), wide)
                 vector = jnp.stack([jnp.asarray(v, jnp.float64) for v in values[: graph.coefficient_count]])
                 vector = vector.astype(COMPUTE[format.compute])
         else:
@@ -260,27 +258,25 @@ class _Found:
             else:
                 self._walk(value)
 
-    def with_fields(self, fields: Mapping[str, Any], scalars: Mapping[str, Any], steps: int = 0) -> Tree:
+    def with_fields(self, fields: Mapping[str, Any], steps: int = 0) -> Tree:
         """The state with these fields, its counts so many more."""
-        return _replaced(self.state, fields, scalars, steps)
+        return _replaced(self.state, {**self.fields, **fields}, steps)
 
 
-def _replaced(state: Any, fields: Mapping[str, Any], scalars: Mapping[str, Any], steps: int) -> Any:
+def _replaced(state: Any, fields: Mapping[str, Any], steps: int) -> Any:
     if not isinstance(state, tuple):
         return state
     names = getattr(state, "_fields", None)
     if names is None:
-        return tuple(_replaced(part, fields, scalars, steps) for part in state)
+        return tuple(_replaced(part, fields, steps) for part in state)
     new = []
     for name, value in zip(names, state):
         if name == "count":
             new.append(optax.safe_increment(value) if steps else value)
         elif name == "states":
             new.append({own: fields[own] for own in value})
-        elif name == "scalars":
-            new.append(dict(scalars))
         else:
-            new.append(fields[name] if name in fields else _replaced(value, fields, scalars, steps))
+            new.append(fields[name] if name in fields else _replaced(value, fields, steps))
     return type(state)(*new)
 
 

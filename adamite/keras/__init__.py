@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from adamite.conventions import KERAS
 from adamite.keras.base import Optimizer, Options, class_of, register
+from adamite.named import named
 from adamite.rule import Rule
-from adamite.rules import RULES
-from adamite.settings import unknown
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -227,13 +226,4 @@ def optimizer(rule: Rule | str) -> type[Any]:
     Raises:
         ValueError: for a name that isn't known.
     """
-    if isinstance(rule, str):
-        known = OPTIMIZERS.get(rule.lower())
-        if known is not None:
-            return known
-        if rule not in RULES:
-            raise ValueError(unknown("adamite.keras", rule, [*OPTIMIZERS, *RULES], "optimizer"))
-        rule = RULES[rule]
-    if not isinstance(rule, Rule):
-        raise TypeError(f"optimizer takes a rule (a function with @adamite.rule) or a name, got {rule!r:.60}")
-    return class_of(rule)
+    return named("adamite.keras", rule, OPTIMIZERS, class_of)

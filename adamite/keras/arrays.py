@@ -6,7 +6,6 @@ rate are traced.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 from keras import ops
 
 from adamite.graph import Graph
-from adamite.readers.arrays import Operations, Reading
+from adamite.readers.arrays import OPERATORS, Operations, Reading, uncontracted
 
 BACKEND = keras.backend.backend()
 NARROW = ("float16", "bfloat16")  # what is stored in these is computed in float32
@@ -84,16 +83,10 @@ def coefficients(
         return dict.fromkeys(types, values[:count]), values[count:]  # rounded where they meet an array
     with _in_float64():
         done, *rest = (_cast(value, "float64") for value in given)
-        values = graph.program.run(_on_numbers(done), [done + 1.0, *rest])
+        t = done + 1.0
+        values = graph.program.run(uncontracted(_COMMON, t) if BACKEND == "jax" else _COMMON, [t, *rest])
         rounded = {dtype: [_cast(value, dtype) for value in values[:count]] for dtype in types}
         return rounded, [_cast(value, scalar_type()) for value in values[count:]]
-
-
-def _on_numbers(done: Any) -> Operations:
-    operations = {**_COMMON, "pow": operator.pow}
-    if BACKEND == "jax":  # where a product and a sum of scalars might be contracted into one rounding
-        operations["mul"] = lambda a, b: jnp.where(done >= 0, a * b, done)
-    return operations
 
 
 # ---- arrays ---------------------------------------------------------------------------------------
@@ -136,21 +129,10 @@ def step(reading: Reading, inputs: Mapping[str, Any], compute: str) -> dict[str,
 
 
 _COMMON: Operations = {
-    "add": operator.add,
-    "sub": operator.sub,
-    "mul": operator.mul,
-    "div": operator.truediv,
-    "neg": operator.neg,
-    "gt": operator.gt,
-    "ge": operator.ge,
-    "lt": operator.lt,
-    "le": operator.le,
-    "eq": operator.eq,
-    "ne": operator.ne,
+    **OPERATORS,
     "and": ops.logical_and,
     "or": ops.logical_or,
     "not": ops.logical_not,
-    "abs": operator.abs,
     "sqrt": ops.sqrt,
     "where": ops.where,
 }

@@ -10,7 +10,7 @@ import numpy as np
 
 from adamite.conventions import Spelling
 from adamite.rule import REQUIRED, Choice, Number
-from adamite.settings import check_number
+from adamite.settings import check_choice, check_number
 from adamite.update import CLIP_NORM, WEIGHT_DECAY, Surroundings, Update, build
 
 # Where Keras allows other values than the rule's docstring.
@@ -24,12 +24,7 @@ RANGES = {
 
 
 def _option(name: str, allowed: str, meaning: str) -> Number:
-    return _within(Number(name, None, optional=True, meaning=meaning), allowed)
-
-
-def _within(spec: Number, allowed: str) -> Number:
-    low, high = (float(bound) for bound in allowed[1:-1].split(","))
-    return spec._replace(low=low, high=high, range=allowed)
+    return Number(name, None, optional=True, meaning=meaning).within(allowed)
 
 
 _NUMBERS = {
@@ -59,7 +54,7 @@ class Settings:
         self.owner, self.spelling = owner, spelling
         rule = spelling.convention.rule
         own = {argument: rule.numbers[name]._replace(name=argument) for argument, (name,) in spelling.arguments.items()}
-        own |= {name: _within(own[name], RANGES[name]) for name in own if name in RANGES}
+        own |= {name: own[name].within(RANGES[name]) for name in own if name in RANGES}
         self.numbers = {**_NUMBERS, **own}
         self.choices = {**rule.choices, **dict.fromkeys([*spelling.switches, "use_ema"], _FLAG)}
         kept = [*own, *rule.choices, *spelling.switches]
@@ -93,9 +88,7 @@ class Settings:
 
     def _choice(self, name: str, value: Any) -> Any:
         spec = self.choices[name]
-        if not isinstance(value, (int, str, np.bool_)) or (spec.allowed and value not in spec.allowed):
-            allowed = f"one of {', '.join(map(repr, spec.allowed))}" if spec.allowed else "a string"
-            raise TypeError(f"{self.owner}: {name} must be {allowed}, got {value!r}")
+        check_choice(self.owner, name, spec.allowed, value)
         return type(spec.default)(value)
 
     def _count(self, name: str, value: Any) -> int:

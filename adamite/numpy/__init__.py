@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from adamite.conventions import CONVENTIONS
+from adamite.named import named
 from adamite.numpy.base import Optimizer, class_of
 from adamite.numpy.hyperparameters import Group
 from adamite.rule import Rule
-from adamite.rules import RULES
-from adamite.settings import unknown
 
 __all__ = [
     "ADOPT", "OPTIMIZERS", "SGD", "AMSGrad", "AdaBelief", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax",
@@ -94,13 +93,4 @@ def optimizer(rule: Rule | str) -> type[Optimizer]:
     >>> optimizer("AdamW") is AdamW
     True
     """
-    if isinstance(rule, str):
-        known = OPTIMIZERS.get(rule.lower())
-        if known is not None:
-            return known
-        if rule not in RULES:
-            raise ValueError(unknown("adamite", rule, [*OPTIMIZERS, *RULES], "optimizer"))
-        rule = RULES[rule]
-    if not isinstance(rule, Rule):
-        raise TypeError(f"optimizer takes a rule (a function with @adamite.rule) or a name, got {rule!r:.60}")
-    return class_of(rule)
+    return named("adamite", rule, OPTIMIZERS, class_of)

@@ -6,6 +6,7 @@ need. States aren't flushed here: subnormal numbers cost nothing on such devices
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,31 @@ from adamite.graph import ON_NUMBERS, Graph, Node
 from adamite.maths import DEFINITIONS
 
 Operations = Mapping[str, Callable[..., Any]]
+
+# What Python's operators do on the arrays of every framework.
+OPERATORS: Operations = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "div": operator.truediv,
+    "neg": operator.neg,
+    "pow": operator.pow,
+    "abs": operator.abs,
+    "gt": operator.gt,
+    "ge": operator.ge,
+    "lt": operator.lt,
+    "le": operator.le,
+    "eq": operator.eq,
+    "ne": operator.ne,
+}
+
+
+def uncontracted(operations: Operations, t: Any) -> Operations:
+    """The operations on numbers at step `t`, for a compiler that makes one rounding of a product and a sum.
+
+    It can't look through a selection, whose other side is never taken.
+    """
+    return {**operations, "mul": lambda a, b: operations["where"](t > 0, a * b, t)}
 
 
 def evaluate(

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from adamite.conventions import TORCH
+from adamite.named import named
 from adamite.rule import Rule
-from adamite.rules import RULES
-from adamite.settings import unknown
 from adamite.torch import threads
 from adamite.torch.base import Extras, Optimizer, StepInBackward, class_of
 from adamite.torch.groups import param_groups
@@ -315,13 +314,4 @@ def optimizer(rule: Rule | str) -> type[Any]:
     Raises:
         ValueError: for a name that isn't known.
     """
-    if isinstance(rule, str):
-        known = OPTIMIZERS.get(rule.lower())
-        if known is not None:
-            return known
-        if rule not in RULES:
-            raise ValueError(unknown("adamite.torch", rule, [*OPTIMIZERS, *RULES], "optimizer"))
-        rule = RULES[rule]
-    if not isinstance(rule, Rule):
-        raise TypeError(f"optimizer takes a rule (a function with @adamite.rule) or a name, got {rule!r:.60}")
-    return class_of(rule)
+    return named("adamite.torch", rule, OPTIMIZERS, class_of)

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 from adamite.graph import Graph
-from adamite.readers.arrays import Operations, Reading
+from adamite.readers.arrays import OPERATORS, Operations, Reading
 
 Lists = Mapping[str, list[Tensor]]
 
@@ -147,21 +147,10 @@ def _extremum(operation: Any, clamp: Any) -> Any:
 
 
 _ON_TENSORS: Operations = {
-    "add": operator.add,
-    "sub": operator.sub,
-    "mul": operator.mul,
-    "div": operator.truediv,
-    "neg": torch.neg,
+    **OPERATORS,
     "sqrt": torch.sqrt,
-    "abs": torch.abs,
     "maximum": _extremum(torch.maximum, torch.clamp_min),
     "minimum": _extremum(torch.minimum, torch.clamp_max),
-    "gt": operator.gt,
-    "ge": operator.ge,
-    "lt": operator.lt,
-    "le": operator.le,
-    "eq": operator.eq,
-    "ne": operator.ne,
     "and": operator.and_,
     "or": operator.or_,
     "not": torch.logical_not,

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from adamite.conventions import Spelling
-from adamite.rule import REQUIRED
+from adamite.rule import REQUIRED, Number
+from adamite.settings import check_choice
 from adamite.update import Surroundings, Update, build
 
 # torch's name of an argument in its messages, and the range that it allows.
@@ -116,10 +116,7 @@ class Settings:
             raise TypeError(
                 f"{self.owner}: {name} must be a number in {allowed}, got {value!r:.60}, a {type(value).__name__}{more}"
             ) from None
-        low, high = (float(bound) for bound in allowed[1:-1].split(","))
-        above = number > low if allowed.startswith("(") else number >= low
-        below = number < high if allowed.endswith(")") else number <= high
-        if not (math.isfinite(number) and above and below):
+        if not (math.isfinite(number) and Number(name, None).within(allowed).allows(number)):
             raise ValueError(f"Invalid {label}: {value}. {self.owner} takes {name} in {allowed}")
 
     def _optional(self, name: str) -> bool:
@@ -128,10 +125,7 @@ class Settings:
 
     def _choice(self, name: str, value: Any) -> None:
         spec = self.spelling.convention.rule.choices.get(name)
-        allowed = spec.allowed if spec else (False, True)
-        if not isinstance(value, (int, str, np.bool_)) or (allowed and value not in allowed):  # 1 is True, as in torch
-            choice = f"one of {', '.join(map(repr, allowed))}" if allowed else "a string"
-            raise TypeError(f"{self.owner}: {name} must be {choice}, got {value!r}")
+        check_choice(self.owner, name, spec.allowed if spec else (False, True), value)
 
     def read(self, group: Mapping[str, Any], clip: bool) -> Reading:
         """The update that a group asks for, and its numbers."""
