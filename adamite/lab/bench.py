@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -163,15 +163,15 @@ def _two() -> dict[str, Step]:
     return kinds
 
 
-_SHAPES = [(160, 160), (160,), (160, 200), (200,), (7, 202)] * 32
+SHAPES: list[tuple[int, ...]] = [(160, 160), (160,), (160, 200), (200,), (7, 202)] * 32
 
 
 def _many_peers() -> dict[str, Step]:
     rng = np.random.default_rng(0)
-    params = [rng.standard_normal(s, dtype=np.float32) for s in _SHAPES]
-    grads = [rng.standard_normal(s, dtype=np.float32) for s in _SHAPES]
+    params = [rng.standard_normal(s, dtype=np.float32) for s in SHAPES]
+    grads = [rng.standard_normal(s, dtype=np.float32) for s in SHAPES]
     opt = adamite.AdamW(params)
-    peers = _torch_adamw(_SHAPES) if has_torch() else {}
+    peers = _torch_adamw(SHAPES) if has_torch() else {}
     return {**peers, "adamite AdamW": lambda: opt.step(grads)}
 
 
@@ -239,6 +239,17 @@ def torch_step(cls: Any, tensors: list[Any], fused: bool) -> Step:
     for p in params:
         p.grad = torch.randn_like(p)
     step: Step = cls(params, fused=fused).step
+    return step
+
+
+def carrying(function: Callable[..., Sequence[Any]], *start: Any) -> Step:
+    """A step that goes on from what the one before it returned."""
+    kept: Sequence[Any] = start
+
+    def step() -> None:
+        nonlocal kept
+        kept = function(*kept)
+
     return step
 
 

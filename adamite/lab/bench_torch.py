@@ -13,11 +13,10 @@ from torch.nn import functional
 from torch.optim import swa_utils
 
 import adamite.torch as ours
-from adamite.lab.bench import Row, Step, compare
+from adamite.lab.bench import SHAPES, Row, Step, compare
 
 _FUSED = ("SGD", "Adagrad", "Adam", "AdamW")
 _LOOPED = ("RMSprop", "Adadelta", "Adamax", "NAdam", "RAdam")
-_SHAPES = [(160, 160), (160,), (160, 200), (200,), (7, 202)] * 32
 
 
 def bench(size: int = 40_000_000, rounds: int = 9) -> Iterator[Row]:
@@ -43,7 +42,7 @@ def _small() -> Iterator[Row]:
 
 def _many(rounds: int) -> Iterator[Row]:
     kinds_of: list[tuple[str, list[tuple[int, ...]], float]] = [
-        ("160 tensors, 1.9M", _SHAPES, 0.7),
+        ("160 tensors, 1.9M", SHAPES, 0.7),
         ("1,000 tensors of 100", [(100,)] * 1000, 0.2),
     ]
     for case, shapes, bar in kinds_of:
