@@ -1,13 +1,23 @@
 """The command line: the only layer of adamite that prints."""
 
+import importlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 DEMO_FOLDER = Path("adamite-demo")
-EXTRAS = {**dict.fromkeys(("matplotlib", "rich", "sklearn", "typer"), "'adamite[lab]'"), "torch": "'adamite[torch]'"}
+EXTRAS = {
+    module: f"'adamite[{extra}]'"
+    for extra, modules in {
+        "lab": ("matplotlib", "rich", "sklearn", "typer"),
+        "torch": ("torch",),
+        "jax": ("jax", "optax"),
+        "keras": ("keras",),
+    }.items()
+    for module in modules
+}
 
 
 def install(module: str | None) -> str:
@@ -180,23 +190,28 @@ def print_loop(it: "about.About") -> None:
     err.print(f"The loop of {it.name} in float32 on {llvm.processor()}: {len(loop)} lines.")
 
 
-def library(text: str) -> str:
-    """numpy or torch."""
-    if text not in ("numpy", "torch"):
-        raise typer.BadParameter(f"{text!r}; give numpy or torch")
-    return text
+LIBRARIES = {
+    "numpy": "adamite itself",
+    "torch": "adamite.torch beside torch.optim",
+    "jax": "adamite.jax beside optax",
+    "keras": "adamite.keras beside keras.optimizers",
+}
 
 
-Beside = Annotated[
-    str,
-    typer.Argument(
-        parser=library, metavar="LIBRARY", help="numpy: adamite itself; torch: adamite.torch beside torch.optim."
-    ),
-]
+def library(*names: str) -> Any:
+    """The argument that says beside which of these libraries a command works."""
+
+    def read(text: str) -> str:
+        if text not in names:
+            raise typer.BadParameter(f"{text!r}; give {', '.join(names[:-1])} or {names[-1]}")
+        return text
+
+    said = "; ".join(f"{name}: {LIBRARIES[name]}" for name in names)
+    return typer.Argument(parser=read, metavar="LIBRARY", help=f"{said}.")
 
 
 @app.command()
-def verify(what: Beside = "numpy") -> None:
+def verify(what: Annotated[str, library("numpy", "torch")] = "numpy") -> None:
     """Check on this machine that the machine code has the reference's bits and the papers' numbers.
 
     With torch: that adamite.torch has torch's numbers, on torch's own test inputs, and refuses what torch refuses.
@@ -314,11 +329,13 @@ def bench(
     ] = 40_000_000,
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Interleaved rounds of each comparison.")] = 9,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list for machines.")] = False,
-    what: Beside = "numpy",
+    what: Annotated[str, library("numpy", "torch", "jax", "keras")] = "numpy",
 ) -> None:
     """Measure the speed, side by side with the machine's limit and the peers that are installed.
 
     It takes a minute or two; less with a smaller --size, but the promises for large arrays are for 40 million.
+
+    Keras is measured on the backend that it is set to, as by KERAS_BACKEND=jax.
     """
     import json
 
@@ -327,10 +344,12 @@ def bench(
     rows = []
     with progress_bar() as progress:
         progress(0, 1, "starting")
-        if what == "torch":
-            from adamite.lab import bench_torch as measured
-        else:
-            from adamite.lab import bench as measured  # type: ignore[no-redef]
+        try:
+            measured = importlib.import_module(f"adamite.lab.bench{'' if what == 'numpy' else f'_{what}'}")
+        except ValueError as error:
+            if what != "keras":
+                raise
+            raise typer.BadParameter(str(error), param_hint="KERAS_BACKEND") from None
         total = measured.cases()
         for row in measured.bench(size, rounds):
             rows.append(row)
@@ -358,7 +377,7 @@ def bench(
     out.print(table, markup=True)
     out.print(
         "Medians of interleaved rounds in one process; ratio: to the case's yardstick (the limit kernel, torch fused, "
-        "...), the median over rounds. The limit kernel loads and stores the same and adds once for each store. "
+        "optax, ...), the median over rounds. The limit kernel loads and stores the same and adds once for each store. "
         "Machines are noisy: trust ratios, and repeat."
     )
 

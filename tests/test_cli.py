@@ -83,9 +83,26 @@ def test_a_missing_package_is_named_with_what_to_install(package: str, tmp_path:
     check_missing(package, ["demo", "--out", str(tmp_path / "out")], "pip install 'adamite[lab]'", tmp_path)
 
 
-@pytest.mark.parametrize(("package", "what"), [("torch", "'adamite[torch]'"), ("expecttest", "expecttest")])
-def test_a_package_that_only_torchs_commands_need(package: str, what: str, tmp_path: Path) -> None:
-    check_missing(package, ["verify", "torch"], f"pip install {what}", tmp_path)
+@pytest.mark.parametrize(
+    ("package", "command", "what"),
+    [
+        ("torch", "verify torch", "'adamite[torch]'"),
+        ("expecttest", "verify torch", "expecttest"),
+        ("jax", "bench jax", "'adamite[jax]'"),
+        ("optax", "bench jax", "'adamite[jax]'"),
+        ("keras", "bench keras", "'adamite[keras]'"),
+    ],
+)
+def test_a_package_that_only_some_commands_need(package: str, command: str, what: str, tmp_path: Path) -> None:
+    check_missing(package, command.split(), f"pip install {what}", tmp_path)
+
+
+@pytest.mark.parametrize(("backend", "said"), [("numpy", "'numpy'; give tensorflow, jax or torch"), ("tf", "tf")])
+def test_a_backend_on_which_keras_cant_be_measured(backend: str, said: str) -> None:
+    result = adamite("bench", "keras", KERAS_BACKEND=backend)
+    assert result.returncode == 2 and result.stdout == ""
+    assert re.search(f"Invalid value for KERAS_BACKEND: .*{said}$", result.stderr)
+    assert_fits(result.stderr)
 
 
 def check_missing(package: str, command: list[str], advice: str, tmp_path: Path) -> None:
@@ -258,7 +275,7 @@ def test_bench_in_json() -> None:
         (["show", "adam", "--latx"], "--latex"),
         (["show", "adam", "--asm", "--latex"], "--asm"),
         (["verify", "adam"], "'adam'; give numpy or torch"),
-        (["bench", "adam"], "'adam'; give numpy or torch"),
+        (["bench", "adam"], "'adam'; give numpy, torch, jax or keras"),
         (["verify", "torch", "adam"], "unexpected extra argument"),
         (["bench", "--size", "10"], "'--size'"),
         (["bench", "--size", "1e5"], "'--size'"),

@@ -15,6 +15,7 @@ from adamite import engine
 from adamite.lab import bench
 from adamite.lab.bench import Row
 from adamite.rules import RULES
+from tests.support import python
 
 TORCH = ["torch AdamW fused", "torch AdamW default"]
 SIZE = 200_000
@@ -157,3 +158,72 @@ def test_the_rule_of_a_user_is_measured_as_written() -> None:
         x -= 1e-3 * (m / (s + 1e-8) + 0.1 * (1 if m > 0 else -1))
         opt.step(np.array([g]))
         assert array[0] == pytest.approx(x, rel=1e-12)
+
+
+# ---- beside JAX's and Keras's optimizers ----------------------------------------------------------
+
+
+def promises(rows: list[Row]) -> dict[tuple[str, str], float]:
+    return {(row.case, row.name): row.bar for row in rows if row.bar is not None}
+
+
+def assert_read_well(rows: list[Row], yardstick: str) -> None:
+    """Times that are there, ratios to the peer, and words that fit a screen of 80 columns."""
+    for row in rows:
+        assert row.seconds > 0 and row.yardstick.startswith(yardstick)
+        assert row.ratio == 1 if row.name == row.yardstick else (row.ratio or 0) > 0
+        assert len(row.case) <= 36 and len(row.name) <= 34
+
+
+def test_beside_optax() -> None:
+    pytest.importorskip("optax")
+    from adamite.lab import bench_jax
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench_jax, "SHAPES", bench.SHAPES[:5])  # 160 take JAX seconds to compile
+        rows = list(bench_jax.bench(size=10_000, rounds=1))
+    assert len(rows) == bench_jax.cases()
+    assert_read_well(rows, "optax")
+    arrays = {"adamite update": 1.03, "adamite step": 1.03}
+    wanted = {
+        "160 leaves, 1.9M": {"adamite step": 0.7},
+        "160 leaves, ten steps a program": {"adamite step": 0.7},
+        "160 leaves, ten under vmap": arrays,
+        "0.01M float32": {"adamite step": 0.7},
+        "0.01M float32, under vmap": arrays,
+    }
+    assert promises(rows) == {(case, name): bar for case, bars in wanted.items() for name, bar in bars.items()}
+
+
+KERAS = ["Adam", "AdamW", "Nadam", "RMSprop", "Lion", "SGD", "SGD, momentum"]
+PLACES = {"torch": ["torch"], "jax": ["JAX"], "tensorflow": ["TensorFlow", "TensorFlow, XLA"]}
+
+
+@pytest.mark.parametrize("backend", PLACES)
+def test_beside_keras(backend: str) -> None:
+    """In a process of its own, since Keras takes its backend when it is imported."""
+    pytest.importorskip({"torch": "torch", "jax": "jax", "tensorflow": "tensorflow"}[backend])
+    done = python(
+        """
+        import json
+        from adamite.lab import bench_keras
+        rows = list(bench_keras.bench(size=10_000, rounds=1))
+        assert len(rows) == bench_keras.cases()
+        print(json.dumps([row.as_dict() for row in rows]))
+        """,
+        KERAS_BACKEND=backend,
+        OMP_NUM_THREADS="1",
+    )
+    assert done.returncode == 0, done.stderr
+    found = [{name: value for name, value in row.items() if name != "kept"} for row in json.loads(done.stdout)]
+    rows = [Row(**row) for row in found]
+    assert_read_well(rows, "keras: ")
+    cases = {f"MNIST's network on {place}": KERAS for place in PLACES[backend]}
+    cases |= {f"0.01M float32 on {place}": ["Adam"] for place in PLACES[backend]}
+    peers = {(case, f"{owner}: {name}") for case in cases for name in cases[case] for owner in ("keras", "adamite")}
+    assert {(row.case, row.name) for row in rows} == peers
+    assert promises(rows) == {
+        "torch": {("MNIST's network on torch", "adamite: Adam"): 0.6},
+        "jax": {},
+        "tensorflow": {(case, name): 1.03 for case, name in peers if name.startswith("adamite")},
+    }.get(backend)

@@ -1,0 +1,147 @@
+"""adamite.jax beside optax: interleaved in one process, medians and ratios, losses with the wins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import adamite.jax as ours
+from adamite.lab.bench import SHAPES, Row, Step, carrying, compare
+
+Tree = Any
+Move = Callable[[Tree, Tree, Tree], tuple[Tree, Tree]]  # parameters, state, gradients -> the new of the first two
+
+_IN_PLACE = {"adamite step": 0.7}
+_ARRAYS = {"adamite update": 1.03, "adamite step": 1.03}
+
+
+def bench(size: int = 40_000_000, rounds: int = 9) -> Iterator[Row]:
+    """All the measurements, as they come."""
+    yield from _many(3 * rounds)
+    yield from _end_to_end(3 * rounds)
+    yield from _large(size, rounds)
+
+
+def cases(size: int = 40_000_000) -> int:
+    """How many rows `bench` yields."""
+    peers = len(_MOVES)
+    return (peers + 1) + 2 * peers + peers + 2 * peers
+
+
+def _many(rounds: int) -> Iterator[Row]:
+    """160 leaves: in a call JAX hands over 641 arrays, whatever is done with them; so also ten steps in a program."""
+    params, grads = _drawn(SHAPES), _drawn(SHAPES)
+    moves = {**_MOVES, "nothing (JAX's own dispatch)": _stay}
+    yield from _compare("160 leaves, 1.9M", moves, params, grads, rounds, _IN_PLACE, repeat=5)
+    for case, around, bars in (
+        ("160 leaves, ten steps a program", _ten, _IN_PLACE),
+        ("160 leaves, ten under vmap", lambda move: _ten(_mapped(move)), _ARRAYS),
+    ):
+        moves = {name: around(move) for name, move in _MOVES.items()}
+        rows = _compare(case, moves, params, grads, rounds, bars)
+        yield from (replace(row, seconds=row.seconds / 10) for row in rows)
+
+
+def _end_to_end(rounds: int) -> Iterator[Row]:
+    """A step of training, forward and backward pass included."""
+    params = [(weights, jnp.zeros(weights.shape[1])) for weights in _drawn([(64, 64), (64, 10)])]
+    batch = _drawn([(32, 64)])[0], jax.random.randint(jax.random.key(1), (32,), 0, 10)
+    moves = {name: _training(move) for name, move in _MOVES.items()}
+    yield from _compare("MLP 64-64-10, batch 32", moves, params, batch, rounds, repeat=100)
+
+
+def _large(size: int, rounds: int) -> Iterator[Row]:
+    """One array; under vmap the same as operations of JAX."""
+    params, grads = _drawn([(size,)]), _drawn([(size,)])
+    case = f"{size / 1e6:g}M float32"
+    yield from _compare(case, _MOVES, params, grads, rounds, _IN_PLACE)
+    moves = {name: _mapped(move) for name, move in _MOVES.items()}
+    yield from _compare(f"{case}, under vmap", moves, params, grads, rounds, _ARRAYS)
+
+
+# ---- what moves the parameters --------------------------------------------------------------------
+
+
+def _update(tx: Any) -> Move:
+    def move(params: Tree, state: Tree, grads: Tree) -> tuple[Tree, Tree]:
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    return move
+
+
+_THEIRS, _OURS = (package.adamw(1e-3, weight_decay=0.01) for package in (optax, ours))
+_MOVES: dict[str, Move] = {"optax": _update(_THEIRS), "adamite update": _update(_OURS), "adamite step": _OURS.step}
+
+
+def _stay(params: Tree, state: Tree, grads: Tree) -> tuple[Tree, Tree]:
+    return params, state
+
+
+def _ten(move: Move) -> Move:
+    """Ten steps by the same gradients."""
+
+    def ten(params: Tree, state: Tree, grads: Tree) -> tuple[Tree, Tree]:
+        def one(_: Any, new: tuple[Tree, Tree]) -> tuple[Tree, Tree]:
+            return move(*new, grads)
+
+        done: tuple[Tree, Tree] = jax.lax.fori_loop(0, 10, one, (params, state))
+        return done
+
+    return ten
+
+
+def _mapped(move: Move) -> Move:
+    """Under `vmap`, where the machine code doesn't run, over an axis of one, which costs nothing."""
+
+    def mapped(*trees: Tree) -> tuple[Tree, Tree]:
+        trees = jax.tree.map(lambda array: jnp.expand_dims(array, 0), trees)
+        new: tuple[Tree, Tree] = jax.tree.map(lambda array: jnp.squeeze(array, 0), jax.vmap(move)(*trees))
+        return new
+
+    return mapped
+
+
+def _training(move: Move) -> Move:
+    """A step by the gradients of a batch, which stands in their place."""
+
+    def loss(params: Tree, x: jax.Array, y: jax.Array) -> jax.Array:
+        (first, bias), (second, last) = params
+        logits = jax.nn.relu(x @ first + bias) @ second + last
+        losses: jax.Array = optax.softmax_cross_entropy_with_integer_labels(logits, y)
+        return losses.mean()
+
+    return lambda params, state, batch: move(params, state, jax.grad(loss)(params, *batch))
+
+
+def _compare(
+    case: str,
+    moves: Mapping[str, Move],
+    params: Tree,
+    grads: Tree,
+    rounds: int,
+    bars: dict[str, float] | None = None,
+    repeat: int = 1,
+) -> Iterator[Row]:
+    kinds = {name: _step(move, params, grads) for name, move in moves.items()}
+    yield from compare(case, kinds, rounds, repeat, yardstick="optax", bars=bars)
+
+
+def _step(move: Move, params: Tree, grads: Tree) -> Step:
+    """A compiled step in place, done when its results are there."""
+    compiled = jax.jit(move, donate_argnums=(0, 1), keep_unused=True)
+
+    def step(*kept: Tree) -> Any:
+        return jax.block_until_ready(compiled(*kept, grads))  # type: ignore[no-untyped-call]
+
+    return carrying(step, jax.tree.map(jnp.copy, params), _THEIRS.init(params))
+
+
+def _drawn(shapes: Sequence[tuple[int, ...]]) -> list[jax.Array]:
+    keys = jax.random.split(jax.random.key(0), len(shapes))
+    return [jax.random.normal(key, shape) for key, shape in zip(keys, shapes, strict=True)]
