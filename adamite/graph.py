@@ -13,9 +13,11 @@ many times slower. Nothing else is reordered or contracted.
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -75,7 +77,8 @@ class Program:
         return source, evaluate
 
 
-class Graph(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Graph:
     """The loop's body and the function of its coefficients."""
 
     inputs: tuple[str, ...]  # tensors in the order of the engine's table
@@ -86,10 +89,47 @@ class Graph(NamedTuple):
     scalars: tuple[str, ...]  # Scalar states
     program: Program  # (t, *numbers) -> coefficients, then new Scalar states
 
+    def __repr__(self) -> str:
+        return f"<graph: {', '.join(self.inputs)} -> {', '.join(name for name, _ in self.outputs)}>"
+
     @property
     def evaluate(self) -> Callable[..., tuple[float, ...]]:
         """The program on Python's numbers."""
         return self.program.evaluate
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """The inputs that its outputs depend on, or are stored in."""
+        nodes = _under(self.nodes, [index for _, index in self.outputs])
+        names = {self.nodes[k].value for k in nodes if self.nodes[k].op == "tensor"} | dict(self.outputs).keys()
+        return tuple(name for name in self.inputs if name in names)
+
+
+class Halves(NamedTuple):
+    """A graph in two, with the same coefficients: first the new states, then the direction that is made from them."""
+
+    states: Graph
+    direction: Graph
+
+
+@functools.cache
+def halves(graph: Graph) -> Halves | None:
+    """The halves of a graph that stores a direction in the gradient's place; None where it reads old states."""
+    *states, (name, moved) = sorted(graph.outputs, key=lambda output: output[0] == "g")
+    news = {index: state for state, index in states}
+    nodes = tuple(Node("tensor", value=news[k]) if k in news else node for k, node in enumerate(graph.nodes))
+    old = (nodes[k].value for k in _under(nodes, [moved]) - news.keys() if nodes[k].op == "tensor")
+    if not {"x", "g"}.issuperset(old):
+        return None
+    return Halves(replace(graph, outputs=tuple(states)), replace(graph, outputs=((name, moved),), nodes=nodes))
+
+
+def _under(nodes: Sequence[Node], roots: Sequence[int]) -> set[int]:
+    """The nodes that some depend on, and these."""
+    found = set(roots)
+    for index in range(len(nodes) - 1, -1, -1):
+        found.update(nodes[index].args if index in found else ())
+    return found
 
 
 def lower(update: Update) -> Graph:

@@ -17,9 +17,9 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from adamite import engine
+from adamite.graph import Graph
 from adamite.readers import arrays, xla
 from adamite.storage import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, Format
-from adamite.update import Update
 
 FORMATS: dict[Any, Format] = {
     jnp.dtype(jnp.float16): FLOAT16,
@@ -32,51 +32,64 @@ COMPUTE = {FLOAT32: jnp.dtype(jnp.float32), FLOAT64: jnp.dtype(jnp.float64)}
 Columns = Mapping[str, Sequence[jax.Array]]
 
 
-def call(update: Update, format: Format, coefficients: Any, columns: Columns) -> dict[str, list[jax.Array]]:
+def call(
+    graph: Graph, format: Format, coefficients: Any, columns: Columns, fused: bool = False
+) -> dict[str, list[jax.Array]]:
     """Update rows of one format.
 
     Args:
-        coefficients: of the update's graph, a vector in the type that the format computes in.
+        coefficients: of the graph, a vector in the type that the format computes in.
         columns: the graph's inputs by name, an array a row: parameters and gradients in the format, states in the
             type that it computes in. Those that the graph doesn't read may be left out.
+        fused: as operations that XLA fuses with those that use the results, with the bits of the machine code.
 
     Returns:
         What the graph stores, by name. Arrays that are donated are written in place.
     """
-    graph = engine.graph(update)
-    names = xla.read(graph)
-    rows = len(columns[graph.outputs[0][0]])
-    flat = [array for name in names for array in columns[name]]
-    new = _update.bind(coefficients, *flat, update=update, format=format)
-    return {name: list(new[k * rows : (k + 1) * rows]) for k, (name, _) in enumerate(graph.outputs)}
+    flat = [array for name in graph.read for array in columns[name]]
+    new = _update.bind(coefficients, *flat, graph=graph, format=format, fused=fused)
+    rows = len(new) // len(graph.outputs)
+    return {name: new[k * rows : (k + 1) * rows] for k, (name, _) in enumerate(graph.outputs)}
 
 
 _update: Any = Primitive("adamite_update")
 _update.multiple_results = True
 
 
-def _columns(update: Update, flat: Sequence[Any]) -> tuple[list[str], int]:
-    names = xla.read(engine.graph(update))
-    return names, len(flat) // len(names)
+def _columns(graph: Graph, flat: Sequence[Any]) -> dict[str, Sequence[Any]]:
+    rows = len(flat) // len(graph.read)
+    return {name: flat[k * rows : (k + 1) * rows] for k, name in enumerate(graph.read)}
 
 
-def _shapes(coefficients: Any, *flat: Any, update: Update, format: Format) -> list[Any]:
-    names, rows = _columns(update, flat)
-    places = [names.index(name) * rows for name, _ in engine.graph(update).outputs]
-    return [flat[place + row].update(weak_type=False) for place in places for row in range(rows)]
+def _shapes(coefficients: Any, *flat: Any, graph: Graph, format: Format, fused: bool) -> list[Any]:
+    columns = _columns(graph, flat)
+    return [array.update(weak_type=False) for name, _ in graph.outputs for array in columns[name]]
 
 
 # ---- array operations
 
+OPERATIONS: arrays.Operations = {
+    **arrays.OPERATORS,
+    "sqrt": jnp.sqrt,
+    "maximum": jnp.maximum,
+    "minimum": jnp.minimum,
+    "and": jnp.logical_and,
+    "or": jnp.logical_or,
+    "not": jnp.logical_not,
+    "where": jnp.where,
+}
+EXACT = arrays.exact(OPERATIONS)  # those whose bits are the machine code's
 
-def _arrays(coefficients: Any, *flat: Any, update: Update, format: Format) -> list[Any]:
-    graph, compute = engine.graph(update), COMPUTE[format.compute]
-    names, rows = _columns(update, flat)
+
+def _arrays(
+    coefficients: Any, *flat: Any, graph: Graph, format: Format, fused: bool, operations: arrays.Operations = OPERATIONS
+) -> list[Any]:
+    compute, columns = COMPUTE[format.compute], _columns(graph, flat)
     reading = arrays.Reading(graph, [coefficients[k] for k in range(graph.coefficient_count)])
     new: dict[str, list[Any]] = {name: [] for name, _ in graph.outputs}
-    for row in range(rows):
-        inputs = {name: flat[k * rows + row] for k, name in enumerate(names)}
-        found = reading.run({name: array.astype(compute) for name, array in inputs.items()}, OPERATIONS)
+    for row in zip(*columns.values(), strict=True):
+        inputs = dict(zip(columns, row, strict=True))
+        found = reading.run({name: array.astype(compute) for name, array in inputs.items()}, operations)
         for name, value in found.items():
             old = inputs[name]
             new[name].append(jnp.broadcast_to(jnp.asarray(value, compute), old.shape).astype(old.dtype))
@@ -96,28 +109,16 @@ def _derivative(primals: Sequence[Any], tangents: Sequence[Any], **how: Any) -> 
 _instantiate: Any = ad.instantiate_zeros
 
 
-OPERATIONS: arrays.Operations = {
-    **arrays.OPERATORS,
-    "sqrt": jnp.sqrt,
-    "maximum": jnp.maximum,
-    "minimum": jnp.minimum,
-    "and": jnp.logical_and,
-    "or": jnp.logical_or,
-    "not": jnp.logical_not,
-    "where": jnp.where,
-}
-
-
 # ---- machine code
 
 
 @functools.cache
-def _target(update: Update, format: Format, threads: int) -> str | None:
+def _target(graph: Graph, format: Format, threads: int) -> str | None:
     """The name under which XLA knows the handler; None where it can't have one."""
     interface = xla.version(jax.ffi.include_dir())
     if interface is None or engine.default_backend() != "llvm":
         return None
-    text = xla.text(engine.graph(update), format, engine.machine(), interface, *engine.shares(), threads)
+    text = xla.text(graph, format, engine.machine(), interface, *engine.shares(), threads)
     # Programs that JAX keeps on disk name it: the same name must be the same code, in any process.
     name = f"adamite_{hashlib.sha256(text.encode()).hexdigest()[:32]}"
     if name not in _registered:
@@ -134,15 +135,15 @@ _ffi: Any = jax.ffi
 _registered: dict[str, Any] = {}  # machine code that XLA may call, for as long as the process lives
 
 
-def _on_cpu(ctx: Any, *operands: Any, update: Update, format: Format) -> Any:
-    target = _target(update, format, engine.threads()) if _alone(ctx.module_context) else None
+def _on_cpu(ctx: Any, *operands: Any, graph: Graph, format: Format, fused: bool) -> Any:
+    target = _target(graph, format, engine.threads()) if _alone(ctx.module_context) else None
     if target is None:
-        return _elsewhere(ctx, *operands, update=update, format=format)
-    names, rows = _columns(update, operands[1:])
-    outputs = [name for name, _ in engine.graph(update).outputs]
-    aliases = {
-        1 + names.index(name) * rows + row: k * rows + row for k, name in enumerate(outputs) for row in range(rows)
-    }
+        return _elsewhere(ctx, *operands, graph=graph, format=format, fused=fused)
+    if fused:
+        return _exactly(ctx, *operands, graph=graph, format=format, fused=fused)
+    columns = _columns(graph, range(1, len(operands)))
+    stored = (place for name, _ in graph.outputs for place in columns[name])
+    aliases = {operand: result for result, operand in enumerate(stored)}
     return jax.ffi.ffi_lowering(target, operand_output_aliases=aliases)(ctx, *operands)
 
 
@@ -153,8 +154,9 @@ def _alone(module: Any) -> bool:
 
 
 _update.def_abstract_eval(_shapes)
-_update.def_impl(jax.jit(_update.bind, static_argnames=("update", "format")))
+_update.def_impl(jax.jit(_update.bind, static_argnames=("graph", "format", "fused")))
 _elsewhere = mlir.lower_fun(_arrays, multiple_results=True)
+_exactly = mlir.lower_fun(functools.partial(_arrays, operations=EXACT), multiple_results=True)
 mlir.register_lowering(_update, _elsewhere)
 mlir.register_lowering(_update, _on_cpu, platform="cpu")
 batching.primitive_batchers[_update] = _batched

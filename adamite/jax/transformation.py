@@ -12,9 +12,8 @@ import optax
 
 from adamite import engine
 from adamite.conventions import Spelling
-from adamite.graph import Graph
-from adamite.jax.call import COMPUTE, FORMATS, OPERATIONS, call
-from adamite.readers.arrays import uncontracted
+from adamite.graph import Graph, halves
+from adamite.jax.call import COMPUTE, EXACT, FORMATS, Columns, call
 from adamite.rule import Choice, Number, Rule
 from adamite.settings import check_choice, check_number
 from adamite.storage import Format
@@ -170,7 +169,7 @@ class Core:
                 columns["x"] = [jnp.asarray(xs[i], stored) for i in leaves.indices]
             for own in update.states:
                 columns[own] = [jnp.asarray(slots[own][i], compute) for i in leaves.indices]
-            results = call(update, leaves.format, coefficients, columns)
+            results = (call if moves else _direction)(graph, leaves.format, coefficients, columns)
             for k, i in enumerate(leaves.indices):
                 moved[i] = results["x" if moves else "g"][k]
                 for own in update.states:
@@ -225,7 +224,7 @@ class Core:
             with jax.enable_x64(True):
                 wide = [jnp.asarray(value, jnp.float64) for value in (t, *numbers, *scalars)]
                 wide[0] = wide[0] + 1.0
-                values: Any = graph.program.run(uncontracted(OPERATIONS, wide[0]), wide)
+                values: Any = graph.program.run(EXACT, wide)
                 vector = jnp.stack([jnp.asarray(v, jnp.float64) for v in values[: graph.coefficient_count]])
                 vector = vector.astype(COMPUTE[format.compute])
         else:
@@ -236,6 +235,15 @@ class Core:
     def _at(self, name: str, found: _Found) -> Any:
         value = self.numbers[name]
         return value(found.counts.get(name, found.counts.get("t", 0))) if callable(value) else value
+
+
+def _direction(graph: Graph, format: Format, coefficients: Any, columns: Columns) -> dict[str, list[Any]]:
+    """In halves where that can be: then XLA fuses the direction with what is done to it, and it needs no memory."""
+    parts = halves(graph)
+    if parts is None:
+        return call(graph, format, coefficients, columns)
+    states = call(parts.states, format, coefficients, columns) if parts.states.outputs else {}
+    return {**states, **call(parts.direction, format, coefficients, {**columns, **states}, fused=True)}
 
 
 class _Found:

@@ -15,7 +15,7 @@ import numpy as np
 from keras import ops
 
 from adamite.graph import Graph
-from adamite.readers.arrays import OPERATORS, Operations, Reading, uncontracted
+from adamite.readers.arrays import OPERATORS, Operations, Reading, exact
 
 BACKEND = keras.backend.backend()
 NARROW = ("float16", "bfloat16")  # what is stored in these is computed in float32
@@ -84,7 +84,7 @@ def coefficients(
     with _in_float64():
         done, *rest = (_cast(value, "float64") for value in given)
         t = done + 1.0
-        values = graph.program.run(uncontracted(_COMMON, t) if BACKEND == "jax" else _COMMON, [t, *rest])
+        values = graph.program.run(exact(_COMMON) if BACKEND == "jax" else _COMMON, [t, *rest])
         rounded = {dtype: [_cast(value, dtype) for value in values[:count]] for dtype in types}
         return rounded, [_cast(value, scalar_type()) for value in values[count:]]
 

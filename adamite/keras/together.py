@@ -7,6 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from adamite import engine
 from adamite.jax.call import COMPUTE, FORMATS, call
 from adamite.update import Update
 
@@ -21,4 +22,4 @@ def step(
     given = {
         name: [jnp.asarray(value, types.get(name, compute)) for value in values] for name, values in columns.items()
     }
-    return call(update, format, jnp.array(coefficients, compute), given)
+    return call(engine.graph(update), format, jnp.array(coefficients, compute), given)

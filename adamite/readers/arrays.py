@@ -6,6 +6,7 @@ need. States aren't flushed here: subnormal numbers cost nothing on such devices
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -34,12 +35,20 @@ OPERATORS: Operations = {
 }
 
 
-def uncontracted(operations: Operations, t: Any) -> Operations:
-    """The operations on numbers at step `t`, for a compiler that makes one rounding of a product and a sum.
+def exact(operations: Operations) -> Operations:
+    """The operations for a compiler that rounds a product and a sum once, or divides by a root as by one operation.
 
-    It can't look through a selection, whose other side is never taken.
+    It can't look through a selection; and these, of NaN for NaN, change nothing.
     """
-    return {**operations, "mul": lambda a, b: operations["where"](t > 0, a * b, t)}
+
+    def kept(operation: Callable[..., Any]) -> Callable[..., Any]:
+        def apply(*args: Any) -> Any:
+            result = operation(*args)
+            return operations["where"](result == result, result, math.nan)
+
+        return apply
+
+    return {**operations, **{name: kept(operations[name]) for name in ("mul", "div", "sqrt") if name in operations}}
 
 
 def evaluate(
@@ -105,7 +114,7 @@ class Reading:
         return isinstance(self._values.get(index), (int, float))
 
     def _needed(self, operations: dict[int, tuple[str, tuple[int, ...]]]) -> list[_Step]:
-        """The operations that the outputs depend on, and where each value is read for the last time."""
+        """What the outputs depend on, and where each value is read for the last time."""
         read = set(self._outputs.values())
         steps = []
         for index in reversed(operations):
@@ -116,6 +125,7 @@ class Reading:
                     args = args[::-1] if args[1] in spent else args
                 steps.append(_Step(index, op, args, spent, writes=args[0] in spent))
                 read.update(args)
+        self._leaves = {index: name for index, name in self._leaves.items() if index in read}
         return steps[::-1]
 
     @property

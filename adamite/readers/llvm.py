@@ -20,7 +20,7 @@ from adamite.storage import BFLOAT16, FLOAT16, FLOAT32, Format, stored
 
 # What a kernel may call: these become instructions, never calls of a library that may not be there.
 _INTRINSICS = (
-    r"@llvm\.(sqrt|fabs|copysign|is\.fpclass|[us](min|max)|vector\.reduce\.(fadd|mul)|"
+    r"@llvm\.(sqrt|fabs|copysign|is\.fpclass|[us](min|max)|vector\.reduce\.(fadd|mul)|lifetime\.(start|end)|"
     r"x86\.sse\.(st|ld)mxcsr|aarch64\.[gs]et\.fpcr)\b"
 )
 

@@ -42,12 +42,6 @@ def version(include: str) -> tuple[int, int] | None:
     return number if number in KNOWN else None
 
 
-def read(graph: Graph) -> list[str]:
-    """The inputs that a graph reads, in the order of its table."""
-    names = {node.value for node in graph.nodes if node.op == "tensor"}
-    return [name for name in graph.inputs if name in names or name in dict(graph.outputs)]
-
-
 def text(
     graph: Graph, format: Format, machine: str, interface: tuple[int, int], worth: int, share: int, threads: int
 ) -> str:
@@ -71,7 +65,7 @@ def compile(text: str) -> llvm.Compiled:
 
 def _handler(graph: Graph, interface: tuple[int, int], worth: int, share: int, threads: int) -> str:
     columns = 2 + len(graph.inputs)
-    inputs, outputs = read(graph), [name for name, _ in graph.outputs]
+    inputs, outputs = graph.read, [name for name, _ in graph.outputs]
     fill = []
     for k, name in enumerate(graph.inputs):
         column = X + k
