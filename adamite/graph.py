@@ -124,6 +124,15 @@ def halves(graph: Graph) -> Halves | None:
     return Halves(replace(graph, outputs=tuple(states)), replace(graph, outputs=((name, moved),), nodes=nodes))
 
 
+@functools.cache
+def subtrahend(graph: Graph) -> Graph:
+    """The graph that stores what is subtracted from the parameter in the parameter's place."""
+    (name, moved), *states = graph.outputs
+    x, step = graph.nodes[moved].args
+    assert graph.nodes[moved].op == "sub" and graph.nodes[x].value == name
+    return replace(graph, outputs=((name, step), *states))
+
+
 def _under(nodes: Sequence[Node], roots: Sequence[int]) -> set[int]:
     """The nodes that some depend on, and these."""
     found = set(roots)

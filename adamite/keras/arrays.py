@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from adamite.graph import Graph
+from adamite.graph import Graph, subtrahend
 from adamite.readers.arrays import OPERATORS, Operations, Reading, exact
 
 BACKEND = keras.backend.backend()
@@ -117,12 +117,12 @@ def dense(gradient: Any) -> Any:
 
 
 def read(graph: Graph, coefficients: Sequence[Any]) -> Reading:
-    """The graph with the coefficients of a step, in one type."""
-    return Reading(graph, coefficients, _NAMED)
+    """The graph with the coefficients of a step, in one type; of the parameter it makes what is subtracted."""
+    return Reading(subtrahend(graph), coefficients, _NAMED)
 
 
 def step(reading: Reading, inputs: Mapping[str, Any], compute: str) -> dict[str, Any]:
-    """What the graph stores for one variable, by name."""
+    """What the graph stores for one variable, by name; of the parameter what is subtracted."""
     cast = {name: ops.cast(value, compute) for name, value in inputs.items()}
     new = reading.run(cast, _ON_ARRAYS)
     return {name: ops.full_like(cast[name], v) if isinstance(v, float) else v for name, v in new.items()}

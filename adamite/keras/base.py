@@ -258,8 +258,13 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         dtype = arrays.compute_type(variable.dtype)
         reading = learning_rate[self._update_of(variable, self._read()), dtype]
         new = arrays.step(reading, {"x": variable, "g": arrays.dense(gradient), **slots}, dtype)
+        step = new.pop("x")
+        if dtype == variable.dtype:
+            self.assign_sub(variable, step)
+        else:
+            self.assign(variable, ops.cast(variable, dtype) - step)
         for name, value in new.items():
-            self.assign(variable if name == "x" else slots[name], value)
+            self.assign(slots[name], value)
 
     def _overwrite_model_variables_with_average_value(self, trainable_variables: Sequence[Any]) -> None:
         super()._overwrite_model_variables_with_average_value(trainable_variables)
