@@ -1,4 +1,4 @@
-"""Where adamite.torch departs from torch.optim on purpose: what, and why."""
+"""Where adamite.torch, adamite.keras and adamite.jax depart from what they stand in for, on purpose: what, and why."""
 
 from __future__ import annotations
 
@@ -56,4 +56,59 @@ TORCH = (
         "the classes share torch's base, not its steps",
     ),
     Difference("a parameter listed twice gives SGD's second listing no first step", "it has a momentum by then"),
+)
+
+KERAS = (
+    Difference(
+        "a saved state of another number of variables, or of other shapes, raises, and nothing is loaded",
+        "Keras warns of the first, and trains on with fresh moments; of the second it has loaded a part when it raises",
+    ),
+    Difference(
+        "float16 and bfloat16 variables have float32 states, and are computed in float32 and rounded once",
+        "Keras computes in the variable's type; bfloat16's beta_2 is 1, and Adam never moves, float16's squares of "
+        "small gradients are 0, and it leaps",
+    ),
+    Difference("bias corrections are float64, rounded once", "in Keras's float32 1 − 0.999 is off by 1e-5 already"),
+    Difference(
+        "where the machine code runs, a state below 16 times the smallest normal number counts as zero",
+        "arithmetic on subnormal numbers is many times slower",
+    ),
+    Difference(
+        "every hyperparameter has its range, also when it is assigned", "a wrong one is told at once, not by NaN later"
+    ),
+    Difference(
+        "after an assignment that would need other states (momentum, amsgrad) the next step is refused",
+        "there is no momentum to go on with; Keras's step breaks off, Adam's with its moments changed",
+    ),
+    Difference(
+        "sparse gradients are made dense for the step",
+        "the numbers are the same; four of Keras's classes fail at torch's",
+    ),
+    Difference(
+        "isinstance(optimizer, keras.optimizers.Adam) is False, of keras.optimizers.Optimizer True",
+        "the classes share Keras's base, not its steps",
+    ),
+)
+
+JAX = (
+    Difference(
+        "float16 and bfloat16 parameters have float32 moments, unless mu_dtype asks for others, and are computed in "
+        "float32 and rounded once",
+        "optax keeps them in the parameter's type, where second moments vanish or stop decaying",
+    ),
+    Difference("bias corrections are float64, rounded once", "in float32 1 − 0.999 is off by 1e-5 already"),
+    Difference(
+        "where the machine code runs, a state below 16 times the smallest normal number counts as zero",
+        "arithmetic on subnormal numbers is many times slower",
+    ),
+    Difference(
+        "centered RMSprop never takes the root of a negative number",
+        "optax's variance falls below zero by rounding where gradients are constant, and its weights become NaN",
+    ),
+    Difference("adadelta needs a learning_rate", "without one optax's climbs"),
+    Difference(
+        "numbers out of their range and states of other shapes are refused when they are given",
+        "optax goes on with them",
+    ),
+    Difference("leaves that aren't floating-point arrays are refused", "mask them"),
 )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
+import re
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import keras
@@ -21,8 +23,9 @@ from keras import layers, ops
 import adamite
 import adamite.keras as ours
 from adamite.errors import StateDictError
+from adamite.lab import differences
 from adamite.rule import Scalar
-from tests.support import process_environment
+from tests.support import ROOT, process_environment
 
 Array = np.ndarray[Any, np.dtype[Any]]
 theirs = keras.optimizers
@@ -378,23 +381,19 @@ def test_nan_isnt_hidden() -> None:
         assert np.isnan(numpy(x[0])).tolist() == [False, False, True, False], name
 
 
-def test_sparse_gradients_are_as_dense_ones() -> None:
+def sparse_and_dense() -> tuple[Any, Array]:
+    """A gradient of two rows, as the backend has it from embeddings."""
     dense = np.zeros((5, 3))
     dense[[1, 4]] = 1.0
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
-        sparse: Any = tf.IndexedSlices(tf.ones((2, 3)), tf.constant([1, 4]), tf.constant([5, 3]))
-    elif BACKEND == "jax":
+        return tf.IndexedSlices(tf.ones((2, 3)), tf.constant([1, 4]), tf.constant([5, 3])), dense
+    if BACKEND == "jax":
         from jax.experimental import sparse as jax_sparse
 
-        sparse = jax_sparse.BCOO.fromdense(ops.convert_to_tensor(dense, "float32"))
-    else:
-        sparse = ops.convert_to_tensor(dense, "float32").to_sparse()
-    found, wanted = variables(starts=STARTS[:1]), variables(starts=STARTS[:1])
-    ours.Adam(RATE).apply([sparse], found)
-    ours.Adam(RATE).apply(tensors([dense], "float32"), wanted)
-    assert (numpy(found[0]) == numpy(wanted[0])).all()
+        return jax_sparse.BCOO.fromdense(ops.convert_to_tensor(dense, "float32")), dense
+    return ops.convert_to_tensor(dense, "float32").to_sparse(), dense
 
 
 def test_stateless_apply_changes_nothing() -> None:
@@ -577,3 +576,133 @@ def test_a_file_that_doesnt_fit(tmp_path: Path) -> None:
         patch.setattr(ours.Adam, "from_config", classmethod(lambda cls, config: cls(amsgrad=True)))
         with pytest.raises(ValueError, match="the state doesn't fit this Adam, nothing was loaded"):
             keras.models.load_model(tmp_path / "model.keras")
+
+
+# ---- what differs: each check says its difference, and shows it on both -----------------------------------
+
+
+def stepped(optimizer: Any, value: Any, gradients: Sequence[Any], dtype: str = "float32") -> Array:
+    """A variable of four numbers after some steps by as many equal ones."""
+    (x,) = variables(dtype, [np.full(4, value)])
+    for gradient in gradients:
+        optimizer.apply(tensors([np.full(4, gradient)], dtype), [x])
+    return numpy(x)
+
+
+def test_differs_in_states_that_dont_fit() -> None:
+    """a saved state of another number of variables, or of other shapes, raises, and nothing is loaded"""
+    for package in (theirs, ours):
+        trained, store = package.Adam(), dict[str, Any]()
+        trained.apply(tensors(GRADIENTS[0], "float32"), variables())
+        trained.save_own_variables(store)
+        more, turned = package.Adam(amsgrad=True), package.Adam()
+        more.build(variables())
+        turned.build(variables(starts=[STARTS[0], STARTS[1][:6], STARTS[2]]))
+        if package is ours:
+            for optimizer in (more, turned):
+                with pytest.raises(StateDictError, match="nothing was loaded"):
+                    optimizer.load_own_variables(store)
+        else:
+            with pytest.warns(UserWarning, match="Skipping variable loading"):
+                more.load_own_variables(store)
+            with pytest.raises(ValueError, match="must match"):
+                turned.load_own_variables(store)
+        assert int(numpy(more.iterations)) == 0
+        assert int(numpy(turned.iterations)) == (package is theirs)  # and so with the first moments
+
+
+def test_differs_in_narrow_variables() -> None:
+    """float16 and bfloat16 variables have float32 states, and are computed in float32 and rounded once"""
+    for dtype, gradient in (("bfloat16", 1.0), ("float16", 1e-4)):
+        for package in (theirs, ours):
+            optimizer = package.Adam(0.0625)
+            end = stepped(optimizer, 1.0, [gradient] * 8, dtype)
+            _, _, *moments = optimizer.variables
+            assert {v.dtype for v in moments} == {dtype if package is theirs else "float32"}
+            if package is ours:
+                np.testing.assert_allclose(end, 0.5, atol=0.01)
+            elif dtype == "bfloat16":
+                assert (end == 1.0).all()
+            else:
+                assert (end < -10).all() and (numpy(moments[1]) == 0).all()
+
+
+def test_differs_in_bias_corrections() -> None:
+    """bias corrections are float64, rounded once"""
+    assert abs((1 - np.float32(0.999)) / 0.001 - 1) > 1e-5
+    wanted, found = (stepped(package.Adam(RATE, epsilon=1e-20), 0.0, [1.0]) for package in (theirs, ours))
+    assert (abs(wanted / -RATE - 1) > 5e-6).all() and (abs(found / -RATE - 1) < 2e-7).all()
+
+
+def test_differs_in_small_states() -> None:
+    """where the machine code runs, a state below 16 times the smallest normal number counts as zero"""
+    for package in (theirs, ours):
+        optimizer = package.Adam()
+        stepped(optimizer, 0.0, [1e-36])  # of which the momentum keeps a tenth
+        kept = package is theirs or BACKEND == "tensorflow"
+        assert ((numpy(optimizer.variables[2]) > 9e-38) == kept).all()
+
+
+def test_differs_in_ranges() -> None:
+    """every hyperparameter has its range, also when it is assigned"""
+    assert np.isnan(stepped(theirs.RMSprop(rho=1.5), 0.0, [1.0])).all()
+    assigned = theirs.RMSprop()
+    assigned.rho = 1.5
+    assert np.isnan(stepped(assigned, 0.0, [1.0])).all()
+    with pytest.raises(ValueError, match="rho must be a number in"):
+        ours.RMSprop(rho=1.5)
+    with pytest.raises(ValueError, match="rho must be a number in"):
+        ours.RMSprop().rho = 1.5
+
+
+def test_differs_in_assignments() -> None:
+    """after an assignment that would need other states (momentum, amsgrad) the next step is refused"""
+    for package, error in ((theirs, (IndexError, AttributeError)), (ours, ValueError)):
+        for optimizer, name, value in ((package.SGD(), "momentum", 0.9), (package.Adam(), "amsgrad", True)):
+            x = variables()
+            optimizer.apply(tensors(GRADIENTS[0], "float32"), x)
+            before = [numpy(v) for v in (*optimizer.variables, *x)]
+            setattr(optimizer, name, value)
+            with pytest.raises(error, match="built with the states" if package is ours else None):
+                optimizer.apply(tensors(GRADIENTS[1], "float32"), x)
+            same = [(numpy(v) == old).all() for v, old in zip((*optimizer.variables, *x), before, strict=True)]
+            assert all(same) == (package is ours or name == "momentum")
+
+
+def test_differs_in_sparse_gradients() -> None:
+    """sparse gradients are made dense for the step"""
+    given = []
+
+    class Watched(keras.optimizers.SGD):  # type: ignore[misc]
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+            given.append(gradient)
+            super().update_step(gradient, variable, learning_rate)
+
+    sparse, dense = sparse_and_dense()
+    (x,) = variables(starts=STARTS[:1])
+    Watched(RATE).apply([sparse], [x])
+    assert type(given[0]) is type(sparse) and getattr(given[0], "is_sparse", True)
+    for name in NAMES:
+        (found,), (same,), (wanted,) = (variables(starts=STARTS[:1]) for _ in range(3))
+        getattr(ours, name)(RATE).apply([sparse], [found])
+        getattr(ours, name)(RATE).apply(tensors([dense], "float32"), [same])
+        assert (numpy(found) == numpy(same)).all()
+        if BACKEND == "torch" and name in ("RMSprop", "Adagrad", "Adadelta", "Adamax"):
+            with pytest.raises(RuntimeError, match="Sparse"):
+                getattr(theirs, name)(RATE).apply([sparse], [wanted])
+        else:
+            getattr(theirs, name)(RATE).apply([sparse], [wanted])
+            assert distance([found], [wanted], STARTS[:1]) <= 2e-5, name
+
+
+def test_differs_in_isinstance() -> None:
+    """isinstance(optimizer, keras.optimizers.Adam) is False, of keras.optimizers.Optimizer True"""
+    assert isinstance(theirs.AdamW(), theirs.Adam)
+    assert not isinstance(ours.Adam(), theirs.Adam) and isinstance(ours.Adam(), theirs.Optimizer)
+
+
+def test_the_page_lists_what_differs() -> None:
+    page = (ROOT / "docs" / "keras.md").read_text(encoding="utf-8")
+    assert re.findall(r"^- (.*)\.$", page, re.MULTILINE) == [f"{d.what}: {d.why}" for d in differences.KERAS]
+    checks = [f for f in globals().values() if isinstance(f, FunctionType) and f.__name__.startswith("test_differs")]
+    assert [f.__doc__ for f in checks] == [d.what for d in differences.KERAS]
