@@ -1,0 +1,95 @@
+"""One rule everywhere: the same gradients through every framework end in the same place."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.everywhere import AFTER, CASES, RUNS, SHAPES, STARTS
+from tests.support import ROOT, Array, process_environment, same_bits
+
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0", "CUDA_VISIBLE_DEVICES": ""}
+OTHERS = [name for name in RUNS if name != "numpy"]
+MACHINE = [name for name in OTHERS if "tensorflow" not in name]  # where machine code runs
+ENDS = np.cumsum([int(np.prod(shape)) for shape in SHAPES])[:-1]
+START = np.concatenate([start.ravel() for start in STARTS])
+
+Processes = dict[str, tuple["subprocess.Popen[str]", Path]]
+
+
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    """One a framework, all at the same time."""
+    folder = tmp_path_factory.mktemp("everywhere")
+    made: Processes = {}
+    for name in reversed(RUNS):  # TensorFlow takes the longest
+        place = folder / f"{name}.npy"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.everywhere", name, str(place)],
+            env=process_environment() | QUIET,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        made[name] = process, place
+    yield made
+    for process, _ in made.values():
+        process.kill()
+        process.communicate()
+
+
+def found(processes: Processes, name: str) -> Array:
+    """The parameters of a framework, by case and by moment."""
+    process, place = processes[name]
+    if not place.exists():
+        output = process.communicate(timeout=300)[0]
+        assert process.returncode == 0, output
+    array: Array = np.load(place)
+    assert array.dtype == np.float32 and len(array) == len(CASES) and array.shape[1] >= len(AFTER) - 1
+    return array
+
+
+def ulps(a: Array, b: Array) -> int:
+    """How many float32 lie between two numbers, at most."""
+    places = [np.where(bits < 0, -(bits & 0x7FFFFFFF), bits) for bits in (x.view(np.int32).astype(int) for x in (a, b))]
+    return int(np.abs(places[0] - places[1]).max())
+
+
+def displacements(a: Array, b: Array) -> float:
+    """The largest difference within an array, in shares of the largest displacement in it."""
+    parts = zip(*(np.split(x.astype(np.float64), ENDS) for x in (a, b, START)), strict=True)
+    shares = [np.abs(a - b).max() / np.abs(b - start).max() for a, b, start in parts if (a != b).any()]
+    return float(max(shares, default=0.0))
+
+
+def test_numpy_goes_somewhere(processes: Processes) -> None:
+    """What the others are held against: finite, and for every rule all of it has moved."""
+    end = found(processes, "numpy")[:, -1]
+    assert np.isfinite(end).all() and (end != START).all()
+
+
+@pytest.mark.parametrize("name", MACHINE)
+def test_the_same_bits_where_machine_code_runs(name: str, processes: Processes) -> None:
+    mine, numpys = found(processes, name), found(processes, "numpy")
+    same = same_bits(mine, numpys[:, : mine.shape[1]]).all(axis=2)
+    assert not [f"{case} after {AFTER[k]}" for case, row in zip(CASES, same) for k in range(len(row)) if not row[k]]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_four_ulps_after_one_step(name: str, processes: Processes) -> None:
+    pairs = zip(found(processes, name)[:, 0], found(processes, "numpy")[:, 0], strict=True)
+    off = {str(case): ulps(*pair) for case, pair in zip(CASES, pairs, strict=True)}
+    assert {case: n for case, n in off.items() if n > 4} == {}, max(off.values())
+
+
+@pytest.mark.parametrize("name", [name for name in OTHERS if name != "jax"])
+def test_a_thousand_steps(name: str, processes: Processes) -> None:
+    pairs = zip(found(processes, name)[:, -1], found(processes, "numpy")[:, -1], strict=True)
+    off = {str(case): displacements(*pair) for case, pair in zip(CASES, pairs, strict=True)}
+    assert {case: share for case, share in off.items() if not share <= 1e-5} == {}
