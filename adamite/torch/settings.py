@@ -76,7 +76,7 @@ class Settings:
         self._choice("cautious", group.get("cautious", False))
         if group.get("fused") and group.get("foreach"):
             raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
-        if group.get("nesterov") and (group["momentum"] <= 0 or group["dampening"] != 0):
+        if group.get("nesterov") and "dampening" in group and (not group["momentum"] or group["dampening"] != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
 
     def _number(self, name: str, value: Any, group: Mapping[str, Any]) -> None:

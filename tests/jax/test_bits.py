@@ -20,7 +20,8 @@ from tests.support import special
 
 SHAPES: dict[str, tuple[int, ...]] = {"a": (3, 5), "b": (), "c": (7,), "d": (0, 2), "e": (2, 1, 3, 2, 2)}
 STEPS = 12
-TRICKY = {"sgd": {"momentum": 0.9}, "sgd_lr_inside": {"momentum": 0.9}}
+CASES = [(rule, {}) for rule in RULES.values()]
+CASES += [(rule, {"momentum": 0.9}) for rule in RULES.values() if "momentum" in rule.numbers]
 
 
 def drawn(seed: int, dtype: Any = np.float32) -> dict[str, Any]:
@@ -41,9 +42,9 @@ def same(mine: Any, theirs: Any) -> bool:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=str)
-@pytest.mark.parametrize("rule", RULES.values(), ids=lambda rule: rule.name)
-def test_numpys_bits_under_jit(rule: Any, dtype: Any) -> None:
-    options = {**TRICKY.get(rule.name, {}), "lr": 0.01, "weight_decay": 0.1}
+@pytest.mark.parametrize(("rule", "momentum"), CASES, ids=str)
+def test_numpys_bits_under_jit(rule: Any, momentum: dict[str, float], dtype: Any) -> None:
+    options = {**momentum, "lr": 0.01, "weight_decay": 0.1}
     gradients = [drawn(k, dtype) for k in range(1, STEPS)]
     expected = numpys(rule, dtype, gradients, **options)
     with jax.enable_x64(dtype is np.float64):

@@ -19,7 +19,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 import adamite
 import adamite.torch as ours
-from adamite import NonFiniteError
+from adamite import NonFiniteError, rules
 from adamite.torch import OPTIMIZERS, look
 from adamite.torch import batch as batches
 from tests.torch.race import (
@@ -1035,3 +1035,10 @@ def test_a_checkpoint_without_step_numbers_is_refused() -> None:
         del kept["step"]
     with pytest.raises(adamite.StateDictError, match="step not among its states"):
         mine.load_state_dict(state)
+
+
+def test_nesterov_without_a_momentum_is_refused_for_sgds_rule_too() -> None:
+    x = [nn.Parameter(torch.ones(2))]
+    with pytest.raises(ValueError, match="Nesterov momentum requires a momentum"):
+        ours.optimizer(rules.sgd)(x, nesterov=True)
+    ours.optimizer(rules.adam_eps_root)(x, nesterov=True)  # which has no momentum of that name
