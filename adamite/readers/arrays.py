@@ -38,17 +38,19 @@ OPERATORS: Operations = {
 def exact(operations: Operations) -> Operations:
     """The operations for a compiler that rounds a product and a sum once, or divides by a root as by one operation.
 
-    It can't look through a selection; and these, of NaN for NaN, change nothing.
+    It can't look through a selection; and these, of NaN where an operand is NaN, change nothing. An operand is watched
+    rather than the result: what has two uses is computed twice, or kept in memory.
     """
 
     def kept(operation: Callable[..., Any]) -> Callable[..., Any]:
         def apply(*args: Any) -> Any:
             result = operation(*args)
-            return operations["where"](result == result, result, math.nan)
+            watched = next((a for a in args if getattr(a, "ndim", 0)), result)
+            return operations["where"](watched == watched, result, math.nan)
 
         return apply
 
-    return {**operations, **{name: kept(operations[name]) for name in ("mul", "div", "sqrt") if name in operations}}
+    return {**operations, **{name: kept(operations[name]) for name in ("mul", "div", "sqrt")}}
 
 
 def evaluate(

@@ -20,7 +20,7 @@ from tests.support import special
 
 SHAPES: dict[str, tuple[int, ...]] = {"a": (3, 5), "b": (), "c": (7,), "d": (0, 2), "e": (2, 1, 3, 2, 2)}
 STEPS = 12
-CASES = [(rule, {}) for rule in RULES.values()]
+CASES: list[tuple[Any, dict[str, float]]] = [(rule, {}) for rule in RULES.values()]
 CASES += [(rule, {"momentum": 0.9}) for rule in RULES.values() if "momentum" in rule.numbers]
 
 
