@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from adamite.lab.problem import Run
+from adamite.lab.problem import problem as declare
+
 Array = NDArray[Any]
 
 TRUE_LINE = np.array([2.0, 1.0])
@@ -48,3 +51,11 @@ def load() -> Regression:
     w, b = TRUE_LINE
     # RandomState draws what np.random.seed(42) would, and leaves the global generator alone.
     return Regression(x, w * x + b + np.random.RandomState(42).normal(0, 1, size=x.shape))
+
+
+@declare(name="regression", steps=100, target=0.82)
+def problem(seed: int) -> Run:
+    """A straight line through 100 noisy points: the article's program, from a start drawn near its (0, 0)."""
+    points = load()
+    params = points.start() + np.random.default_rng(seed).normal(0, 0.1, 2)
+    return Run(params, lambda: (points.loss(params), points.gradient(params)))

@@ -1,104 +1,16 @@
-"""The command line: the only layer of adamite that prints."""
+"""Commands about the rules: list, show, verify."""
 
-import importlib
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-DEMO_FOLDER = Path("adamite-demo")
-EXTRAS = {
-    module: f"'adamite[{extra}]'"
-    for extra, modules in {
-        "lab": ("matplotlib", "rich", "sklearn", "typer"),
-        "torch": ("torch",),
-        "jax": ("jax", "optax"),
-        "keras": ("keras",),
-    }.items()
-    for module in modules
-}
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
 
-
-def install(module: str | None) -> str:
-    """What to do where a module is missing."""
-    return f"adamite: this command needs {module}; install it with: pip install {EXTRAS.get(module or '', module)}"
-
-
-try:
-    import typer
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
-    from rich.table import Table
-except ModuleNotFoundError as missing:
-    sys.exit(install(missing.name))
+from adamite.cli.terminal import app, err, library, out, progress_bar
 
 if TYPE_CHECKING:
     from adamite import about
-    from adamite.lab import differences, page
-
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # messages in plain lines, that a pipe does not break
-)
-out = Console(highlight=False, markup=False)
-err = Console(highlight=False, markup=False, stderr=True)
-
-
-def main() -> None:
-    """Run the command line: the entry point of ``adamite`` and of ``python -m adamite``."""
-    try:
-        app(prog_name="adamite")
-    except ModuleNotFoundError as missing:  # a command imports what it needs when it is called
-        sys.exit(install(missing.name))
-    except SystemExit as end:
-        if end.code == 130:  # what Typer makes of Ctrl-C
-            err.print("Stopped.")
-        raise
-
-
-def show_version(wanted: bool) -> None:
-    if wanted:
-        from adamite import __version__
-
-        out.print(f"adamite {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def adamite(
-    version: Annotated[
-        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    """Optimizers that you can read: each is written once, as its paper prints it."""
-
-
-@app.command()
-def demo(
-    folder: Annotated[
-        Path, typer.Option("--out", file_okay=False, writable=True, help="Folder for the page.")
-    ] = DEMO_FOLDER,
-    seeds: Annotated[int, typer.Option(min=1, max=100, help="Trainings of each optimizer on the digits.")] = 5,
-) -> None:
-    """Fit a line, learn digits, draw a page of both: ten seconds."""
-    with progress_bar() as progress:
-        from adamite.lab import demo  # takes a second
-
-        try:
-            report = demo.run(folder, seeds, progress)
-        except OSError as error:
-            message = f"{error.filename or folder}: {error.strerror}"
-            raise typer.BadParameter(message, param_hint="'--out'") from error
-
-    out.print("A straight line: Adam, lr 0.1, on 100 noisy points of y = 2x + 1", style="bold")
-    print_table(report.fit.table())
-    out.print(f"Handwritten digits: a network of 2,410 parameters, seeds: {seeds}", style="bold")
-    print_table(report.race.table())
-    out.print(f"Pictures, and a page of them: {report.page}", soft_wrap=True)
+    from adamite.lab import differences
 
 
 @app.command("list")
@@ -188,26 +100,6 @@ def print_loop(it: "about.About") -> None:
     loop = llvm.loop(llvm.compile(text, assembly=True).assembly or "")
     out.print("\n".join(loop), soft_wrap=True)
     err.print(f"The loop of {it.name} in float32 on {llvm.processor()}: {len(loop)} lines.")
-
-
-LIBRARIES = {
-    "numpy": "adamite itself",
-    "torch": "adamite.torch beside torch.optim",
-    "jax": "adamite.jax beside optax",
-    "keras": "adamite.keras beside keras.optimizers",
-}
-
-
-def library(*names: str) -> Any:
-    """The argument that says beside which of these libraries a command works."""
-
-    def read(text: str) -> str:
-        if text not in names:
-            raise typer.BadParameter(f"{text!r}; give {', '.join(names[:-1])} or {names[-1]}")
-        return text
-
-    said = "; ".join(f"{name}: {LIBRARIES[name]}" for name in names)
-    return typer.Argument(parser=read, metavar="LIBRARY", help=f"{said}.")
 
 
 @app.command()
@@ -309,96 +201,3 @@ def print_differences(found: "tuple[differences.Difference, ...]") -> None:
     out.print("\nWhere adamite.torch departs from torch.optim on purpose", style="bold")
     for difference in found:
         out.print(f"- {difference.what}: {difference.why}.")
-
-
-def elements(text: str | int) -> int:
-    """A number of elements: 40000000, or 4e7."""
-    try:
-        count = float(text)
-    except ValueError:
-        count = float("nan")
-    if not (count >= 1_000_000 and count.is_integer()):
-        raise typer.BadParameter(f"{text!r}; give at least 1000000")
-    return int(count)
-
-
-@app.command()
-def bench(
-    size: Annotated[
-        int, typer.Option(parser=elements, metavar="N", help="Elements of the large array, at least 1000000.")
-    ] = 40_000_000,
-    rounds: Annotated[int, typer.Option(min=1, max=1000, help="Interleaved rounds of each comparison.")] = 9,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list for machines.")] = False,
-    what: Annotated[str, library("numpy", "torch", "jax", "keras")] = "numpy",
-) -> None:
-    """Measure the speed, side by side with the machine's limit and the peers that are installed.
-
-    It takes a minute or two; less with a smaller --size, but the promises for large arrays are for 40 million.
-
-    Keras is measured on the backend that it is set to, as by KERAS_BACKEND=jax.
-    """
-    import json
-
-    from adamite.lab import bench
-
-    rows = []
-    with progress_bar() as progress:
-        progress(0, 1, "starting")
-        try:
-            measured = importlib.import_module(f"adamite.lab.bench{'' if what == 'numpy' else f'_{what}'}")
-        except ValueError as error:
-            if what != "keras":
-                raise
-            raise typer.BadParameter(str(error), param_hint="KERAS_BACKEND") from None
-        total = measured.cases()
-        for row in measured.bench(size, rounds):
-            rows.append(row)
-            progress(len(rows), total, f"{row.case}: {row.name}")
-    if as_json:
-        typer.echo(json.dumps([row.as_dict() for row in rows], indent=1))
-        return
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column("", no_wrap=True)
-    for column in ("median", "GB/s", "ratio", "promise"):
-        table.add_column(column, justify="right", no_wrap=True)
-    case = ""
-    for row in rows:
-        if row.case != case:
-            table.add_row(f"[bold]{row.case}[/]", end_section=False)
-            case = row.case
-        promise = "" if row.bar is None else f"≤ {bench.shown(row.bar) if row.ratio is None else f'{row.bar:.3g}'}"
-        table.add_row(
-            f"  {row.name}",
-            bench.shown(row.seconds),
-            "" if row.gigabytes is None else f"{row.gigabytes:.0f}",
-            "" if row.ratio is None else f"{row.ratio:.2f}",
-            promise + ("" if row.kept is None else " kept" if row.kept else " missed"),
-        )
-    out.print(table, markup=True)
-    out.print(
-        "Medians of interleaved rounds in one process; ratio: to the case's yardstick (the limit kernel, torch fused, "
-        "optax, ...), the median over rounds. The limit kernel loads and stores the same and adds once for each store. "
-        "Machines are noisy: trust ratios, and repeat."
-    )
-
-
-def print_table(content: "page.Table") -> None:
-    """The first column stands to the left, the others, mostly numbers, to the right."""
-    table = Table(box=SIMPLE_HEAD)
-    for i, header in enumerate(content.headers):
-        table.add_column(header, justify="right" if i else "left")
-    for row in content.rows:
-        table.add_row(*row)
-    out.print(table)
-
-
-@contextmanager
-def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
-    """On a terminal a bar, until the work is done: call it with (done, total, what comes next)."""
-    if not err.is_terminal:
-        yield lambda done, total, what: None
-        return
-    columns = TextColumn("{task.description:28}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %")
-    with Progress(*columns, console=err, transient=True) as bar:
-        task = bar.add_task("starting", total=None)
-        yield lambda done, total, what: bar.update(task, completed=done, total=total, description=what)

@@ -1,0 +1,138 @@
+"""Commands that answer: which optimizer, and with what learning rate?"""
+
+from __future__ import annotations
+
+import functools
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from adamite.cli.terminal import app, err, out, progress_bar
+
+if TYPE_CHECKING:
+    from adamite.lab.compare import comparison
+
+FOLDER = Path("adamite-compare")
+OPTIMIZERS = "sgd,momentum,rmsprop,adam,adamw,amsgrad,adabelief"
+
+
+@app.command()
+def compare(
+    problem: Annotated[
+        str, typer.Option(help="One of ours, or yours: module:function, path/to/file.py:function.")
+    ] = "digits",
+    optimizers: Annotated[str, typer.Option(help="Names with commas; your own rule as module:rule.")] = OPTIMIZERS,
+    budget: Annotated[int, typer.Option(min=1, max=10_000, help="Settings tried for each optimizer.")] = 12,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Trainings of each with its best settings.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, max=999_999, help="What everything is drawn from.")] = 0,
+    steps: Annotated[int, typer.Option(min=0, help="Of a training; 0: the problem's own number.")] = 0,
+    schedule: Annotated[str, typer.Option(help="Of lr: constant, cosine, linear or warmup-cosine.")] = "constant",
+    target: Annotated[float | None, typer.Option(help="Of the metric; steps and seconds to it are counted.")] = None,
+    tune: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=LOW:HIGH", help="Another range, or one more to tune; repeat it.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=0, help="Processes; 0: one a core.")] = 0,
+    folder: Annotated[Path, typer.Option("--out", file_okay=False, help="For the study and the report.")] = FOLDER,
+) -> None:
+    """Tune optimizers alike on a problem, train them from the same seeds, and say which is best.
+
+    What was trained is kept in a study: a comparison that was stopped goes on, and a larger one uses it.
+    """
+    from adamite.lab.compare import comparison, workers
+    from adamite.lab.compare.study import Study
+
+    plan = _plan(problem, optimizers, tune or [], schedule)
+    plan = comparison.replace(plan, budget=budget, seeds=seeds, seed=seed, steps=steps, target=target)
+    folder.mkdir(parents=True, exist_ok=True)
+    begin = time.perf_counter()
+    try:
+        study = Study(folder / "study.sqlite")
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="'--out'") from None
+    with progress_bar() as bar:
+        found = comparison.run(
+            plan,
+            study,
+            functools.partial(workers.local, processes=jobs or workers.cores()),
+            lambda p: bar(p.done, p.total, p.last or "starting"),
+        )
+    print_comparison(found)
+    out.print(f"{plan.total} trainings, {time.perf_counter() - begin:.0f} s.")
+
+
+def _plan(problem: str, optimizers: str, tune: list[str], schedule: str) -> comparison.Plan:
+    from adamite.lab import problem as problems
+    from adamite.lab.compare import comparison, entrants, training
+    from adamite.lab.problems import PROBLEMS
+
+    if schedule not in training.SCHEDULES:
+        raise typer.BadParameter(f"{schedule!r}; give {', '.join(training.SCHEDULES)}", param_hint="'--schedule'")
+    try:
+        found = problems.find(problem, PROBLEMS)
+    except problems.ProblemError as error:
+        raise typer.BadParameter(str(error), param_hint="'--problem'") from None
+    ranges = dict(map(_range, tune))
+    names = list(dict.fromkeys(name.strip() for name in optimizers.split(",") if name.strip()))
+    if not names:
+        raise typer.BadParameter("give at least one", param_hint="'--optimizers'")
+    try:
+        return comparison.Plan(found, [entrants.find(name, ranges) for name in names], schedule=schedule)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="'--optimizers'") from None
+
+
+def _range(text: str) -> tuple[str, Any]:
+    from adamite.lab.compare.entrants import Range
+
+    name, equals, ends = text.partition("=")
+    try:
+        low, high = map(float, ends.split(":"))
+    except ValueError:
+        low = high = float("nan")
+    if not (name and equals and low < high < float("inf")):
+        raise typer.BadParameter(f"{text!r}; write lr=1e-4:1", param_hint="'--tune'")
+    return name, Range(low, high, log=low > 0 and high / low >= 10)
+
+
+def print_comparison(found: comparison.Comparison) -> None:
+    """The table, the verdict, and what should be known beside."""
+    from adamite.lab.bench import shown
+
+    plan = found.plan
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
+    goal = "" if plan.goal is None else f"to {plan.goal:g}"
+    for column in ("lr", plan.problem.metric, "interval", *([goal, "time"] if goal else []), "a step", "bytes"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for result in found.ranked():
+        final, best, steps = result.final(), result.best() or {}, result.steps_to_goal()
+        reach = (f"{steps:.0f}", shown(result.seconds_to_goal())) if steps < float("inf") else ("never", "")
+        table.add_row(
+            result.entrant.name,
+            f"{best['lr']:.3g}" if "lr" in best else "",
+            f"{final.median:.3g}",
+            f"{final.low:.3g}–{final.high:.3g}",
+            *(reach if goal else ()),
+            shown(result.step_seconds()),
+            str(result.entrant.state_bytes),
+        )
+    out.print(f"{plan.problem.title or plan.problem.name}: {plan.length} steps", style="bold")
+    out.print(table)
+    out.print(found.verdict())
+    for result in found.results:
+        name = result.entrant.name
+        more = {k: v for k, v in (result.best() or {}).items() if k != "lr"}
+        if more:
+            out.print(f"{name}: with {', '.join(f'{k} {v:g}' for k, v in more.items())}.")
+        if result.best() is None:
+            err.print(f"{name}: none of its {plan.budget} trainings came to an end; it isn't in the table.")
+        for trial, failure in result.failures:
+            err.print(f"{name}, seed {trial.seed}, {dict(trial.settings)}: {failure}")
+        if result.diverged:
+            out.print(f"{name}: {result.diverged} of {plan.budget} settings diverged.")
+        if result.at_edge:
+            out.print(f"{name}: its best {' and '.join(result.at_edge)} is at the end of the range; widen it.")

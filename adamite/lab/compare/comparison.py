@@ -1,0 +1,289 @@
+"""Every optimizer tuned with the same budget, then trained from the same seeds, and what comes of it."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+import adamite
+from adamite.lab import problem as problems
+from adamite.lab.compare import entrants, search, statistics, training
+from adamite.lab.compare.entrants import Entrant, Range
+from adamite.lab.compare.statistics import Interval
+from adamite.lab.compare.study import Study, key
+from adamite.lab.compare.training import Outcome, Trial
+from adamite.lab.compare.workers import Done
+from adamite.lab.problem import Problem
+from adamite.lab.problems import PROBLEMS
+
+TUNING_SEED = 1_000_000  # added to the seed: trainings that choose settings aren't those that are reported
+
+Work = Callable[[Trial], Outcome]
+Pool = Callable[[Work, Sequence[Trial]], Iterator[Done[Trial]]]
+Tell = Callable[["Progress"], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared, and how."""
+
+    problem: Problem
+    entrants: Sequence[Entrant]
+    budget: int = 12  # settings tried for each entrant
+    seeds: int = 5
+    seed: int = 0
+    steps: int = 0  # of a training; 0 for the problem's own number
+    schedule: str = "constant"
+    target: float | None = None  # of the metric; None for the problem's own
+
+    @property
+    def length(self) -> int:
+        return self.steps or self.problem.steps
+
+    @property
+    def goal(self) -> float | None:
+        return self.problem.target if self.target is None else self.target
+
+    @property
+    def total(self) -> int:
+        return len(self.entrants) * (self.budget + self.seeds)
+
+    def trial(self, entrant: Entrant, settings: Mapping[str, float], seed: int, **more: Any) -> Trial:
+        return Trial(self.problem.where, entrant.name, settings, seed, self.length, self.schedule, **more)
+
+    def tuning(self, entrant: Entrant) -> list[Trial]:
+        """The trainings that choose an entrant's settings."""
+        return [
+            self.trial(
+                entrant,
+                search.settings(entrant.space, self.seed, number),
+                self.seed + TUNING_SEED,
+                tuning=True,
+                number=number,
+            )
+            for number in range(self.budget)
+        ]
+
+    def reporting(self, entrant: Entrant, settings: Mapping[str, float]) -> list[Trial]:
+        return [self.trial(entrant, settings, self.seed + k) for k in range(self.seeds)]
+
+    def key(self, trial: Trial) -> str:
+        (entrant,) = (e for e in self.entrants if e.name == trial.entrant)
+        return key(trial, self.problem.mark, entrant.mark, dict(entrant.options), adamite.__version__)
+
+
+@dataclass
+class Progress:
+    """How far it has come."""
+
+    total: int
+    done: int = 0
+    kept: int = 0  # found in the study
+    retried: int = 0
+    last: str = ""
+    results: dict[str, Result] = field(default_factory=dict)
+
+
+@dataclass
+class Result:
+    """What was seen of one entrant."""
+
+    entrant: Entrant
+    problem: Problem
+    goal: float | None
+    tuning: list[tuple[Trial, Outcome]] = field(default_factory=list)
+    reported: list[tuple[Trial, Outcome]] = field(default_factory=list)
+    failures: list[tuple[Trial, str]] = field(default_factory=list)
+
+    def best(self) -> Mapping[str, float] | None:
+        """The settings whose training came out best; of equals the first tried."""
+        measure = self.problem.tuned or self.problem.metric
+        costs = [self.problem.cost(outcome.value(measure), measure) for _, outcome in self.tuning]
+        if not costs or min(costs) == math.inf:
+            return None
+        return self.tuning[int(np.argmin(costs))][0].settings
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        return [outcome for _, outcome in self.reported]
+
+    def costs(self) -> list[float]:
+        return [self.problem.cost(outcome.value(self.problem.metric)) for outcome in self.outcomes]
+
+    def final(self) -> Interval:
+        """The metric's final value over the seeds."""
+        low = statistics.interval(self.costs())
+        if not self.problem.higher:
+            return low
+        return Interval(-low.median, -low.high, -low.low)
+
+    def loss(self) -> Interval:
+        return statistics.interval([outcome.final_loss for outcome in self.outcomes])
+
+    @property
+    def diverged(self) -> int:
+        """How many of the trainings that tuned it ended in no number."""
+        return sum(outcome.diverged is not None for _, outcome in self.tuning)
+
+    @property
+    def at_edge(self) -> list[str]:
+        """What was best so near to the end of its range that the best may lie beyond."""
+        best = self.best()
+        if best is None or len(self.tuning) < 3:
+            return []
+        near = []
+        for name in self.entrant.space:
+            tried = sorted(trial.settings[name] for trial, _ in self.tuning)
+            if best[name] in (tried[0], tried[-1]):
+                near.append(name)
+        return near
+
+    def to_goal(self, outcome: Outcome) -> tuple[float, float]:
+        """Steps and seconds until the metric was as good as the goal; infinite where it never was."""
+        if self.goal is not None:
+            for step, value, seconds in zip(outcome.steps, outcome.curve(self.problem.metric), outcome.times):
+                if self.problem.cost(value) <= self.problem.cost(self.goal):
+                    return step, seconds
+        return math.inf, math.inf
+
+    def steps_to_goal(self) -> float:
+        return float(np.median([self.to_goal(outcome)[0] for outcome in self.outcomes]))
+
+    def seconds_to_goal(self) -> float:
+        return float(np.median([self.to_goal(outcome)[1] for outcome in self.outcomes]))
+
+    def step_seconds(self) -> float:
+        return float(np.median([outcome.step_seconds for outcome in self.outcomes]))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A plan and its results, best first."""
+
+    plan: Plan
+    results: Sequence[Result]
+
+    def ranked(self) -> list[Result]:
+        """Those that came to an end, best first; of equals in the plan's order."""
+        ended = [result for result in self.results if result.reported]
+        return sorted(ended, key=lambda result: statistics.interval(result.costs()).median)
+
+    def ties(self) -> dict[str, bool]:
+        """By name, whether it can't be told from the best."""
+        return statistics.ties({result.entrant.name: result.costs() for result in self.ranked()})
+
+    def verdict(self) -> str:
+        """What can be said, and what can't."""
+        ranked = self.ranked()
+        if not ranked:
+            return "No optimizer came to an end."
+        best, ties = ranked[0], self.ties()
+        if statistics.interval(best.costs()).median == math.inf:
+            return "No optimizer has a median: more than half of all trainings diverged."
+        alike = [result.entrant.name for result in ranked[1:] if ties[result.entrant.name]]
+        worse = [result.entrant.name for result in ranked[1:] if not ties[result.entrant.name]]
+        named = f"{best.entrant.name} ({_words(best.best() or {})})"
+        seeds = f"{self.plan.seeds} seeds"
+        if not ranked[1:]:
+            return f"{named} was alone."
+        if not statistics.can_tell(self.plan.seeds, len(ranked) - 1):
+            return (
+                f"{named} has the best median, but {seeds} can't tell {len(ranked)} optimizers apart however they "
+                "come out: give more seeds."
+            )
+        if not alike:
+            return f"{named} is best: every other is worse by more than luck ({seeds}, p < 0.05 each, corrected)."
+        parts = f"{named} has the best median, but {_and(alike)} can't be told from it with {seeds}"
+        return (
+            f"{parts}; {_and(worse)} {'is' if len(worse) == 1 else 'are'} worse by more than luck."
+            if worse
+            else (f"{parts}: no difference here is more than luck may be.")
+        )
+
+
+def _words(settings: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in settings.items())
+
+
+def _and(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def run(plan: Plan, study: Study, pool: Pool, tell: Tell = lambda progress: None) -> Comparison:
+    """Do what the study doesn't have yet."""
+    results = {e.name: Result(e, plan.problem, plan.goal) for e in plan.entrants}
+    progress = Progress(plan.total, results=results)
+    work = functools.partial(train, {e.name: e for e in plan.entrants})
+
+    def do(trials: Sequence[Trial]) -> dict[Trial_, Outcome | str]:
+        found: dict[Trial_, Outcome | str] = {}
+        missing = []
+        for trial in trials:
+            old = study.find(plan.key(trial))
+            if old is None:
+                missing.append(trial)
+            else:
+                found[_name(trial)] = old
+                progress.done += 1
+                progress.kept += 1
+        tell(progress)
+        for done in pool(work, missing) if missing else ():
+            new = done.result if done.failure is None else done.failure
+            study.keep(plan.key(done.job), done.job, new, done.attempts)
+            found[_name(done.job)] = new
+            progress.done += 1
+            progress.retried += done.attempts - 1
+            progress.last = f"{done.job.entrant} {_words(done.job.settings)}"
+            tell(progress)
+        return found
+
+    tuning = {name: plan.tuning(result.entrant) for name, result in results.items()}
+    found = do([trial for number in range(plan.budget) for trial in (tuning[name][number] for name in tuning)])
+    reporting = []
+    for name, result in results.items():
+        for trial in tuning[name]:
+            outcome = found[_name(trial)]
+            if isinstance(outcome, Outcome):
+                result.tuning.append((trial, outcome))
+            else:
+                result.failures.append((trial, outcome))
+        best = result.best()
+        if best is None:
+            progress.total -= plan.seeds
+        else:
+            reporting.append(plan.reporting(result.entrant, best))
+    found = do([trial for together in zip(*reporting) for trial in together])
+    for trials in reporting:
+        for trial in trials:
+            outcome = found[_name(trial)]
+            result = results[trial.entrant]
+            if isinstance(outcome, Outcome):
+                result.reported.append((trial, outcome))
+            else:
+                result.failures.append((trial, outcome))
+    return Comparison(plan, list(results.values()))
+
+
+Trial_ = tuple[Any, ...]
+
+
+def _name(trial: Trial) -> Trial_:
+    return trial.entrant, trial.tuning, trial.number, trial.seed
+
+
+def train(own: Mapping[str, Entrant], trial: Trial) -> Outcome:
+    """One training, in a process that may know nothing yet."""
+    return training.train(_problem(trial.problem), own[trial.entrant], trial)
+
+
+@functools.cache
+def _problem(where: str) -> Problem:
+    return problems.find(where, PROBLEMS)
+
+
+__all__ = ["Comparison", "Plan", "Progress", "Range", "Result", "entrants", "replace", "run"]

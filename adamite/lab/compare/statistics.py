@@ -1,0 +1,60 @@
+"""What five seeds can tell: medians with bootstrap intervals, and whether a difference is more than luck."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import comb
+from scipy.stats import PermutationMethod, mannwhitneyu
+
+LEVEL = 0.95
+_RESAMPLES = 4000
+
+
+class Interval(NamedTuple):
+    """A median, and where it would be with other seeds."""
+
+    median: float
+    low: float
+    high: float
+
+
+def interval(values: Sequence[float], seed: int = 0) -> Interval:
+    """The median with its percentile bootstrap interval (Efron 1979); NaN and infinities count as the worst."""
+    found = np.where(np.isnan(values), np.inf, values)
+    drawn = np.random.default_rng(seed).choice(found, (_RESAMPLES, len(found)))
+    ends = (1 - LEVEL) / 2
+    medians = np.sort(np.median(drawn, axis=1))
+    low, high = (medians[round(q * (_RESAMPLES - 1))] for q in (ends, 1 - ends))
+    return Interval(float(np.median(found)), float(low), float(high))
+
+
+def ties(costs: Mapping[str, Sequence[float]]) -> dict[str, bool]:
+    """For each name whether it can't be told from the one with the lowest median.
+
+    Mann and Whitney's test (1947) of each against the best, two-sided, corrected for their number by Holm (1979).
+    """
+    best = min(costs, key=lambda name: interval(costs[name]).median)
+    others = [name for name in costs if name != best]
+    chances = {name: _chance(costs[best], costs[name]) for name in others}
+    told: dict[str, bool] = {best: True}
+    still = True
+    for rank, name in enumerate(sorted(others, key=lambda name: chances[name])):
+        still = still and chances[name] * (len(others) - rank) <= 1 - LEVEL
+        told[name] = not still
+    return told
+
+
+def can_tell(seeds: int, others: int) -> bool:
+    """Whether so few seeds could tell one from so many others, if all of its values were better."""
+    return bool(others * 2 / comb(2 * seeds, seeds) <= 1 - LEVEL)
+
+
+def _chance(first: Sequence[float], second: Sequence[float]) -> float:
+    """How often two samples of one distribution would lie as far apart."""
+    a, b = (np.where(np.isnan(v), np.inf, v) for v in (first, second))
+    ranks = {value: k for k, value in enumerate(np.unique([*a, *b]))}  # infinities have ranks too
+    method = PermutationMethod(n_resamples=9999, rng=np.random.default_rng(0))  # all of them up to seven seeds
+    return float(mannwhitneyu([ranks[v] for v in a], [ranks[v] for v in b], method=method).pvalue)

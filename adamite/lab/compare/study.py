@@ -1,0 +1,62 @@
+"""Outcomes, kept in a file of SQLite as they come: what is there needn't be trained again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from adamite.lab.compare.training import Outcome, Trial
+
+
+class Study:
+    """A file of outcomes, found by what determines their training."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, or begin it.
+
+        Raises:
+            ValueError: where the file is something else.
+        """
+        self._file = sqlite3.connect(path, isolation_level=None)
+        try:
+            self._file.execute("PRAGMA journal_mode = WAL")
+            self._file.execute(
+                "CREATE TABLE IF NOT EXISTS trainings (key TEXT PRIMARY KEY, trial TEXT NOT NULL, "
+                "outcome TEXT, failure TEXT, attempts INTEGER NOT NULL, made TEXT DEFAULT CURRENT_TIMESTAMP)"
+            )
+        except sqlite3.DatabaseError as error:
+            raise ValueError(f"{path} is no study: {error}") from None
+
+    def find(self, key: str) -> Outcome | None:
+        """What was seen of a training, if it was done."""
+        row = self._file.execute("SELECT outcome FROM trainings WHERE key = ?", (key,)).fetchone()
+        return None if row is None or row[0] is None else Outcome(**json.loads(row[0]))
+
+    def keep(self, key: str, trial: Trial, found: Outcome | str, attempts: int = 1) -> None:
+        """Keep an outcome, or the words of a failure."""
+        done = isinstance(found, Outcome)
+        self._file.execute(
+            "INSERT OR REPLACE INTO trainings (key, trial, outcome, failure, attempts) VALUES (?, ?, ?, ?, ?)",
+            (
+                key,
+                json.dumps(trial.as_dict()),
+                json.dumps(asdict(found)) if isinstance(found, Outcome) else None,
+                None if done else found,
+                attempts,
+            ),
+        )
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def key(trial: Trial, *marks: Any) -> str:
+    """What a training is found by: its trial, and marks of the texts that it runs."""
+    about = trial.as_dict()
+    for name in ("tuning", "number"):  # the same training, whatever it is done for
+        del about[name]
+    return hashlib.sha256(json.dumps([about, *marks], sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,149 @@
+"""What is trained: a start, the loss of the next batch, and what counts as good.
+
+A problem is a function of a seed, which draws the start and the order of the batches:
+
+    def problem(seed):
+        ...
+        return params, loss              # or: params, loss, evaluate
+
+`params` are NumPy arrays (one, or any nesting), updated in place, and `loss()` gives the loss of the next batch and its
+gradient, nested as they are. Or `params` is a module of torch, or a list of its parameters, and `loss()` gives the loss
+alone, as a tensor. `evaluate()` gives what is measured besides: a number, or several by name.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+
+class Run(NamedTuple):
+    """One training, before its first step."""
+
+    params: Any
+    loss: Callable[[], Any]
+    evaluate: Callable[[], Any] | None = None
+
+
+class Plane(NamedTuple):
+    """A loss of two parameters that can be drawn: over a part of the plane, with its lowest place."""
+
+    loss: Callable[[Any, Any], Any]  # of arrays of first and second parameters
+    x: tuple[float, float]
+    y: tuple[float, float]
+    minimum: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A function of a seed, and how its trainings are judged."""
+
+    start: Callable[[int], Any]
+    name: str = ""
+    title: str = ""
+    steps: int = 500
+    metric: str = "loss"  # what is reported: the training loss of the last steps, or what evaluate() calls so
+    higher: bool = False  # whether more of it is better
+    tuned: str = ""  # what settings are chosen by, of which less is better; the metric, if nothing is said
+    target: float | None = None  # of the metric
+    plane: Plane | None = None
+    where: str = field(default="", compare=False)  # as --problem takes it
+
+    def begin(self, seed: int) -> Run:
+        """A training's start."""
+        made = self.start(seed)
+        if not isinstance(made, tuple) or len(made) not in (2, 3) or not callable(made[1]):
+            raise TypeError(
+                f"the problem {self.name} must return (params, loss) or (params, loss, evaluate), loss and evaluate "
+                f"being functions without arguments; it returned {made!r:.80}"
+            )
+        return Run(*made)
+
+    def cost(self, value: float, measure: str = "") -> float:
+        """A value of the metric, or of another measure, as something that should be low; NaN is the worst."""
+        if value != value:
+            return float("inf")
+        return -value if self.higher and measure in ("", self.metric) else value
+
+    @functools.cached_property
+    def mark(self) -> str:
+        """What changes where the problem's text does."""
+        try:
+            text = Path(inspect.getfile(inspect.unwrap(self.start))).read_text(encoding="utf-8")
+        except (OSError, TypeError):
+            text = repr(self.start)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def problem(**about: Any) -> Callable[[Callable[[int], Any]], Problem]:
+    """Say of a function of a seed how its trainings are judged: the fields of `Problem`."""
+
+    def made(start: Callable[[int], Any]) -> Problem:
+        title = (inspect.getdoc(start) or "").partition("\n")[0].rstrip(".")
+        return Problem(start, **{"name": start.__name__, "title": title, **about})
+
+    return made
+
+
+class ProblemError(ValueError):
+    """There is no such problem, or it isn't one."""
+
+
+def find(where: str, known: Mapping[str, str]) -> Problem:
+    """A problem by its name, or by where it is: module:function, or path/to/file.py:function.
+
+    Raises:
+        ProblemError: that says what is wrong.
+    """
+    place, colon, name = known.get(where, where).rpartition(":")
+    if not colon or not place or not name:
+        raise ProblemError(
+            f"there is no problem {where!r}; there are {', '.join(known)}, and yours: module:function, or "
+            "path/to/file.py:function"
+        )
+    module = _module(place)
+    made = getattr(module, name, None)
+    if made is None:
+        raise ProblemError(f"{place} has no {name}")
+    if isinstance(made, Problem):
+        return replace(made, where=where)
+    if not callable(made):
+        raise ProblemError(f"{where} is {made!r:.60}, not a function of a seed")
+    return replace(problem()(made), where=where)
+
+
+def _module(place: str) -> ModuleType:
+    path = Path(place)
+    if path.suffix == ".py":
+        if not path.is_file():
+            raise ProblemError(f"there is no file {place}")
+        name = f"_adamite_problem_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+        if name in sys.modules:
+            return sys.modules[name]
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None and spec.loader is not None
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+        return module
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (place == error.name or place.startswith(f"{error.name}.")):
+            raise ProblemError(f"there is no module {error.name}, seen from {here}") from None
+        raise
