@@ -17,7 +17,7 @@ def settings(space: Mapping[str, Range], seed: int, number: int) -> dict[str, fl
     """The settings of a trial: the point of that number of a scrambled Halton sequence, in these ranges."""
     if not space:
         return {}
-    sequence = qmc.Halton(len(space), scramble=True, seed=seed)
+    sequence = qmc.Halton(len(space), scramble=True, rng=seed)
     sequence.fast_forward(number)
     (point,) = sequence.random(1)
     return {name: range_.at(share) for (name, range_), share in zip(space.items(), point.tolist(), strict=True)}
