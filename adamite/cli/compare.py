@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import functools
 import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from adamite.cli.terminal import app, err, out, progress_bar
+from adamite.cli.terminal import app, err, out
 
 if TYPE_CHECKING:
     from adamite.lab.compare import comparison
@@ -53,15 +59,13 @@ def compare(
         study = Study(folder / "study.sqlite")
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="'--out'") from None
-    with progress_bar() as bar:
-        found = comparison.run(
-            plan,
-            study,
-            functools.partial(workers.local, processes=jobs or workers.cores()),
-            lambda p: bar(p.done, p.total, p.last or "starting"),
-        )
+    pool = functools.partial(workers.local, processes=jobs or workers.cores())
+    with live_table(plan) as tell:
+        found = comparison.run(plan, study, pool, tell)
     print_comparison(found)
     out.print(f"{plan.total} trainings, {time.perf_counter() - begin:.0f} s.")
+    if not found.ranked():
+        raise typer.Exit(1)
 
 
 def _plan(problem: str, optimizers: str, tune: list[str], schedule: str) -> comparison.Plan:
@@ -98,12 +102,50 @@ def _range(text: str) -> tuple[str, Any]:
     return name, Range(low, high, log=low > 0 and high / low >= 10)
 
 
+@contextmanager
+def live_table(plan: comparison.Plan) -> Iterator[Callable[[comparison.Progress], None]]:
+    """On a terminal a table that grows until the work is done."""
+    if not err.is_terminal:
+        yield lambda progress: None
+        return
+    bar = Progress(BarColumn(), TextColumn("{task.completed}/{task.total} trainings, {task.fields[left]}"), console=err)
+    task = bar.add_task("", total=plan.total, left="starting")
+    begin = time.perf_counter()
+    with Live(bar, console=err, transient=True, refresh_per_second=4) as live:
+
+        def tell(progress: comparison.Progress) -> None:
+            fresh, spent = progress.done - progress.kept, time.perf_counter() - begin
+            left = f"{spent / fresh * (progress.total - progress.done):.0f} s left" if fresh else "starting"
+            bar.update(task, completed=progress.done, total=progress.total, left=left)
+            live.update(Group(_so_far(plan, progress), bar))
+
+        yield tell
+
+
+def _so_far(plan: comparison.Plan, progress: comparison.Progress) -> Table:
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for column in ("tuned", "diverged", "best lr so far", "trained", plan.problem.metric):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, result in progress.results.items():
+        best = result.best() or {}
+        table.add_row(
+            name,
+            f"{len(result.tuning)}/{plan.budget}",
+            str(result.diverged or ""),
+            f"{best['lr']:.3g}" if "lr" in best else "",
+            f"{len(result.reported)}/{plan.seeds}",
+            f"{result.final().median:.3g}" if result.reported else "",
+        )
+    return table
+
+
 def print_comparison(found: comparison.Comparison) -> None:
     """The table, the verdict, and what should be known beside."""
     from adamite.lab.bench import shown
 
     plan = found.plan
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("", no_wrap=True)
     goal = "" if plan.goal is None else f"to {plan.goal:g}"
     for column in ("lr", plan.problem.metric, "interval", *([goal, "time"] if goal else []), "a step", "bytes"):
@@ -114,8 +156,8 @@ def print_comparison(found: comparison.Comparison) -> None:
         table.add_row(
             result.entrant.name,
             f"{best['lr']:.3g}" if "lr" in best else "",
-            f"{final.median:.3g}",
-            f"{final.low:.3g}–{final.high:.3g}",
+            f"{final.median:.4g}",
+            f"{final.low:.4g}–{final.high:.4g}",
             *(reach if goal else ()),
             shown(result.step_seconds()),
             str(result.entrant.state_bytes),
@@ -130,9 +172,10 @@ def print_comparison(found: comparison.Comparison) -> None:
             out.print(f"{name}: with {', '.join(f'{k} {v:g}' for k, v in more.items())}.")
         if result.best() is None:
             err.print(f"{name}: none of its {plan.budget} trainings came to an end; it isn't in the table.")
-        for trial, failure in result.failures:
-            err.print(f"{name}, seed {trial.seed}, {dict(trial.settings)}: {failure}")
+        for failure, count in Counter(failure for _, failure in result.failures).items():
+            err.print(f"{name}: {count} of {plan.budget + plan.seeds} trainings failed: {failure}")
         if result.diverged:
             out.print(f"{name}: {result.diverged} of {plan.budget} settings diverged.")
         if result.at_edge:
-            out.print(f"{name}: its best {' and '.join(result.at_edge)} is at the end of the range; widen it.")
+            ends = " and ".join(result.at_edge)
+            out.print(f"{name}: no {ends} beyond its best was tried: widen the range with --tune.")

@@ -85,7 +85,6 @@ class Progress:
     done: int = 0
     kept: int = 0  # found in the study
     retried: int = 0
-    last: str = ""
     results: dict[str, Result] = field(default_factory=dict)
 
 
@@ -100,13 +99,20 @@ class Result:
     reported: list[tuple[Trial, Outcome]] = field(default_factory=list)
     failures: list[tuple[Trial, str]] = field(default_factory=list)
 
+    def add(self, trial: Trial, found: Outcome | str) -> None:
+        """What a training came to: an outcome, or the words of its failure."""
+        if isinstance(found, str):
+            self.failures.append((trial, found))
+        else:
+            (self.tuning if trial.tuning else self.reported).append((trial, found))
+
     def best(self) -> Mapping[str, float] | None:
         """The settings whose training came out best; of equals the first tried."""
         measure = self.problem.tuned or self.problem.metric
         costs = [self.problem.cost(outcome.value(measure), measure) for _, outcome in self.tuning]
         if not costs or min(costs) == math.inf:
             return None
-        return self.tuning[int(np.argmin(costs))][0].settings
+        return self.tuning[costs.index(min(costs))][0].settings
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -220,60 +226,36 @@ def run(plan: Plan, study: Study, pool: Pool, tell: Tell = lambda progress: None
     progress = Progress(plan.total, results=results)
     work = functools.partial(train, {e.name: e for e in plan.entrants})
 
-    def do(trials: Sequence[Trial]) -> dict[Trial_, Outcome | str]:
-        found: dict[Trial_, Outcome | str] = {}
+    def do(trials: Sequence[Trial]) -> None:
         missing = []
         for trial in trials:
             old = study.find(plan.key(trial))
             if old is None:
                 missing.append(trial)
             else:
-                found[_name(trial)] = old
-                progress.done += 1
+                results[trial.entrant].add(trial, old)
                 progress.kept += 1
+        progress.done += len(trials) - len(missing)
         tell(progress)
         for done in pool(work, missing) if missing else ():
-            new = done.result if done.failure is None else done.failure
-            study.keep(plan.key(done.job), done.job, new, done.attempts)
-            found[_name(done.job)] = new
+            found = done.result if done.failure is None else done.failure
+            study.keep(plan.key(done.job), done.job, found, done.attempts)
+            results[done.job.entrant].add(done.job, found)
             progress.done += 1
             progress.retried += done.attempts - 1
-            progress.last = f"{done.job.entrant} {_words(done.job.settings)}"
             tell(progress)
-        return found
+        for result in results.values():  # in whatever order they came
+            result.tuning.sort(key=lambda each: each[0].number)
+            result.reported.sort(key=lambda each: each[0].seed)
 
-    tuning = {name: plan.tuning(result.entrant) for name, result in results.items()}
-    found = do([trial for number in range(plan.budget) for trial in (tuning[name][number] for name in tuning)])
-    reporting = []
-    for name, result in results.items():
-        for trial in tuning[name]:
-            outcome = found[_name(trial)]
-            if isinstance(outcome, Outcome):
-                result.tuning.append((trial, outcome))
-            else:
-                result.failures.append((trial, outcome))
-        best = result.best()
-        if best is None:
-            progress.total -= plan.seeds
-        else:
-            reporting.append(plan.reporting(result.entrant, best))
-    found = do([trial for together in zip(*reporting) for trial in together])
-    for trials in reporting:
-        for trial in trials:
-            outcome = found[_name(trial)]
-            result = results[trial.entrant]
-            if isinstance(outcome, Outcome):
-                result.reported.append((trial, outcome))
-            else:
-                result.failures.append((trial, outcome))
+    # In turn, so that a slow moment of the machine is shared by all.
+    tuning = [plan.tuning(entrant) for entrant in plan.entrants]
+    do([trial for alike in zip(*tuning, strict=True) for trial in alike])
+    best = [(result.entrant, result.best()) for result in results.values()]
+    reporting = [plan.reporting(entrant, settings) for entrant, settings in best if settings is not None]
+    progress.total -= plan.seeds * (len(best) - len(reporting))
+    do([trial for alike in zip(*reporting, strict=True) for trial in alike])
     return Comparison(plan, list(results.values()))
-
-
-Trial_ = tuple[Any, ...]
-
-
-def _name(trial: Trial) -> Trial_:
-    return trial.entrant, trial.tuning, trial.number, trial.seed
 
 
 def train(own: Mapping[str, Entrant], trial: Trial) -> Outcome:
