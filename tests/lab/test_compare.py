@@ -104,22 +104,10 @@ def test_the_same_whatever_the_processes_and_kept(mine: Path) -> None:
 
 
 def test_killed_in_the_middle_it_goes_on(mine: Path) -> None:
-    arguments = [
-        "--problem",
-        "mine.py:slow",
-        "--optimizers",
-        "sgd,adam",
-        "--budget",
-        "4",
-        "--seeds",
-        "3",
-        "--steps",
-        "60",
-        "--jobs",
-        "2",
-    ]
+    what = ["--problem", "mine.py:slow", "--optimizers", "sgd,adam", "--steps", "60"]
+    arguments = [*what, "--budget", "4", "--seeds", "3", "--jobs", "2", "--out", "out"]
     first = subprocess.Popen(
-        [sys.executable, "-m", "adamite", "compare", *arguments, "--out", "out"],
+        [sys.executable, "-m", "adamite", "compare", *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -131,7 +119,7 @@ def test_killed_in_the_middle_it_goes_on(mine: Path) -> None:
     first.wait()
     before = rows(mine / "out" / "study.sqlite")
     assert 3 <= before < 14
-    assert command(*arguments, "--out", "out").returncode == 0
+    assert command(*arguments).returncode == 0
     plan = planned("mine.py:slow")
     assert seen(done(plan, mine / "out" / "study.sqlite")) == seen(done(plan, mine / "fresh"))
     assert rows(mine / "out" / "study.sqlite") == 14
@@ -284,7 +272,11 @@ def test_torch_and_numpy_train_alike(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for name in ("problem", "torchs"):
         found = problems.find(f"both.py:{name}", {})
         run = found.begin(5)
-        fixed = comparison.replace(found, start=lambda seed, run=run: tuple(run)[:2])
+        fixed = comparison.replace(found, start=functools.partial(_given, run))
         training.train(fixed, entrants.find("adam"), training.Trial("", "adam", {"lr": 0.03}, 5, 40, "cosine"))
         ends.append(np.asarray(run.params if name == "problem" else run.params[0].detach()))
     assert (ends[0] == ends[1]).all()
+
+
+def _given(run: Any, seed: int) -> Any:
+    return run.params, run.loss
