@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -21,8 +22,9 @@ from typing import Any, Generic, TypeVar
 
 Job = TypeVar("Job")
 ATTEMPTS = 3
+DIED = "its process died, as when it is killed or out of memory"
 _LIMITS = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ADAMITE_THREADS"
-_ONE_THREAD = dict.fromkeys(_LIMITS, "1")
+ONE_THREAD = dict.fromkeys(_LIMITS, "1")
 
 
 @dataclass(frozen=True)
@@ -41,42 +43,74 @@ def cores() -> int:
 
 
 def local(work: Callable[[Job], Any], jobs: Sequence[Job], processes: int) -> Iterator[Done[Job]]:
-    """Do all jobs, each process one at a time, with one thread: so results don't depend on how many there are."""
+    """Do all jobs, each process one at a time, with one thread: so results don't depend on how many there are.
+
+    Args:
+        work: a function that pickle finds by its name, or a partial of one.
+        jobs: what it is called with, one by one.
+        processes: how many at once, at least 1.
+
+    Returns:
+        The jobs in the order in which they end. What a job raises is its failure, and so is a death of its process that
+        happens ATTEMPTS times; neither stops the others.
+    """
     waiting = [(job, 1) for job in reversed(jobs)]
     running: dict[Future[Any], tuple[Job, int, ProcessPoolExecutor]] = {}
-    with _environment(_ONE_THREAD), contextlib.ExitStack() as opened:
-        free = [_process(opened) for _ in range(min(processes, len(jobs)))]
-        try:
-            while waiting or running:
-                while waiting and free:
-                    job, attempt = waiting.pop()
-                    process = free.pop()
-                    running[process.submit(_guarded, work, job)] = job, attempt, process
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    job, attempt, process = running.pop(future)
-                    try:
-                        result, failure = future.result()
-                    except BrokenProcessPool:
-                        free.append(_process(opened))
-                        if attempt < ATTEMPTS:
-                            waiting.append((job, attempt + 1))
-                            continue
-                        result, failure = None, "its process died, as when it is killed or out of memory"
-                    else:
-                        free.append(process)
-                    yield Done(job, result, failure, attempt)
-        except BaseException:
-            for _, _, process in running.values():
-                for child in list((process._processes or {}).values()):
-                    child.kill()
-            raise
+    with contextlib.ExitStack() as opened:
+        free: list[ProcessPoolExecutor | None] = [None] * min(processes, len(jobs))  # None: not begun, or dead
+        while waiting or running:
+            while waiting and free:
+                job, attempt = waiting.pop()
+                process = free.pop() or opened.enter_context(_process())
+                try:
+                    with _one_thread():
+                        future = process.submit(guarded, pickle.dumps((work, job)))
+                except BrokenProcessPool:  # it died after its last job, through no fault of this one
+                    free.append(None)
+                    waiting.append((job, attempt))
+                    continue
+                running[future] = job, attempt, process
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                job, attempt, process = running.pop(future)
+                try:
+                    result, failure = future.result()
+                    free.append(process)
+                except BrokenProcessPool:
+                    free.append(None)
+                    if attempt < ATTEMPTS:
+                        waiting.append((job, attempt + 1))
+                        continue
+                    result, failure = None, DIED
+                yield Done(job, result, failure, attempt)
 
 
-def _process(opened: contextlib.ExitStack) -> ProcessPoolExecutor:
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(1, context, _begin)
-    opened.callback(pool.shutdown, wait=True, cancel_futures=True)
-    return pool
+@contextlib.contextmanager
+def _process() -> Iterator[ProcessPoolExecutor]:
+    """A process, begun with its first job; it ends at the end, at once if that is an error or Ctrl-C."""
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin)
+    try:
+        yield pool
+    except BaseException:
+        for child in list((pool._processes or {}).values()):
+            child.kill()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """A process that begins meanwhile has one thread."""
+    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    os.environ.update(ONE_THREAD)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _begin() -> None:
@@ -92,25 +126,13 @@ def _begin() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _guarded(work: Callable[[Any], Any], job: Any) -> tuple[Any, str | None]:
-    """The result, or the words of what went wrong."""
+def guarded(packed: bytes) -> tuple[Any, str | None]:
+    """The result of a pickled (work, job), or the words of what went wrong, from finding it to packing what it gave."""
     try:
-        return work(job), None
-    except Exception as error:
+        work, job = pickle.loads(packed)
+        result = work(job)
+        pickle.dumps(result)
+        return result, None
+    except BaseException as error:  # SystemExit too, which would end the parent where the result is awaited
         place = traceback.extract_tb(error.__traceback__)[-1]
         return None, f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
-
-
-@contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for the processes that begin meanwhile."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
