@@ -160,7 +160,8 @@ def rule(function: Callable[..., Any] | None = None, /, *, variant_of: Rule | No
     Inside: + - * / **, comparisons, & | ~, and sqrt, abs, maximum, minimum, sign, where of adamite. Numbers may be
     raised to any power, tensors to whole numbers and 0.5. `help(adamite.optimizer(rule))` prints the equations.
 
-    A line `lr in [0, inf): learning rate` in the docstring states a hyperparameter's range and meaning.
+    A line `lr in [0, inf): learning rate` in the docstring states a hyperparameter's range and meaning. `Tune
+    1e-4 to 1.` in a meaning says where `adamite compare` looks for the best.
 
     Args:
         variant_of: the rule whose docstring speaks for the arguments that this one doesn't describe.

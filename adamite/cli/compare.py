@@ -72,12 +72,13 @@ def _plan(problem: str, optimizers: str, tune: list[str], schedule: str) -> comp
     from adamite.lab import problem as problems
     from adamite.lab.compare import comparison, entrants, training
     from adamite.lab.problems import PROBLEMS
+    from adamite.lab.where import NotFoundError
 
     if schedule not in training.SCHEDULES:
         raise typer.BadParameter(f"{schedule!r}; give {', '.join(training.SCHEDULES)}", param_hint="'--schedule'")
     try:
         found = problems.find(problem, PROBLEMS)
-    except problems.ProblemError as error:
+    except NotFoundError as error:
         raise typer.BadParameter(str(error), param_hint="'--problem'") from None
     ranges = dict(map(_range, tune))
     names = list(dict.fromkeys(name.strip() for name in optimizers.split(",") if name.strip()))
@@ -90,7 +91,7 @@ def _plan(problem: str, optimizers: str, tune: list[str], schedule: str) -> comp
 
 
 def _range(text: str) -> tuple[str, Any]:
-    from adamite.lab.compare.entrants import Range
+    from adamite.lab.compare.entrants import span
 
     name, equals, ends = text.partition("=")
     try:
@@ -99,7 +100,7 @@ def _range(text: str) -> tuple[str, Any]:
         low = high = float("nan")
     if not (name and equals and low < high < float("inf")):
         raise typer.BadParameter(f"{text!r}; write lr=1e-4:1", param_hint="'--tune'")
-    return name, Range(low, high, log=low > 0 and high / low >= 10)
+    return name, span(low, high)
 
 
 @contextmanager

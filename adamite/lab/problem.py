@@ -15,15 +15,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
+
+from adamite.lab.where import NotFoundError, load
 
 
 class Run(NamedTuple):
@@ -55,7 +53,10 @@ class Problem:
     higher: bool = False  # whether more of it is better
     tuned: str = ""  # what settings are chosen by, of which less is better; the metric, if nothing is said
     target: float | None = None  # of the metric
+    source: str = ""  # who it is from, in a few words
     plane: Plane | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)  # of every rule that has them, where they aren't tuned
+    needs: Callable[[], Any] | None = None  # raises OSError or ValueError where data are missing, before any training
     where: str = field(default="", compare=False)  # as --problem takes it
 
     def begin(self, seed: int) -> Run:
@@ -76,12 +77,13 @@ class Problem:
 
     @functools.cached_property
     def mark(self) -> str:
-        """What changes where the problem's text does."""
+        """What changes where the problem's text does, or what is said of it."""
         try:
             text = Path(inspect.getfile(inspect.unwrap(self.start))).read_text(encoding="utf-8")
         except (OSError, TypeError):
             text = repr(self.start)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        said = self.name, self.title, sorted(self.options.items())  # a function that makes problems is one text
+        return hashlib.sha256(f"{said} {text}".encode()).hexdigest()[:16]
 
 
 def problem(**about: Any) -> Callable[[Callable[[int], Any]], Problem]:
@@ -94,56 +96,31 @@ def problem(**about: Any) -> Callable[[Callable[[int], Any]], Problem]:
     return made
 
 
-class ProblemError(ValueError):
-    """There is no such problem, or it isn't one."""
-
-
 def find(where: str, known: Mapping[str, str]) -> Problem:
     """A problem by its name, or by where it is: module:function, or path/to/file.py:function.
 
     Raises:
-        ProblemError: that says what is wrong.
+        NotFoundError: that says what is wrong, or which data are missing.
     """
-    place, colon, name = known.get(where, where).rpartition(":")
-    if not colon or not place or not name:
-        raise ProblemError(
+    found = look_up(where, known)
+    if found.needs is not None:
+        try:
+            found.needs()
+        except (OSError, ValueError) as error:
+            raise NotFoundError(str(error)) from None
+    return found
+
+
+def look_up(where: str, known: Mapping[str, str]) -> Problem:
+    """The problem that `find` finds, whether or not its data are there."""
+    if where not in known and ":" not in where:
+        raise NotFoundError(
             f"there is no problem {where!r}; there are {', '.join(known)}, and yours: module:function, or "
             "path/to/file.py:function"
         )
-    module = _module(place)
-    made = getattr(module, name, None)
-    if made is None:
-        raise ProblemError(f"{place} has no {name}")
-    if isinstance(made, Problem):
-        return replace(made, where=where)
-    if not callable(made):
-        raise ProblemError(f"{where} is {made!r:.60}, not a function of a seed")
-    return replace(problem()(made), where=where)
-
-
-def _module(place: str) -> ModuleType:
-    path = Path(place)
-    if path.suffix == ".py":
-        if not path.is_file():
-            raise ProblemError(f"there is no file {place}")
-        name = f"_adamite_problem_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
-        if name in sys.modules:
-            return sys.modules[name]
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None and spec.loader is not None
-        module = sys.modules[name] = importlib.util.module_from_spec(spec)
-        try:
-            spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[name]
-            raise
-        return module
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        return importlib.import_module(place)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (place == error.name or place.startswith(f"{error.name}.")):
-            raise ProblemError(f"there is no module {error.name}, seen from {here}") from None
-        raise
+    made = load(known.get(where, where))
+    if not isinstance(made, Problem):
+        if not callable(made):
+            raise NotFoundError(f"{where} is {made!r:.60}, not a function of a seed")
+        made = problem()(made)
+    return replace(made, where=where)

@@ -52,6 +52,11 @@ def poor(seed):
 
 @adamite.rule
 def signum(g, m, *, t, lr=1e-3, beta=0.9):
+    '''The sign of the momentum.
+
+    lr in [0, inf): the step. Tune 1e-4 to 0.1.
+    beta in [0, 1): decay of the momentum. Tune 0.8 to 0.99.
+    '''
     m = beta * m + (1 - beta) * g
     return lr * adamite.sign(m), m
 """
@@ -145,7 +150,7 @@ def test_ones_own_rule_takes_part(mine: Path) -> None:
     answer = command("--problem", "mine:problem", "--optimizers", "adam,mine:signum", "--budget", "2", "--seeds", "2",
                      "--steps", "30", "--jobs", "1", cwd=mine)  # fmt: skip
     assert answer.returncode == 0, answer.stderr
-    assert "mine:signum" in answer.stdout and "A line through noisy points" in answer.stdout
+    assert "mine:signum: with beta 0." in answer.stdout and "A line through noisy points" in answer.stdout
 
 
 @pytest.mark.parametrize(
@@ -157,7 +162,7 @@ def test_ones_own_rule_takes_part(mine: Path) -> None:
         (["--problem", "nowhere.py:problem"], "there is no file nowhere.py"),
         (["--problem", "mine:np"], "not a function of a seed"),
         (["--optimizers", "adamm"], "adamm"),
-        (["--optimizers", "mine:problem"], "is no rule"),
+        (["--optimizers", "mine:problem"], "not a rule"),
         (["--optimizers", ","], "give at least one"),
         (["--schedule", "cosin"], "constant, cosine"),
         (["--tune", "lr=1:0"], "write lr=1e-4:1"),
@@ -195,6 +200,14 @@ def test_settings_depend_on_seed_and_number_alone() -> None:
             math.log(s[name] / low) / math.log(high / low) if log else (s[name] - low) / (high - low) for s in tried
         )
         assert max(abs(share - (k + 0.5) / 64) for k, share in enumerate(shares)) < 0.06  # as even as they can be
+
+
+def test_what_is_tuned(mine: Path) -> None:
+    assert entrants.find("sgd").space == {"lr": Range(1e-4, 1.0)}
+    assert entrants.find("adamw").space.keys() == {"lr", "weight_decay"}
+    assert entrants.find("mine:signum").space == {"lr": Range(1e-4, 0.1), "beta": Range(0.8, 0.99, log=False)}
+    tuned = entrants.find("momentum", {"momentum": Range(0.5, 0.9, log=False)})
+    assert tuned.options == {} and tuned.space["momentum"].high == 0.9
 
 
 def test_tuning_and_reporting_have_seeds_of_their_own() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from adamite.lab.where import load
 from adamite.numpy import OPTIMIZERS
 from adamite.rule import Rule
 from adamite.rules import RULES
@@ -77,14 +78,14 @@ def find(name: str, ranges: Mapping[str, Range] | None = None) -> Entrant:
     """
     rule_name, options, space = _VARIED.get(name, (name, {}, {}))
     if ":" in name:
-        rule = _own(name)
+        rule = load(name)
+        if not isinstance(rule, Rule):
+            raise ValueError(f"{name} is {rule!r:.60}, not a rule: a function with @adamite.rule")
     elif rule_name in RULES:
         rule = RULES[rule_name]
     else:
         raise ValueError(unknown("compare", name, [*NAMES, *RULES], "optimizer"))
-    default = rule.numbers["lr"].default if "lr" in rule.numbers else None
-    declared = {"lr": Range(default / 10**DECADES, default * 10**DECADES)} if default else {}
-    wanted = {**declared, **space, **(ranges or {})}
+    wanted = {**_declared(rule), **space, **(ranges or {})}
     known = {*rule.numbers, "weight_decay"}
     strange = sorted(wanted.keys() - known)
     if strange and ranges and strange[0] in ranges:
@@ -92,12 +93,22 @@ def find(name: str, ranges: Mapping[str, Range] | None = None) -> Entrant:
     return Entrant(name, rule, {k: v for k, v in options.items() if k not in wanted}, wanted)
 
 
-def _own(where: str) -> Rule:
-    place, _, name = where.rpartition(":")
-    try:
-        rule = getattr(importlib.import_module(place), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"there is no optimizer {where}: {error}") from None
-    if not isinstance(rule, Rule):
-        raise ValueError(f"{where} is no rule: a function with @adamite.rule")
-    return rule
+# "Tune 0.8 to 0.99." in what a docstring says of a hyperparameter.
+_TUNE = re.compile(r"\bTune ([\d.e+-]+) to ([\d.e+-]*\d)")
+
+
+def _declared(rule: Rule) -> dict[str, Range]:
+    """What the rule's docstring says to tune, and its learning rate in any case."""
+    found = {}
+    for name, number in rule.numbers.items():
+        words = _TUNE.search(number.meaning)
+        if words:
+            found[name] = span(float(words[1]), float(words[2]))
+        elif name == "lr" and number.default:
+            found[name] = Range(number.default / 10**DECADES, number.default * 10**DECADES)
+    return found
+
+
+def span(low: float, high: float) -> Range:
+    """A range: by decades, if there is one at least."""
+    return Range(low, high, log=low > 0 and high / low >= 10)

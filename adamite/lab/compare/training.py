@@ -72,7 +72,8 @@ def train(problem: Problem, entrant: Entrant, trial: Trial) -> Outcome:
     run = problem.begin(trial.seed)
     steps = trial.steps
     lr = SCHEDULES[trial.schedule](trial.settings["lr"], steps) if "lr" in trial.settings else None
-    options = {**entrant.options, **{name: v for name, v in trial.settings.items() if name != "lr"}}
+    given = {name: v for name, v in problem.options.items() if name in entrant.rule.numbers}
+    options = {**given, **entrant.options, **{name: v for name, v in trial.settings.items() if name != "lr"}}
     stepper = _numpy if _is_arrays(run.params) else _torch
     forward, move = stepper(run, entrant, lr, options)
     seen, stepping, spent = Outcome(), [], 0.0
