@@ -3,10 +3,11 @@
 Matplotlib is used through its objects alone: no pyplot, no window, no global figure.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -36,9 +37,27 @@ class Theme:
 COLOURS = ("#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
 LIGHT = Theme("", "#ffffff", "#1f2328", "#d5d9de", ("#4d4d4d", *COLOURS, "#0072B2"))
 DARK = Theme("-dark", "#161b22", "#e6edf3", "#3a424c", ("#c9d1d9", *COLOURS, "#F0E442"))
-DASHES = ("-", "-", "--", "-", (0, (4, 1.5)), "-.", ":")  # a second sign beside the colour
+# A second sign beside the colour: marks and gaps in widths of the line, as Matplotlib measures its own.
+DASHES: tuple[tuple[float, ...], ...] = ((), (), (3.7, 1.6), (), (4, 1.5), (6.4, 1.6, 1, 1.6), (1, 1.65))
+MORE_DASHES = ((7, 1.5, 1.5, 1.5), (3, 1, 1, 1, 1, 1))  # where the colours come again
 
 Painter = Callable[[Axes, Theme], None]
+
+
+def dashes(look: int) -> tuple[float, ...]:
+    """What tells the line of this number from those with its colour; nothing for a solid one."""
+    turn, place = divmod(look, len(DASHES))
+    return MORE_DASHES[(turn - 1) % len(MORE_DASHES)] if turn else DASHES[place]
+
+
+def _line(theme: Theme, look: int) -> dict[str, Any]:
+    marks = dashes(look)
+    return {"color": theme.lines[look % len(theme.lines)], "linestyle": (0, marks) if marks else "-"}
+
+
+def plain(text: str) -> str:
+    """A user's words: dollars don't begin a formula, and no underline keeps them out of the legend."""
+    return f"{' ' if text.startswith('_') else ''}{text}".replace("$", r"\$")
 
 
 def save(painter: Painter, folder: Path, name: str, size: tuple[float, float] = SIZE) -> None:
@@ -97,24 +116,124 @@ def fit(x: Array, y: Array, lines: Mapping[str, Array]) -> Painter:
     return paint
 
 
+class Band(NamedTuple):
+    """A median over the steps, between two quantiles; NaN where it is no number."""
+
+    steps: Array
+    low: Array
+    middle: Array
+    high: Array
+
+
 def bands(steps: Array, curves: Mapping[str, Array], **settings: Any) -> Painter:
     """For each name the median over the seeds (rows), in a band of their middle half.
 
     The settings are those of ``Axes.set``.
     """
+    rows = {name: np.quantile(rows, (0.25, 0.5, 0.75), axis=0) for name, rows in curves.items()}
+    made = [(name, look, Band(steps, *rows[name])) for look, name in enumerate(rows)]
 
     def paint(axes: Axes, theme: Theme) -> None:
-        axes.set(**settings)
-        for (name, rows), colour, dash in zip(curves.items(), theme.lines, DASHES, strict=False):
-            low, middle, high = np.quantile(rows, (0.25, 0.5, 0.75), axis=0)
-            axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
-            axes.plot(steps, middle, color=colour, linestyle=dash, linewidth=1.6, label=name)
-        axes.set_xlim(steps[0], steps[-1])
+        ribbons(made, **settings)(axes, theme)
         if settings.get("xscale") == "log":
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter("{x:g}")
             axis.set_minor_formatter(NullFormatter())
+
+    return paint
+
+
+def ribbons(lines: Sequence[tuple[str, int, Band]], goal: float | None = None, **settings: Any) -> Painter:
+    """Bands by name and number of look, and the value that is aimed at."""
+
+    def paint(axes: Axes, theme: Theme) -> None:
+        axes.set(**settings)
+        for name, look, band in lines:
+            line = _line(theme, look)
+            axes.fill_between(band.steps, band.low, band.high, color=line["color"], alpha=0.15, linewidth=0)
+            axes.plot(band.steps, band.middle, linewidth=1.6, label=plain(name), **line)
+        if goal is not None:
+            axes.axhline(goal, color=theme.ink, linestyle=":", linewidth=1, label="target")
+        if lines:
+            axes.set_xlim(lines[0][2].steps[0], max(band.steps[-1] for _, _, band in lines))
+        axes.figure.legend(loc="outside lower center", ncols=4, handlelength=2.4)
+
+    return paint
+
+
+class Tried(NamedTuple):
+    """Learning rates of trainings and what came of them, in rising order; NaN for those that diverged."""
+
+    rates: Array
+    values: Array
+    best: float  # the rate that was chosen
+    default: float | None  # the rule's own
+    line: bool  # whether nothing else was different, so that the points are of one curve
+
+
+def stacked(rates: Sequence[float]) -> list[int]:
+    """For each mark how many lie in the same place already."""
+    met: Counter[float] = Counter()
+    heights = []
+    for rate in rates:
+        heights.append(met[rate])
+        met[rate] += 1
+    return heights
+
+
+def sensitivity(lines: Sequence[tuple[str, int, Tried]], **settings: Any) -> Painter:
+    """Final values against learning rates: × above for those that diverged, ▲ below for the rules' defaults."""
+
+    def paint(axes: Axes, theme: Theme) -> None:
+        axes.set(xscale="log", xlabel="lr", **settings)
+        lost = [(rate, look) for _, look, it in lines for rate in it.rates[np.isnan(it.values)]]
+        own = [(it.default, look) for _, look, it in lines if it.default is not None]
+        crosses, triangles = stacked([rate for rate, _ in lost]), stacked([rate for rate, _ in own])
+        for name, look, it in lines:
+            line = _line(theme, look)
+            style = line if it.line else {"color": line["color"], "linestyle": ""}
+            axes.plot(it.rates, it.values, marker="o", markersize=3.5, linewidth=1.4, label=plain(name), **style)
+            chosen = it.rates == it.best
+            ring = {"facecolors": "none", "edgecolors": line["color"], "linewidths": 1.4}
+            axes.scatter(it.rates[chosen], it.values[chosen], s=60, zorder=3, **ring)
+        # Marks above and below the values have shares of the height for themselves.
+        above, below = 0.06 + 0.05 * max(crosses, default=-1), 0.06 + 0.05 * max(triangles, default=-1)
+        low, high = axes.yaxis.get_transform().transform(axes.get_ylim())
+        scale = (high - low) / max(0.2, 1 - above - below)
+        ends = axes.yaxis.get_transform().inverted().transform([low - below * scale, high + above * scale])
+        axes.set_ylim(*ends)
+        marks = [(lost, crosses, "x", 1, -1), (own, triangles, "^", 0, 1)]
+        for places, heights, marker, edge, way in marks:
+            for (rate, look), height in zip(places, heights, strict=True):
+                y = edge + way * (0.03 + 0.05 * height)
+                colour = _line(theme, look)["color"]
+                axes.scatter(rate, y, s=24, marker=marker, color=colour, transform=axes.get_xaxis_transform())
+        axes.figure.legend(loc="outside lower center", ncols=4, handlelength=2.4)
+
+    return paint
+
+
+class Ground(NamedTuple):
+    """A loss of two parameters over a part of the plane, as heights (rows along y)."""
+
+    x: Array
+    y: Array
+    heights: Array
+    minimum: tuple[float, float]
+
+
+def trajectories(ground: Ground, ways: Sequence[tuple[str, int, Array]]) -> Painter:
+    """Ways of two parameters (rows) over the contours of their loss."""
+
+    def paint(axes: Axes, theme: Theme) -> None:
+        axes.grid(visible=False)
+        axes.contour(ground.x, ground.y, ground.heights, levels=14, colors=theme.faint, linewidths=0.8)
+        for name, look, way in ways:
+            axes.plot(way[:, 0], way[:, 1], linewidth=1.6, label=plain(name), **_line(theme, look))
+            axes.plot(*way[-1], marker="o", markersize=4, color=_line(theme, look)["color"])
+        axes.plot(*ground.minimum, marker="*", markersize=11, color=theme.ink, linestyle="", label="minimum")
+        axes.set(xlabel="x", ylabel="y", xlim=ground.x[[0, -1]], ylim=ground.y[[0, -1]])
         axes.figure.legend(loc="outside lower center", ncols=4, handlelength=2.4)
 
     return paint

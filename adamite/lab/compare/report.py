@@ -1,0 +1,208 @@
+"""The report of a comparison: a page that needs no network, pictures and tables beside it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from html import escape
+from importlib import metadata
+from pathlib import Path
+from string import Template
+
+from plotly.offline import get_plotlyjs
+
+import adamite
+from adamite.lab import plots
+from adamite.lab.compare import report_curves as curves
+from adamite.lab.compare import report_figures as figures
+from adamite.lab.compare import report_tables as tables
+from adamite.lab.compare.comparison import TUNING_SEED, Comparison
+from adamite.lab.compare.statistics import LEVEL, can_tell
+from adamite.lab.compare.workers import ATTEMPTS
+
+PAGE, RESULTS, TRAININGS = "report.html", "results.csv", "trainings.csv"
+PACKAGES = ("numpy", "scipy", "llvmlite", "torch")
+
+
+def write(found: Comparison, folder: Path, command: str, retried: int = 0) -> Path:
+    """Write the report into the folder; return where its page is.
+
+    Args:
+        command: what is typed for this comparison.
+        retried: how many trainings were begun again because their process died.
+    """
+    tables.results(found, folder / RESULTS)
+    tables.trainings(found, folder / TRAININGS)
+    shown = list(_pictures(found))
+    for name, _, painter in shown:
+        plots.save(painter, folder, name)
+    names = [RESULTS, TRAININGS, *(f"{name}{end}.png" for name, *_ in shown for end in ("", "-dark"))]
+    plan = found.plan
+    parts = {
+        "title": escape(plan.problem.title or plan.problem.name),
+        "verdict": escape(found.verdict()),
+        "table": tables.ranking(found) if found.ranked() else "",
+        "reading": escape(_reading(found)),
+        "notes": "\n".join(f"<li>{escape(note)}</li>" for note in notes(found, retried)),
+        "figures": "\n".join(section for _, section, _ in shown),
+        "command": escape(command),
+        "facts": "\n".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in facts(found).items()),
+        "files": ", ".join(f'<a href="{name}">{name}</a>' for name in names),
+        "light": _colours(plots.LIGHT),
+        "dark": _colours(plots.DARK),
+        "plotly": get_plotlyjs(),
+    }
+    template = Template(Path(__file__).with_suffix(".html").read_text(encoding="utf-8"))
+    page = folder / PAGE
+    page.write_text(template.substitute(parts), encoding="utf-8", errors="replace")
+    return page
+
+
+def _pictures(found: Comparison) -> Iterator[tuple[str, str, plots.Painter]]:
+    """Each picture there is something to draw in: its file's name, its part of the page, its painter."""
+    problem = found.plan.problem
+    middle = "Lines: median over the seeds; bands: their middle half, up to where one of them had diverged for good."
+    for name, measure in {"loss": "loss", "metric": problem.metric}.items():
+        lines = curves.curves(found, measure)
+        if not lines or (name == "metric" and measure == "loss"):
+            continue
+        goal = found.plan.goal if measure == problem.metric else None
+        title = "Training loss" if name == "loss" else f"{measure[:1].upper()}{measure[1:]}"
+        figure = figures.bands(lines, "training loss" if name == "loss" else measure, goal)
+        painter = plots.ribbons(
+            [(label, look, it.band) for label, look, it in lines],
+            goal,
+            xlabel="step",
+            ylabel=plots.plain("training loss" if name == "loss" else measure),
+            yscale=figure["layout"]["yaxis"]["type"],
+        )
+        yield name, _section(name, title, figure, middle, seconds=True), painter
+    tried = curves.tried(found)
+    if tried:
+        measure = problem.tuned or problem.metric
+        figure = figures.sensitivity(tried, f"final {measure}")
+        scale = figure["layout"]["yaxis"]["type"]
+        painter = plots.sensitivity(tried, ylabel=plots.plain(f"final {measure}"), yscale=scale)
+        words = (
+            f"Each point is a training that chose settings, by {measure}; the large ones were chosen. × above: "
+            "diverged. ▲ below: the rule’s own default. Points without a line differ in other settings too."
+        )
+        yield "lr", _section("lr", "How much the learning rate matters", figure, words), painter
+    ground = None if problem.plane is None else curves.ground(problem.plane)
+    if ground is not None and problem.plane is not None:
+        ways = curves.ways(found, problem.plane)
+        words = (
+            f"From seed {found.plan.seed}, with the best settings; a point marks the end. "
+            "Contours: the loss, in equal steps of its logarithm."
+        )
+        figure = figures.trajectories(ground, ways)
+        yield "ways", _section("ways", "Where they went", figure, words, scales=False), plots.trajectories(ground, ways)
+
+
+def _section(
+    name: str, title: str, figure: figures.Figure, caption: str, seconds: bool = False, scales: bool = True
+) -> str:
+    """A figure of the page, with switches for its axes."""
+    switches = _switch(name, "x", ("steps", "seconds"), "steps") if seconds else ""
+    if scales:
+        switches += _switch(name, "y", ("log", "linear"), figure["layout"]["yaxis"]["type"])
+    return (
+        f'<section class="figure" id="{name}"><h2>{escape(title)}</h2>\n<div class="switches">{switches}</div>\n'
+        f'<div class="plot"></div><script type="application/json">{figures.as_json(figure)}</script>\n'
+        f'<p class="note">{escape(caption)}</p></section>'
+    )
+
+
+def _switch(figure: str, axis: str, choices: Sequence[str], chosen: str) -> str:
+    options = "".join(
+        f'<label><input type="radio" name="{figure}-{axis}" data-axis="{axis}" value="{value}"'
+        f"{' checked' if value == chosen else ''}><span>{value}</span></label>"
+        for value in choices
+    )
+    return f"<fieldset><legend>{axis}</legend>{options}</fieldset>"
+
+
+def _reading(found: Comparison) -> str:
+    """How the table is to be read."""
+    plan = found.plan
+    measure = plan.problem.tuned or plan.problem.metric
+    words = (
+        f"Each optimizer was tuned with {plan.budget} settings, chosen by {measure}, then trained from {plan.seeds} "
+        f"other seed{'s' if plan.seeds > 1 else ''} for {plan.length} steps. Values: the median over these seeds, "
+        f"below it its {LEVEL:.0%} bootstrap interval. State: bytes a parameter in float32. Diverged: of the settings "
+        "tried."
+    )
+    others = len(found.ranked()) - 1
+    if others > 0 and can_tell(plan.seeds, others):
+        words += " Told from the best: by Mann and Whitney’s test, corrected by Holm."
+    return words
+
+
+def notes(found: Comparison, retried: int = 0) -> list[str]:
+    """What should be known beside: what diverged, what failed, what may lie beyond a range."""
+    plan, made = found.plan, []
+    for result in found.results:
+        name = result.entrant.name
+        lost = sum(outcome.diverged is not None for outcome in result.outcomes)
+        if result.best() is None:
+            made.append(f"{name}: none of its {plan.budget} settings came to an end; it isn’t in the table.")
+        elif result.diverged:
+            made.append(f"{name}: {result.diverged} of {len(result.tuning)} settings diverged.")
+        if lost:
+            made.append(f"{name}: with its best settings {lost} of {len(result.outcomes)} seeds diverged.")
+        if result.at_edge:
+            made.append(
+                f"{name}: its best {' and '.join(result.at_edge)} lies at the end of what was tried; a wider range "
+                "(--tune) may have a better one."
+            )
+        failures = Counter(words for _, words in result.failures)
+        for words, count in failures.items():
+            trial = next(trial for trial, said in result.failures if said == words)
+            settings = ", ".join(f"{k} {v:g}" for k, v in trial.settings.items())
+            which = f"seed {trial.seed}{settings and f', {settings}'}"
+            made.append(f"{name}: {count} training{'s' if count > 1 else ''} failed ({which}): {words}")
+    if retried:
+        made.append(f"Begun again because a process died: {retried} (each training at most {ATTEMPTS} times).")
+    return made or ["No training diverged or failed, and no best setting lies at the end of its range."]
+
+
+def facts(found: Comparison) -> dict[str, str]:
+    """What the result may depend on."""
+    plan = found.plan
+    last = plan.seed + plan.seeds - 1
+    versions = {"adamite": adamite.__version__, "Python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "Problem": plan.problem.where or plan.problem.name,
+        "Seeds": f"{plan.seed}–{last}" if plan.seeds > 1 else str(plan.seed),
+        "Seed of tuning": str(plan.seed + TUNING_SEED),
+        "Schedule of lr": plan.schedule,
+        "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "Platform": platform.platform(),
+        "Processor": f"{_processor()}, {os.cpu_count()} cores",
+        "Date": f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}",
+    }
+
+
+def _processor() -> str:
+    """Its name; Python knows it on few systems."""
+    try:
+        named = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        named = None
+    return named[1] if named else platform.processor() or platform.machine()
+
+
+def _colours(theme: plots.Theme) -> str:
+    def soft(line: str) -> str:
+        return "rgba({},{},{},.16)".format(*bytes.fromhex(line[1:]))
+
+    return " ".join(f"--line{i}: {line}; --band{i}: {soft(line)};" for i, line in enumerate(theme.lines))

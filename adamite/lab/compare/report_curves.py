@@ -1,0 +1,122 @@
+"""What a comparison's pictures show, as numbers: bands over the seeds, tried learning rates, ways over the plane."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adamite.lab.compare.comparison import Comparison
+from adamite.lab.compare.training import Outcome
+from adamite.lab.plots import Band, Ground, Tried
+from adamite.lab.problem import Plane
+
+Array = NDArray[Any]
+WORST = 1e300  # in the place of what is missing, so that quantiles can be interpolated
+GRID = 120  # places along each side of the plane
+REACH = 3.0  # widths of the plane beyond which a way isn't followed: drawing programs stumble over 1e200
+FINENESS = 1 / 400  # of the plane: what is nearer to the last point than this isn't a point of its own
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A band, and the seconds at its points."""
+
+    band: Band
+    seconds: Array
+
+
+def curves(found: Comparison, measure: str) -> list[tuple[str, int, Curve]]:
+    """The band of a measure for each optimizer, with the number of its look, which is its place in the plan."""
+    higher = found.plan.problem.higher and measure == found.plan.problem.metric
+    made = ((r.entrant.name, look, curve(r.outcomes, measure, higher)) for look, r in enumerate(found.results))
+    return [(name, look, it) for name, look, it in made if it is not None]
+
+
+def values(outcome: Outcome, measure: str) -> Sequence[float]:
+    """The curve of a measure; without points for a training that diverged before the first."""
+    if measure == "loss" and "loss" not in outcome.measures:
+        return outcome.losses
+    return outcome.measures.get(measure, [])
+
+
+def curve(outcomes: Sequence[Outcome], measure: str, higher: bool) -> Curve | None:
+    """The band of the middle half; a training that diverged goes on as the worst. Nothing, if it has no point."""
+    if not outcomes:
+        return None
+    steps = max((outcome.steps for outcome in outcomes), key=len)
+    worst = -WORST if higher else WORST
+    rows = _rectangle([values(outcome, measure) for outcome in outcomes], len(steps), worst)
+    rows[~np.isfinite(rows)] = worst
+    low, middle, high = np.quantile(rows, (0.25, 0.5, 0.75), axis=0)
+    for line in (low, middle, high):
+        line[abs(line) > WORST / 1e6] = np.nan
+    if np.isnan(middle).all():
+        return None
+    seconds = np.nanmedian(_rectangle([outcome.times for outcome in outcomes], len(steps), np.nan), axis=0)
+    return Curve(Band(np.array(steps), low, middle, high), seconds)
+
+
+def _rectangle(rows: Sequence[Sequence[float]], width: int, fill: float) -> Array:
+    return np.array([[*row, *[fill] * (width - len(row))] for row in rows], dtype=float).reshape(len(rows), width)
+
+
+def tried(found: Comparison) -> list[tuple[str, int, Tried]]:
+    """The learning rates that were tried of each optimizer that has one."""
+    measure = found.plan.problem.tuned or found.plan.problem.metric
+    made = []
+    for look, result in enumerate(found.results):
+        if "lr" not in result.entrant.space or not result.tuning:
+            continue
+        points = sorted((trial.settings["lr"], outcome.value(measure)) for trial, outcome in result.tuning)
+        rates, came_to = np.array(points, dtype=float).T
+        came_to[~np.isfinite(came_to)] = np.nan
+        default = result.entrant.rule.numbers["lr"].default if "lr" in result.entrant.rule.numbers else None
+        best = (result.best() or {}).get("lr", np.nan)
+        own = float(default) if isinstance(default, (int, float)) else None
+        made.append((result.entrant.name, look, Tried(rates, came_to, best, own, len(result.entrant.space) == 1)))
+    return made
+
+
+def ground(plane: Plane) -> Ground | None:
+    """The loss as its logarithm above the lowest place, so that a valley's floor has contours as well as its sides.
+
+    Nothing, where it is nowhere a number.
+    """
+    x, y = (np.linspace(*ends, GRID) for ends in (plane.x, plane.y))
+    with np.errstate(all="ignore"):
+        loss = np.broadcast_to(np.asarray(plane.loss(*np.meshgrid(x, y)), dtype=float), (GRID, GRID)).copy()
+    loss[~np.isfinite(loss)] = np.nan
+    if np.isnan(loss).all():
+        return None
+    above = loss - np.nanmin(loss)
+    return Ground(x, y, np.log10(above + 1e-6 * (np.nanmax(above) or 1.0)), plane.minimum)
+
+
+def ways(found: Comparison, plane: Plane) -> list[tuple[str, int, Array]]:
+    """Where each optimizer went from the first seed."""
+    made = []
+    for look, result in enumerate(found.results):
+        path = next((outcome.path for outcome in result.outcomes if outcome.path), None)
+        way = _thinned(np.array(path or np.empty((0, 2)), dtype=float), plane)
+        if len(way):
+            made.append((result.entrant.name, look, way))
+    return made
+
+
+def _thinned(path: Array, plane: Plane) -> Array:
+    """Its points until it leaves the plane for good, without those that can't be told apart."""
+    low, high = np.array([plane.x, plane.y]).T
+    size = high - low
+    near = (np.abs(path - (low + high) / 2) <= REACH * size).all(axis=1)  # false for NaN
+    path = path[np.logical_and.accumulate(near)]
+    if not len(path):
+        return path
+    kept = [path[0]]
+    for point in path[1:-1]:
+        if (np.abs(point - kept[-1]) > FINENESS * size).any():
+            kept.append(point)
+    return np.array([*kept, path[-1]])

@@ -1,0 +1,171 @@
+"""A comparison's pictures, as Plotly's figures: plain data, in which a colour is a name that the page's styles define.
+
+So the same figure is drawn in the reader's light and dark.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from html import escape
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+
+from adamite.lab import plots
+from adamite.lab.compare.report_curves import Array, Curve
+from adamite.lab.plots import Ground, Tried
+
+Figure = dict[str, Any]  # data and layout, as Plotly takes them
+WIDTH = 2  # of lines, in pixels
+HEAD, STRIP = 0.07, 0.05  # of the height: what a row of marks takes, and each above it
+
+
+def colour(look: int, kind: str = "line") -> str:
+    """The name of a line's or a band's colour."""
+    return f"--{kind}{look % len(plots.LIGHT.lines)}"
+
+
+def dash(look: int) -> str:
+    """The line's dashes, as SVG writes them."""
+    return " ".join(f"{WIDTH * length:g}" for length in plots.dashes(look))
+
+
+def as_json(figure: Figure) -> str:
+    """Ready to stand in a page's script: no NaN, nothing that ends the script."""
+    text = json.dumps(_plain(figure), allow_nan=False, separators=(",", ":"))
+    return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
+
+
+def _plain(it: Any) -> Any:
+    """Lists for arrays, and nothing for what is no number."""
+    if isinstance(it, dict):
+        return {key: _plain(value) for key, value in it.items()}
+    if isinstance(it, np.ndarray):
+        return _plain(it.tolist())
+    if isinstance(it, (list, tuple)):
+        return [_plain(value) for value in it]
+    if isinstance(it, float):
+        return float(f"{it:.6g}") if math.isfinite(it) else None
+    return it
+
+
+def logarithmic(values: Iterable[float]) -> bool:
+    """Whether values are to be seen on a logarithmic axis first."""
+    found = [value for value in values if math.isfinite(value)]
+    return bool(found) and min(found) > 0 and max(found) > 10 * min(found)
+
+
+def bands(lines: Sequence[tuple[str, int, Curve]], measure: str, goal: float | None = None) -> Figure:
+    """Medians over the seeds in bands of their middle half, against steps or seconds."""
+    data = []
+    line: dict[str, Any]
+    for name, look, it in lines:
+        band = it.band
+        inside = np.isfinite(band.low) & np.isfinite(band.high)  # up to the step where a quarter had diverged
+        edges = np.concatenate([band.low[inside], band.high[inside][::-1]])
+        at = {"steps": band.steps, "seconds": it.seconds}  # the page's switch takes x from meta
+        around = {axis: np.concatenate([x[inside], x[inside][::-1]]) for axis, x in at.items()}
+        area = dict(mode="lines", line={"width": 0}, fill="toself", fillcolor=colour(look, "band"))
+        line = dict(mode="lines", line=_line(look), name=escape(name), hovertemplate=_hover(name, "%{x}: %{y:.4g}"))
+        data += [
+            _trace(look, x=around["steps"], y=edges, meta=around, hoverinfo="skip", showlegend=False, **area),
+            _trace(look, x=band.steps, y=band.middle, meta=at, **line),
+        ]
+    log = logarithmic(value for _, _, it in lines for value in it.band.middle)
+    layout = _layout("step", escape(measure), log)
+    if goal is not None:
+        across = {
+            "steps": _ends([it.band.steps for *_, it in lines]),
+            "seconds": _ends([it.seconds for *_, it in lines]),
+        }
+        line = dict(mode="lines", line={"color": "--ink", "width": 1, "dash": "dot"}, name="target")
+        hover = f"target {goal:g}<extra></extra>"
+        data.append(dict(type="scatter", x=across["steps"], y=[goal, goal], meta=across, hovertemplate=hover, **line))
+    return {"data": data, "layout": layout}
+
+
+def _ends(rows: Sequence[Array]) -> list[float]:
+    return [min(float(row[0]) for row in rows), max(float(row[-1]) for row in rows)]
+
+
+def sensitivity(lines: Sequence[tuple[str, int, Tried]], measure: str) -> Figure:
+    """Final values against learning rates: × above for those that diverged, ▲ below for the rules' defaults."""
+    data = []
+    for name, look, it in lines:
+        chosen = it.rates == it.best
+        ring: dict[str, Any] = {"color": "--ink", "width": np.where(chosen, 2, 0)}
+        marker: dict[str, Any] = dict(color=colour(look), size=np.where(chosen, 13, 6), line=ring)
+        mode = "lines+markers" if it.line else "markers"
+        hover = _hover(name, "lr %{x}: %{y:.4g}")
+        points = dict(x=it.rates, y=it.values, mode=mode, line=_line(look), marker=marker)
+        data.append(_trace(look, name=escape(name), hovertemplate=hover, **points))
+    lost = [(rate, look, name) for name, look, it in lines for rate in it.rates[np.isnan(it.values)].tolist()]
+    own = [(it.default, look, name) for name, look, it in lines if it.default is not None]
+    crosses, triangles = plots.stacked([rate for rate, *_ in lost]), plots.stacked([rate for rate, *_ in own])
+    marks = [
+        *zip(lost, (1 - HEAD / 2 - STRIP * height for height in crosses), repeat(("x", "diverged"))),
+        *zip(own, (HEAD / 2 + STRIP * height for height in triangles), repeat(("triangle-up", "its rule's default"))),
+    ]
+    for (rate, look, name), y, (symbol, meaning) in marks:
+        marker = dict(color=colour(look), size=9, symbol=symbol)
+        mark = dict(x=[rate], y=[y], yaxis="y2", mode="markers", marker=marker, showlegend=False)
+        data.append(_trace(look, hovertemplate=_hover(name, f"lr %{{x}}: {meaning}"), **mark))
+    layout = _layout("lr", escape(measure), logarithmic(value for *_, it in lines for value in it.values))
+    layout["xaxis"] |= {"type": "log", "exponentformat": "power", "anchor": "y2"}
+    # The marks have the upper and lower ends of the height for themselves.
+    top = 1 - HEAD - STRIP * max(crosses) if crosses else 1.0
+    bottom = HEAD + STRIP * max(triangles) if triangles else 0.0
+    layout["yaxis"]["domain"] = [bottom, top]
+    layout["yaxis2"] = {"domain": [0, 1], "range": [0, 1], "visible": False, "fixedrange": True}
+    return {"data": data, "layout": layout}
+
+
+def trajectories(ground: Ground, ways: Sequence[tuple[str, int, Array]]) -> Figure:
+    """Ways of two parameters over the contours of their loss."""
+    lines: dict[str, Any] = dict(contours={"coloring": "none"}, line={"color": "--rule", "width": 1}, ncontours=14)
+    floor = dict(type="contour", x=ground.x, y=ground.y, z=ground.heights, hoverinfo="skip", showscale=False, **lines)
+    data = [floor]
+    for name, look, way in ways:
+        sizes = np.where(np.arange(len(way)) == len(way) - 1, 9, 0)  # a point where it ended
+        marker = dict(color=colour(look), size=sizes, line={"width": 0})
+        points = dict(x=way[:, 0], y=way[:, 1], mode="lines+markers", line=_line(look), marker=marker)
+        data.append(_trace(look, name=escape(name), hovertemplate=_hover(name, "%{x:.4g}, %{y:.4g}"), **points))
+    (x, y), star = ground.minimum, dict(color="--ink", size=13, symbol="star")
+    lowest = dict(x=[x], y=[y], mode="markers", marker=star, name="minimum")
+    data.append(dict(type="scatter", hovertemplate=_hover("minimum", "%{x:.4g}, %{y:.4g}"), **lowest))
+    layout = _layout("x", "y", log=False)
+    layout["xaxis"] |= {"range": ground.x[[0, -1]], "showgrid": False}
+    layout["yaxis"] |= {"range": ground.y[[0, -1]], "showgrid": False}
+    return {"data": data, "layout": layout}
+
+
+def _trace(look: int, **more: Any) -> dict[str, Any]:
+    """Lines and marks that the legend shows and hides together."""
+    return {"type": "scatter", "legendgroup": f"group{look}", **more}
+
+
+def _hover(name: str, values: str) -> str:
+    return f"{escape(name)}<br>{values}<extra></extra>"
+
+
+def _line(look: int) -> dict[str, Any]:
+    pixels = ",".join(f"{length}px" for length in dash(look).split())
+    return {"color": colour(look), "width": WIDTH, "dash": pixels or "solid"}
+
+
+def _layout(x: str, y: str, log: bool) -> dict[str, Any]:
+    axis = {"gridcolor": "--rule", "linecolor": "--rule", "zeroline": False, "automargin": True, "ticks": ""}
+    scale = {"type": "log", "exponentformat": "power"} if log else {"type": "linear"}
+    return {
+        "paper_bgcolor": "--paper",
+        "plot_bgcolor": "--paper",
+        "font": {"color": "--ink", "family": "system-ui, sans-serif", "size": 13},
+        "margin": {"l": 8, "r": 12, "t": 12, "b": 8},
+        "xaxis": {**axis, "title": {"text": x, "standoff": 8}},
+        "yaxis": {**axis, **scale, "title": {"text": y, "standoff": 8}},
+        "legend": {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"},
+        "hoverlabel": {"bgcolor": "--box", "bordercolor": "--rule", "font": {"color": "--ink"}},
+    }
