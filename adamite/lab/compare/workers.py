@@ -63,7 +63,7 @@ def local(work: Callable[[Job], Any], jobs: Sequence[Job], processes: int) -> It
                 job, attempt = waiting.pop()
                 process = free.pop() or opened.enter_context(_process())
                 try:
-                    with _one_thread():
+                    with _starting():
                         future = process.submit(guarded, pickle.dumps((work, job)))
                 except BrokenProcessPool:  # it died after its last job, through no fault of this one
                     free.append(None)
@@ -99,9 +99,10 @@ def _process() -> Iterator[ProcessPoolExecutor]:
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """A process that begins meanwhile has one thread."""
+def _starting() -> Iterator[None]:
+    """A process that begins meanwhile has one thread, and leaves Ctrl-C to us before it has come to `_begin`."""
     before = {name: os.environ.get(name) for name in ONE_THREAD}
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT]) if hasattr(signal, "pthread_sigmask") else None
     os.environ.update(ONE_THREAD)
     try:
         yield
@@ -111,6 +112,8 @@ def _one_thread() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+        if held is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
 def _begin() -> None:
