@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ OPTIMIZERS = "sgd,momentum,rmsprop,adam,adamw,amsgrad,adabelief"
 
 @app.command()
 def compare(
+    context: typer.Context,
     problem: Annotated[
         str, typer.Option(help="One of ours, or yours: module:function, path/to/file.py:function.")
     ] = "digits",
@@ -48,7 +50,7 @@ def compare(
 
     What was trained is kept in a study: a comparison that was stopped goes on, and a larger one uses it.
     """
-    from adamite.lab.compare import comparison, workers
+    from adamite.lab.compare import comparison, report, workers
     from adamite.lab.compare.study import Study
 
     plan = _plan(problem, optimizers, tune or [], schedule)
@@ -63,9 +65,20 @@ def compare(
     with live_table(plan) as tell:
         found = comparison.run(plan, study, pool, tell)
     print_comparison(found)
+    out.print(f"Report: {report.write(found, folder, _typed(context))}", soft_wrap=True, highlight=False, markup=False)
     out.print(f"{plan.total} trainings, {time.perf_counter() - begin:.0f} s.")
     if not found.ranked():
         raise typer.Exit(1)
+
+
+def _typed(context: typer.Context) -> str:
+    """The command with all of its options, those too that were left at what another version may change."""
+    words = ["adamite", str(context.info_name)]
+    for option in context.command.params:
+        given = context.params.get(option.name or "")
+        for value in given if isinstance(given, (list, tuple)) else [given]:
+            words += [option.opts[0], str(value)] if value is not None else []
+    return shlex.join(words)
 
 
 def _plan(problem: str, optimizers: str, tune: list[str], schedule: str) -> comparison.Plan:

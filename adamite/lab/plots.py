@@ -203,12 +203,17 @@ def sensitivity(lines: Sequence[tuple[str, int, Tried]], **settings: Any) -> Pai
         scale = (high - low) / max(0.2, 1 - above - below)
         ends = axes.yaxis.get_transform().inverted().transform([low - below * scale, high + above * scale])
         axes.set_ylim(*ends)
-        marks = [(lost, crosses, "x", 1, -1), (own, triangles, "^", 0, 1)]
-        for places, heights, marker, edge, way in marks:
+        every = np.concatenate([*(it.rates for *_, it in lines), [rate for rate, _ in own]])
+        axes.set_xlim(every.min() / 1.5, every.max() * 1.5)
+        marks = [(lost, crosses, "x", 1, -1, "diverged"), (own, triangles, "^", 0, 1, "default")]
+        for places, heights, marker, edge, way, word in marks:
             for (rate, look), height in zip(places, heights, strict=True):
                 y = edge + way * (0.03 + 0.05 * height)
                 colour = _line(theme, look)["color"]
-                axes.scatter(rate, y, s=24, marker=marker, color=colour, transform=axes.get_xaxis_transform())
+                place = {"transform": axes.get_xaxis_transform(), "zorder": 3}
+                axes.scatter(rate, y, s=24, marker=marker, color=colour, **place)
+            if places:
+                axes.text(0.01, edge + way * 0.03, word, va="center", fontsize=8, transform=axes.transAxes)
         axes.figure.legend(loc="outside lower center", ncols=4, handlelength=2.4)
 
     return paint

@@ -49,7 +49,7 @@ def write(found: Comparison, folder: Path, command: str, retried: int = 0) -> Pa
         "reading": escape(_reading(found)),
         "notes": "\n".join(f"<li>{escape(note)}</li>" for note in notes(found, retried)),
         "figures": "\n".join(section for _, section, _ in shown),
-        "command": escape(command),
+        "command": " ".join(f"<span>{escape(word)}</span>" for word in command.split(" ")),
         "facts": "\n".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in facts(found).items()),
         "files": ", ".join(f'<a href="{name}">{name}</a>' for name in names),
         "light": _colours(plots.LIGHT),
@@ -65,7 +65,7 @@ def write(found: Comparison, folder: Path, command: str, retried: int = 0) -> Pa
 def _pictures(found: Comparison) -> Iterator[tuple[str, str, plots.Painter]]:
     """Each picture there is something to draw in: its file's name, its part of the page, its painter."""
     problem = found.plan.problem
-    middle = "Lines: median over the seeds; bands: their middle half, up to where one of them had diverged for good."
+    middle = "Lines: median over the seeds; bands: their middle half. A training that diverged counts as the worst."
     for name, measure in {"loss": "loss", "metric": problem.metric}.items():
         lines = curves.curves(found, measure)
         if not lines or (name == "metric" and measure == "loss"):
@@ -89,7 +89,7 @@ def _pictures(found: Comparison) -> Iterator[tuple[str, str, plots.Painter]]:
         painter = plots.sensitivity(tried, ylabel=plots.plain(f"final {measure}"), yscale=scale)
         words = (
             f"Each point is a training that chose settings, by {measure}; the large ones were chosen. × above: "
-            "diverged. ▲ below: the rule’s own default. Points without a line differ in other settings too."
+            "diverged. ▲ below: the rule's own default. Points without a line differ in other settings too."
         )
         yield "lr", _section("lr", "How much the learning rate matters", figure, words), painter
     ground = None if problem.plane is None else curves.ground(problem.plane)
@@ -138,33 +138,34 @@ def _reading(found: Comparison) -> str:
     )
     others = len(found.ranked()) - 1
     if others > 0 and can_tell(plan.seeds, others):
-        words += " Told from the best: by Mann and Whitney’s test, corrected by Holm."
+        words += " Told from the best: by Mann and Whitney's test, corrected by Holm."
     return words
 
 
 def notes(found: Comparison, retried: int = 0) -> list[str]:
     """What should be known beside: what diverged, what failed, what may lie beyond a range."""
-    plan, made = found.plan, []
-    for result in found.results:
-        name = result.entrant.name
-        lost = sum(outcome.diverged is not None for outcome in result.outcomes)
-        if result.best() is None:
-            made.append(f"{name}: none of its {plan.budget} settings came to an end; it isn’t in the table.")
-        elif result.diverged:
-            made.append(f"{name}: {result.diverged} of {len(result.tuning)} settings diverged.")
-        if lost:
-            made.append(f"{name}: with its best settings {lost} of {len(result.outcomes)} seeds diverged.")
-        if result.at_edge:
+    made, nothing = [], [result.entrant.name for result in found.results if result.best() is None]
+    if nothing:
+        made.append(f"Not in the table, since none of its settings came to an end: {', '.join(nothing)}.")
+    tuning = [(result, result.diverged, len(result.tuning)) for result in found.results]
+    seeds = [(r, sum(o.diverged is not None for o in r.outcomes), len(r.outcomes)) for r in found.results]
+    for what, counts in (("Settings that diverged", tuning), ("Seeds that diverged with the best settings", seeds)):
+        some = [f"{result.entrant.name} {lost} of {of}" for result, lost, of in counts if lost]
+        if some:
+            made.append(f"{what}: {', '.join(some)}.")
+    for setting in tables.tuned(found):
+        near = [result.entrant.name for result in found.results if setting in result.at_edge]
+        if near:
             made.append(
-                f"{name}: its best {' and '.join(result.at_edge)} lies at the end of what was tried; a wider range "
-                "(--tune) may have a better one."
+                f"Best {setting} at the end of what was tried, so that a wider range (--tune) may have a better one: "
+                f"{', '.join(near)}."
             )
-        failures = Counter(words for _, words in result.failures)
-        for words, count in failures.items():
+    for result in found.results:
+        for words, count in Counter(words for _, words in result.failures).items():
             trial = next(trial for trial, said in result.failures if said == words)
-            settings = ", ".join(f"{k} {v:g}" for k, v in trial.settings.items())
-            which = f"seed {trial.seed}{settings and f', {settings}'}"
-            made.append(f"{name}: {count} training{'s' if count > 1 else ''} failed ({which}): {words}")
+            which = ", ".join([f"seed {trial.seed}", *(f"{k} {v:g}" for k, v in trial.settings.items())])
+            many = f"{count} trainings failed, the first" if count > 1 else "a training failed,"
+            made.append(f"{result.entrant.name}: {many} with {which}: {words}")
     if retried:
         made.append(f"Begun again because a process died: {retried} (each training at most {ATTEMPTS} times).")
     return made or ["No training diverged or failed, and no best setting lies at the end of its range."]
@@ -180,8 +181,11 @@ def facts(found: Comparison) -> dict[str, str]:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
+    options = {"Options of every rule": ", ".join(f"{k} {v}" for k, v in plan.problem.options.items())}
     return {
         "Problem": plan.problem.where or plan.problem.name,
+        **({"Source": plan.problem.source} if plan.problem.source else {}),
+        **(options if plan.problem.options else {}),
         "Seeds": f"{plan.seed}–{last}" if plan.seeds > 1 else str(plan.seed),
         "Seed of tuning": str(plan.seed + TUNING_SEED),
         "Schedule of lr": plan.schedule,

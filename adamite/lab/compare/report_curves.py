@@ -69,14 +69,15 @@ def tried(found: Comparison) -> list[tuple[str, int, Tried]]:
     measure = found.plan.problem.tuned or found.plan.problem.metric
     made = []
     for look, result in enumerate(found.results):
-        if "lr" not in result.entrant.space or not result.tuning:
+        points = [(trial.settings.get("lr", 0.0), outcome.value(measure)) for trial, outcome in result.tuning]
+        points = sorted(point for point in points if point[0] > 0)  # the axis is logarithmic
+        if not points:
             continue
-        points = sorted((trial.settings["lr"], outcome.value(measure)) for trial, outcome in result.tuning)
         rates, came_to = np.array(points, dtype=float).T
         came_to[~np.isfinite(came_to)] = np.nan
         default = result.entrant.rule.numbers["lr"].default if "lr" in result.entrant.rule.numbers else None
         best = (result.best() or {}).get("lr", np.nan)
-        own = float(default) if isinstance(default, (int, float)) else None
+        own = float(default) if isinstance(default, (int, float)) and default > 0 else None
         made.append((result.entrant.name, look, Tried(rates, came_to, best, own, len(result.entrant.space) == 1)))
     return made
 

@@ -9,7 +9,6 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from html import escape
-from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,9 @@ from adamite.lab.plots import Ground, Tried
 
 Figure = dict[str, Any]  # data and layout, as Plotly takes them
 WIDTH = 2  # of lines, in pixels
-HEAD, STRIP = 0.07, 0.05  # of the height: what a row of marks takes, and each above it
+STRIP = 0.05  # of the height, for a row of marks
+AXIS = {"gridcolor": "--rule", "linecolor": "--rule", "zeroline": False, "automargin": True, "ticks": ""}
+LOGARITHMIC = {"type": "log", "nticks": 5}  # more of them run into each other on a phone
 
 
 def colour(look: int, kind: str = "line") -> str:
@@ -102,31 +103,39 @@ def sensitivity(lines: Sequence[tuple[str, int, Tried]], measure: str) -> Figure
         hover = _hover(name, "lr %{x}: %{y:.4g}")
         points = dict(x=it.rates, y=it.values, mode=mode, line=_line(look), marker=marker)
         data.append(_trace(look, name=escape(name), hovertemplate=hover, **points))
+    layout = _layout("lr", escape(measure), logarithmic(value for *_, it in lines for value in it.values))
+    layout["xaxis"] |= {**LOGARITHMIC, "exponentformat": "power"}
+    # The marks have strips of their own above and below the values.
     lost = [(rate, look, name) for name, look, it in lines for rate in it.rates[np.isnan(it.values)].tolist()]
     own = [(it.default, look, name) for name, look, it in lines if it.default is not None]
-    crosses, triangles = plots.stacked([rate for rate, *_ in lost]), plots.stacked([rate for rate, *_ in own])
-    marks = [
-        *zip(lost, (1 - HEAD / 2 - STRIP * height for height in crosses), repeat(("x", "diverged"))),
-        *zip(own, (HEAD / 2 + STRIP * height for height in triangles), repeat(("triangle-up", "its rule's default"))),
-    ]
-    for (rate, look, name), y, (symbol, meaning) in marks:
-        marker = dict(color=colour(look), size=9, symbol=symbol)
-        mark = dict(x=[rate], y=[y], yaxis="y2", mode="markers", marker=marker, showlegend=False)
-        data.append(_trace(look, hovertemplate=_hover(name, f"lr %{{x}}: {meaning}"), **mark))
-    layout = _layout("lr", escape(measure), logarithmic(value for *_, it in lines for value in it.values))
-    layout["xaxis"] |= {"type": "log", "exponentformat": "power", "anchor": "y2"}
-    # The marks have the upper and lower ends of the height for themselves.
-    top = 1 - HEAD - STRIP * max(crosses) if crosses else 1.0
-    bottom = HEAD + STRIP * max(triangles) if triangles else 0.0
-    layout["yaxis"]["domain"] = [bottom, top]
-    layout["yaxis2"] = {"domain": [0, 1], "range": [0, 1], "visible": False, "fixedrange": True}
+    heights = plots.stacked([rate for rate, *_ in lost]), plots.stacked([rate for rate, *_ in own])
+    rows = [max(each, default=-1) + 1 for each in heights]
+    above, below = (STRIP * count and STRIP * count + 0.03 for count in rows)
+    layout["yaxis"]["domain"] = [below, 1 - above]
+    layout["yaxis2"] = _strip("diverged", rows[0], [1 - STRIP * rows[0], 1])
+    layout["yaxis3"] = _strip("default", rows[1], [0, STRIP * rows[1]])
+    layout["xaxis"]["anchor"] = "y3" if own else "y"
+    for marks, ys, axis, symbol, meaning in (
+        (lost, heights[0], "y2", "x", "diverged"),
+        (own, heights[1], "y3", "triangle-up", "its rule's default"),
+    ):
+        for (rate, look, name), y in zip(marks, ys):
+            marker = dict(color=colour(look), size=9, symbol=symbol)
+            mark = dict(x=[rate], y=[y], yaxis=axis, mode="markers", marker=marker, showlegend=False)
+            data.append(_trace(look, hovertemplate=_hover(name, f"lr %{{x}}: {meaning}"), **mark))
     return {"data": data, "layout": layout}
+
+
+def _strip(word: str, rows: int, domain: Sequence[float]) -> dict[str, Any]:
+    """An axis for rows of marks, with a word for all of them."""
+    ticks = {"tickvals": [(rows - 1) / 2], "ticktext": [word], "tickfont": {"size": 11, "color": "--soft"}}
+    return {**AXIS, **ticks, "showgrid": False, "range": [-0.6, rows - 0.4], "domain": domain, "fixedrange": True}
 
 
 def trajectories(ground: Ground, ways: Sequence[tuple[str, int, Array]]) -> Figure:
     """Ways of two parameters over the contours of their loss."""
-    lines: dict[str, Any] = dict(contours={"coloring": "none"}, line={"color": "--rule", "width": 1}, ncontours=14)
-    floor = dict(type="contour", x=ground.x, y=ground.y, z=ground.heights, hoverinfo="skip", showscale=False, **lines)
+    lines: dict[str, Any] = dict(contours={"coloring": "none"}, line={"color": "--soft", "width": 1}, opacity=0.45)
+    floor = dict(type="contour", x=ground.x, y=ground.y, z=ground.heights, hoverinfo="skip", showlegend=False, **lines)
     data = [floor]
     for name, look, way in ways:
         sizes = np.where(np.arange(len(way)) == len(way) - 1, 9, 0)  # a point where it ended
@@ -157,15 +166,18 @@ def _line(look: int) -> dict[str, Any]:
 
 
 def _layout(x: str, y: str, log: bool) -> dict[str, Any]:
-    axis = {"gridcolor": "--rule", "linecolor": "--rule", "zeroline": False, "automargin": True, "ticks": ""}
-    scale = {"type": "log", "exponentformat": "power"} if log else {"type": "linear"}
+    scale = {
+        **LOGARITHMIC,
+        "tickformat": "~g",
+        "type": "log" if log else "linear",
+    }  # the page's switch changes the type alone
     return {
         "paper_bgcolor": "--paper",
         "plot_bgcolor": "--paper",
         "font": {"color": "--ink", "family": "system-ui, sans-serif", "size": 13},
         "margin": {"l": 8, "r": 12, "t": 12, "b": 8},
-        "xaxis": {**axis, "title": {"text": x, "standoff": 8}},
-        "yaxis": {**axis, **scale, "title": {"text": y, "standoff": 8}},
+        "xaxis": {**AXIS, "title": {"text": x, "standoff": 8}},
+        "yaxis": {**AXIS, **scale, "title": {"text": y, "standoff": 8}},
         "legend": {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"},
         "hoverlabel": {"bgcolor": "--box", "bordercolor": "--rule", "font": {"color": "--ink"}},
     }

@@ -30,7 +30,7 @@ def ranking(found: Comparison) -> str:
     rows = []
     for place, result in enumerate(found.ranked()):
         name = result.entrant.name
-        alike = "can’t be told from the best" if place and ties[name] else ""
+        alike = "can't be told from the best" if place and ties[name] else ""
         cells = [_two(f"{swatch(looks[name])}{escape(name)}", alike), _settings(result), _interval(result.final())]
         if plan.problem.metric != "loss":
             cells.append(_interval(result.loss()))
