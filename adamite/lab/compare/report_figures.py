@@ -5,10 +5,10 @@ So the same figure is drawn in the reader's light and dark.
 
 from __future__ import annotations
 
+import html
 import json
 import math
 from collections.abc import Iterable, Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -70,13 +70,13 @@ def bands(lines: Sequence[tuple[str, int, Curve]], measure: str, goal: float | N
         at = {"steps": band.steps, "seconds": it.seconds}  # the page's switch takes x from meta
         around = {axis: np.concatenate([x[inside], x[inside][::-1]]) for axis, x in at.items()}
         area = dict(mode="lines", line={"width": 0}, fill="toself", fillcolor=colour(look, "band"))
-        line = dict(mode="lines", line=_line(look), name=escape(name), hovertemplate=_hover(name, "%{x}: %{y:.4g}"))
+        line = dict(mode="lines", line=_line(look), name=_words(name), hovertemplate=_hover(name, "%{x}: %{y:.4g}"))
         data += [
             _trace(look, x=around["steps"], y=edges, meta=around, hoverinfo="skip", showlegend=False, **area),
             _trace(look, x=band.steps, y=band.middle, meta=at, **line),
         ]
     log = logarithmic(value for _, _, it in lines for value in it.band.middle)
-    layout = _layout("step", escape(measure), log)
+    layout = _layout("step", _words(measure), log)
     if goal is not None:
         across = {
             "steps": _ends([it.band.steps for *_, it in lines]),
@@ -102,8 +102,8 @@ def sensitivity(lines: Sequence[tuple[str, int, Tried]], measure: str) -> Figure
         mode = "lines+markers" if it.line else "markers"
         hover = _hover(name, "lr %{x}: %{y:.4g}")
         points = dict(x=it.rates, y=it.values, mode=mode, line=_line(look), marker=marker)
-        data.append(_trace(look, name=escape(name), hovertemplate=hover, **points))
-    layout = _layout("lr", escape(measure), logarithmic(value for *_, it in lines for value in it.values))
+        data.append(_trace(look, name=_words(name), hovertemplate=hover, **points))
+    layout = _layout("lr", _words(measure), logarithmic(value for *_, it in lines for value in it.values))
     layout["xaxis"] |= {**LOGARITHMIC, "exponentformat": "power"}
     # The marks have strips of their own above and below the values.
     lost = [(rate, look, name) for name, look, it in lines for rate in it.rates[np.isnan(it.values)].tolist()]
@@ -141,7 +141,7 @@ def trajectories(ground: Ground, ways: Sequence[tuple[str, int, Array]]) -> Figu
         sizes = np.where(np.arange(len(way)) == len(way) - 1, 9, 0)  # a point where it ended
         marker = dict(color=colour(look), size=sizes, line={"width": 0})
         points = dict(x=way[:, 0], y=way[:, 1], mode="lines+markers", line=_line(look), marker=marker)
-        data.append(_trace(look, name=escape(name), hovertemplate=_hover(name, "%{x:.4g}, %{y:.4g}"), **points))
+        data.append(_trace(look, name=_words(name), hovertemplate=_hover(name, "%{x:.4g}, %{y:.4g}"), **points))
     (x, y), star = ground.minimum, dict(color="--ink", size=13, symbol="star")
     lowest = dict(x=[x], y=[y], mode="markers", marker=star, name="minimum")
     data.append(dict(type="scatter", hovertemplate=_hover("minimum", "%{x:.4g}, %{y:.4g}"), **lowest))
@@ -156,8 +156,13 @@ def _trace(look: int, **more: Any) -> dict[str, Any]:
     return {"type": "scatter", "legendgroup": f"group{look}", **more}
 
 
+def _words(text: str) -> str:
+    """A user's words, in which Plotly would read tags; it doesn't know quotation marks by their names."""
+    return html.escape(text, quote=False)
+
+
 def _hover(name: str, values: str) -> str:
-    return f"{escape(name)}<br>{values}<extra></extra>"
+    return f"{_words(name)}<br>{values}<extra></extra>"
 
 
 def _line(look: int) -> dict[str, Any]:
