@@ -12,6 +12,8 @@ EXTRAS = {
         "torch": ("torch",),
         "jax": ("jax", "optax"),
         "keras": ("keras",),
+        "ray": ("ray",),
+        "tensorboard": ("tensorboardX",),
     }.items()
     for module in modules
 }

@@ -170,9 +170,9 @@ def test_from_elsewhere_and_silently(mine: Path, head: Head) -> None:
 @pytest.mark.parametrize(
     ("address", "words"),
     [
-        ("127.0.0.1:1", "no cluster of Ray at 127.0.0.1:1: Connection refused"),
-        ("ray://127.0.0.1:1", "no cluster of Ray at ray://127.0.0.1:1: Connection refused"),
-        ("nowhere", "no cluster of Ray at nowhere: give host:port, ray://host:port, auto or local"),
+        ("127.0.0.1:1", "can't use the cluster of Ray at 127.0.0.1:1: Connection refused"),
+        ("ray://127.0.0.1:1", "can't use the cluster of Ray at ray://127.0.0.1:1: Connection refused"),
+        ("nowhere", "can't use the cluster of Ray at nowhere: give host:port, ray://host:port, auto or local"),
     ],
 )
 def test_an_address_where_nothing_is(address: str, words: str) -> None:

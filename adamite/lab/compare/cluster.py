@@ -41,22 +41,23 @@ def connect(address: str, folder: Path | None = None) -> None:
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
+    from ray.exceptions import RayError
 
     if ray.is_initialized():
         return
-    environment: dict[str, Any] = {"env_vars": ONE_THREAD, "py_modules": [adamite]}
+    environment: dict[str, Any] = {"env_vars": ONE_THREAD, "py_modules": [str(Path(adamite.__file__).parent)]}
     if folder is not None:
         environment |= {"working_dir": str(folder), "excludes": _NOT_SHIPPED}
-    begin = {"num_cpus": cores(), "include_dashboard": False} if address == LOCAL else {}
+    begin: dict[str, Any] = {"num_cpus": cores(), "include_dashboard": False} if address == LOCAL else {}
     try:
         if address not in (LOCAL, "auto"):
             _knock(address)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice about Ray's next versions
             ray.init(address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR, **begin)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, RayError) as error:
         words = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-        raise ClusterError(f"no cluster of Ray at {address}: {words}") from error
+        raise ClusterError(f"can't use the cluster of Ray at {address}: {words}") from error
 
 
 def _knock(address: str) -> None:
