@@ -44,15 +44,23 @@ def compare(
         list[str] | None, typer.Option(metavar="NAME=LOW:HIGH", help="Another range, or one more to tune; repeat it.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=0, help="Processes; 0: one a core.")] = 0,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Train on a cluster of Ray; local begins one here.")
+    ] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", file_okay=False, help="Write the curves for TensorBoard too.")
+    ] = None,
     folder: Annotated[Path, typer.Option("--out", file_okay=False, help="For the study and the report.")] = FOLDER,
 ) -> None:
     """Tune optimizers alike on a problem, train them from the same seeds, and say which is best.
 
     What was trained is kept in a study: a comparison that was stopped goes on, and a larger one uses it.
     """
-    from adamite.lab.compare import comparison, report, workers
+    from adamite.lab.compare import comparison, report
     from adamite.lab.compare.study import Study
 
+    if tensorboard is not None:  # what is missing is told before the work
+        from adamite.lab.compare import tensorboard as events
     plan = _plan(problem, optimizers, tune or [], schedule)
     plan = comparison.replace(plan, budget=budget, seeds=seeds, seed=seed, steps=steps, target=target)
     folder.mkdir(parents=True, exist_ok=True)
@@ -61,14 +69,33 @@ def compare(
         study = Study(folder / "study.sqlite")
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="'--out'") from None
-    pool = functools.partial(workers.local, processes=jobs or workers.cores())
+    pool = _pool(jobs, ray, own=":" in problem + optimizers)
     with live_table(plan) as tell:
         found = comparison.run(plan, study, pool, tell)
     print_comparison(found)
     out.print(f"Report: {report.write(found, folder, _typed(context))}", soft_wrap=True, highlight=False, markup=False)
+    if tensorboard is not None:
+        runs = events.write(found, tensorboard)
+        out.print(f"{len(runs)} trainings for TensorBoard: tensorboard --logdir {tensorboard}", soft_wrap=True)
     out.print(f"{plan.total} trainings, {time.perf_counter() - begin:.0f} s.")
     if not found.ranked():
         raise typer.Exit(1)
+
+
+def _pool(jobs: int, ray: str | None, own: bool) -> comparison.Pool:
+    """Where the trainings are done. What is the user's own is found on a cluster in a copy of the current folder."""
+    from adamite.lab.compare import workers
+
+    if ray is None:
+        return functools.partial(workers.local, processes=jobs or workers.cores())
+    from adamite.lab.compare import cluster
+
+    here = Path.cwd() if own else None
+    try:
+        cluster.connect(ray, here)
+    except cluster.ClusterError as error:
+        raise typer.BadParameter(str(error), param_hint="'--ray'") from None
+    return functools.partial(cluster.ray, address=ray, folder=here)
 
 
 def _typed(context: typer.Context) -> str:
