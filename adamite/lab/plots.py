@@ -198,22 +198,25 @@ def sensitivity(lines: Sequence[tuple[str, int, Tried]], **settings: Any) -> Pai
             ring = {"facecolors": "none", "edgecolors": line["color"], "linewidths": 1.4}
             axes.scatter(it.rates[chosen], it.values[chosen], s=60, zorder=3, **ring)
         # Marks above and below the values have shares of the height for themselves.
-        above, below = 0.06 + 0.05 * max(crosses, default=-1), 0.06 + 0.05 * max(triangles, default=-1)
+        rows = [max(heights, default=-1) + 1 for heights in (crosses, triangles)]
+        between = [min(0.05, 0.3 / max(count, 1)) for count in rows]
+        above, below = (step * count + 0.01 for step, count in zip(between, rows, strict=True))
         low, high = axes.yaxis.get_transform().transform(axes.get_ylim())
-        scale = (high - low) / max(0.2, 1 - above - below)
+        scale = (high - low) / (1 - above - below)
         ends = axes.yaxis.get_transform().inverted().transform([low - below * scale, high + above * scale])
         axes.set_ylim(*ends)
         every = np.concatenate([*(it.rates for *_, it in lines), [rate for rate, _ in own]])
         axes.set_xlim(every.min() / 1.5, every.max() * 1.5)
-        marks = [(lost, crosses, "x", 1, -1, "diverged"), (own, triangles, "^", 0, 1, "default")]
-        for places, heights, marker, edge, way, word in marks:
+        up, down = between
+        marks = [(lost, crosses, "x", 1, -up, "diverged"), (own, triangles, "^", 0, down, "default")]
+        for places, heights, marker, edge, step, word in marks:
             for (rate, look), height in zip(places, heights, strict=True):
-                y = edge + way * (0.03 + 0.05 * height)
+                y = edge + step * (0.6 + height)
                 colour = _line(theme, look)["color"]
-                place = {"transform": axes.get_xaxis_transform(), "zorder": 3}
+                place: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "zorder": 3}
                 axes.scatter(rate, y, s=24, marker=marker, color=colour, **place)
             if places:
-                axes.text(0.01, edge + way * 0.03, word, va="center", fontsize=8, transform=axes.transAxes)
+                axes.text(0.01, edge + 0.6 * step, word, va="center", fontsize=8, transform=axes.transAxes)
         axes.figure.legend(loc="outside lower center", ncols=4, handlelength=2.4)
 
     return paint

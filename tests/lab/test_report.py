@@ -238,6 +238,18 @@ def test_switches_change_the_axes(browser: Browser, page: Path, found: Compariso
     assert browser.complaints() == []
 
 
+def test_many_optimizers_have_room(browser: Browser, tmp_path: Path) -> None:
+    many = [replace(find("sgd"), name=f"my.rules:number_{k}") for k in range(30)]
+    browser.open(report.write(compared(valley, many, budget=3, seeds=2), tmp_path, COMMAND), 390)
+    bottom = "document.querySelector('#{0} .{1}').getBoundingClientRect().{2}"
+    for name in ("loss", "lr", "ways"):
+        title, legend = (bottom.format(name, *what) for what in (("xtitle", "bottom"), ("legend", "top")))
+        assert browser.ask(f"{title} < {legend}")
+        assert browser.ask(f"document.querySelectorAll('#{name} .legend .traces').length") >= 30
+    assert browser.ask("document.documentElement.scrollWidth") <= 390
+    assert browser.complaints() == []
+
+
 # ---- what users write -----------------------------------------------------------------------------
 
 EVIL = '</script></td><script>window.evil = 1</script><img src="https://evil/" onerror="window.evil = 2">&amp; $x$ ${y}'

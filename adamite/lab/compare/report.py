@@ -110,8 +110,10 @@ def _section(
     switches = _switch(name, "x", ("steps", "seconds"), "steps") if seconds else ""
     if scales:
         switches += _switch(name, "y", ("log", "linear"), figure["layout"]["yaxis"]["type"])
+    entries = len({trace.get("name") for trace in figure["data"]})  # of the legend, which takes its share of the height
     return (
-        f'<section class="figure" id="{name}"><h2>{escape(title)}</h2>\n<div class="switches">{switches}</div>\n'
+        f'<section class="figure" id="{name}" style="--entries: {entries}">'
+        f'<h2>{escape(title)}</h2>\n<div class="switches">{switches}</div>\n'
         f'<div class="plot"></div><script type="application/json">{figures.as_json(figure)}</script>\n'
         f'<p class="note">{escape(caption)}</p></section>'
     )

@@ -19,7 +19,7 @@ from adamite.lab.plots import Ground, Tried
 
 Figure = dict[str, Any]  # data and layout, as Plotly takes them
 WIDTH = 2  # of lines, in pixels
-STRIP = 0.05  # of the height, for a row of marks
+STRIP, STRIPS = 0.045, 0.3  # of the height, for a row of marks, and for all above or below at most
 AXIS = {"gridcolor": "--rule", "linecolor": "--rule", "zeroline": False, "automargin": True, "ticks": ""}
 LOGARITHMIC = {"type": "log", "nticks": 5}  # more of them run into each other on a phone
 
@@ -110,10 +110,10 @@ def sensitivity(lines: Sequence[tuple[str, int, Tried]], measure: str) -> Figure
     own = [(it.default, look, name) for name, look, it in lines if it.default is not None]
     heights = plots.stacked([rate for rate, *_ in lost]), plots.stacked([rate for rate, *_ in own])
     rows = [max(each, default=-1) + 1 for each in heights]
-    above, below = (STRIP * count and STRIP * count + 0.03 for count in rows)
-    layout["yaxis"]["domain"] = [below, 1 - above]
-    layout["yaxis2"] = _strip("diverged", rows[0], [1 - STRIP * rows[0], 1])
-    layout["yaxis3"] = _strip("default", rows[1], [0, STRIP * rows[1]])
+    above, below = (min(STRIP * count, STRIPS) for count in rows)
+    layout["yaxis"]["domain"] = [below + 0.03 * bool(below), 1 - above - 0.03 * bool(above)]
+    layout["yaxis2"] = _strip("diverged", rows[0], [1 - above, 1])
+    layout["yaxis3"] = _strip("default", rows[1], [0, below])
     layout["xaxis"]["anchor"] = "y3" if own else "y"
     for marks, ys, axis, symbol, meaning in (
         (lost, heights[0], "y2", "x", "diverged"),
