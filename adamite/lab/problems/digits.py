@@ -100,7 +100,15 @@ def loss_and_gradient(params: Params, scans: Array, digits: Array) -> tuple[floa
     return loss, gradient
 
 
-@declare(name="digits", steps=600, metric="accuracy", higher=True, tuned="validation loss", target=0.95)
+@declare(
+    name="digits",
+    source="Alpaydin, Kaynak 1998",
+    steps=600,
+    metric="accuracy",
+    higher=True,
+    tuned="validation loss",
+    target=0.95,
+)
 def problem(seed: int) -> Run:
     """Handwritten digits, a network of 2,410 parameters, batches of 32."""
     data, params = load(), start(seed)
