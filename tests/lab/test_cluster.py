@@ -21,7 +21,7 @@ from adamite.lab.compare import cluster, comparison, entrants, workers
 from adamite.lab.compare.comparison import Comparison, Plan
 from adamite.lab.compare.study import Study
 from adamite.lab.problems import PROBLEMS
-from tests.support import python
+from tests.support import process_environment
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'adamite[ray]'")
 
@@ -101,8 +101,7 @@ def work(job):
 def mine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A user's folder, where the command is called."""
     folder = tmp_path_factory.mktemp("mine")
-    mark = str(tmp_path_factory.mktemp("mark") / "begun")
-    (folder / "mine.py").write_text(MINE.format(mark=mark, limits=tuple(workers.ONE_THREAD)))
+    (folder / "mine.py").write_text(MINE.format(mark=str(folder.parent / "begun"), limits=tuple(workers.ONE_THREAD)))
     (folder / "points.txt").write_text("1 2\n3 4\n5 7\n0 1\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -151,36 +150,38 @@ def test_what_fails_is_reported_in_words_and_stops_nothing(mine: Path, head: Hea
     }  # fmt: skip
 
 
-def test_from_elsewhere_and_silently(mine: Path, head: Head) -> None:
-    """By Ray's client; in a process of its own, since another is connected already."""
-    done = python(
-        f"""
-        from pathlib import Path
-        from adamite.lab.compare import cluster
-        from mine import work
-        found = list(cluster.ray(work, ["a", "dies", "raises"], {head.client!r}, Path()))
-        print(sorted((done.job, done.attempts) for done in found))
-        """,
-        path=[mine],
-        RAY_AUTH_MODE="disabled",
-    )
-    assert (done.stdout, done.stderr) == ("[('a', 1), ('dies', 3), ('raises', 1)]\n", "")
+def test_the_command_from_elsewhere(mine: Path, head: Head) -> None:
+    """By Ray's client, and nothing of what Ray says of the death gets between."""
+    (mine.parent / "begun").unlink(missing_ok=True)
+    what = ["--problem", "mine.py:problem", "--optimizers", "adam", "--budget", "1", "--seeds", "1", "--steps", "20"]
+    answer = command(*what, "--ray", head.client, "--tensorboard", "curves")
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert (mine.parent / "begun").exists()
+    title, *_, curves, end = answer.stdout.splitlines()
+    assert title.startswith("A line through noisy points")
+    assert curves == "1 trainings for TensorBoard: tensorboard --logdir curves"
+    assert end.startswith("2 trainings, ")
+    assert len(list(mine.glob("curves/problem/adam/seed-0/events.out.tfevents.*"))) == 2
 
 
 @pytest.mark.parametrize(
     ("address", "words"),
     [
-        ("127.0.0.1:1", "can't use the cluster of Ray at 127.0.0.1:1: Connection refused"),
-        ("ray://127.0.0.1:1", "can't use the cluster of Ray at ray://127.0.0.1:1: Connection refused"),
-        ("nowhere", "can't use the cluster of Ray at nowhere: give host:port, ray://host:port, auto or local"),
+        ("127.0.0.1:1", "Connection refused"),
+        ("ray://127.0.0.1:1", "Connection refused"),
+        ("nowhere", "give host:port, ray://host:port, auto or local"),
     ],
 )
-def test_an_address_where_nothing_is(address: str, words: str) -> None:
-    done = python(f"""
-        from adamite.lab.compare import cluster
-        try:
-            cluster.connect({address!r})
-        except cluster.ClusterError as error:
-            print(error)
-    """)
-    assert (done.stdout, done.stderr) == (words + "\n", "")
+def test_an_address_where_nothing_is(address: str, words: str, mine: Path) -> None:
+    answer = command("--ray", address)
+    assert answer.returncode == 2 and answer.stdout == ""
+    assert answer.stderr.endswith(f"Invalid value for '--ray': can't use the cluster of Ray at {address}: {words}\n")
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "adamite", "compare", *arguments],
+        env=process_environment() | {"RAY_AUTH_MODE": "disabled", "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+    )

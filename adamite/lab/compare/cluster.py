@@ -56,7 +56,7 @@ def connect(address: str, folder: Path | None = None) -> None:
             warnings.simplefilter("ignore")  # advice about Ray's next versions
             ray.init(address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR, **begin)
     except (OSError, RuntimeError, ValueError, RayError) as error:
-        words = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        words = getattr(error, "strerror", None) or str(error).partition("\n")[0].partition(". ")[0]
         raise ClusterError(f"can't use the cluster of Ray at {address}: {words}") from error
 
 
