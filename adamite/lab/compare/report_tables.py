@@ -93,7 +93,7 @@ def results(found: Comparison, path: Path) -> None:
     names = tuned(found)
     heads = ["optimizer", *names, "seeds", "metric", "median", "low", "high", "final_loss", "final_loss_low"]
     heads += ["final_loss_high", "steps_to_target", "seconds_to_target", "step_seconds", "state_bytes", "tried"]
-    heads += ["diverged", "seeds_diverged", "as_good_as_best"]
+    heads += ["diverged", "seeds_diverged", "tied_with_best"]
     ties = found.ties() if found.ranked() else {}
     rows = []
     for result in found.ranked():
