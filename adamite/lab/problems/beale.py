@@ -35,6 +35,6 @@ def gradient(x: float, y: float) -> NDArray[Any]:
     plane=Plane(value, x=(-1, 4.5), y=(-1.5, 1.5), minimum=(3, 0.5)),
 )
 def problem(seed: int) -> Run:
-    """Beale's flat basin between steep walls, in the plane."""
+    """Beale's flat basin between steep walls."""
     at = np.array(START) + np.random.default_rng(seed).normal(0, 0.1, 2)
     return Run(at, lambda: (float(value(*at)), gradient(*at)))

@@ -66,7 +66,7 @@ def returns(rewards: Array) -> Array:
 
 @declare(name="cartpole", source="Barto et al. 1983", steps=100, metric="return", higher=True, target=400)
 def problem(seed: int) -> Run:
-    """A pole balanced by a policy gradient (REINFORCE)."""
+    """A pole on a cart, balanced by a policy gradient."""
     rng = np.random.default_rng(seed)
     world = gymnasium.make("CartPole-v1")
     world.reset(seed=seed)

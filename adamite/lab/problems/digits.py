@@ -110,7 +110,7 @@ def loss_and_gradient(params: Params, scans: Array, digits: Array) -> tuple[floa
     target=0.95,
 )
 def problem(seed: int) -> Run:
-    """Handwritten digits, a network of 2,410 parameters, batches of 32."""
+    """Handwritten digits, a network of 2,410 parameters."""
     data, params = load(), start(seed)
     kept = len(data.train_scans) // 5  # what settings are chosen by isn't trained on
     part = Digits(data.train_scans[kept:], data.train_digits[kept:], data.test_scans, data.test_digits)

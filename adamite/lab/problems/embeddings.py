@@ -101,7 +101,7 @@ def start(rng: np.random.Generator) -> Params:
     target=0.8,
 )
 def problem(seed: int) -> Run:
-    """Topics of texts by their words' vectors: sparse gradients."""
+    """Topics of texts by vectors of words, with sparse gradients."""
     train, valid, test = load()
     rng = np.random.default_rng(seed)
     params = start(rng)

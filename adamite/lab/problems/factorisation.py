@@ -78,7 +78,7 @@ def loss_and_gradient(params: Params, at: Ratings) -> tuple[float, Params]:
     target=0.5,
 )
 def problem(seed: int) -> Run:
-    """Missing ratings by matrix factorisation, 300 users and 200 items."""
+    """Missing ratings, by matrix factorisation."""
     train, valid, test = load()
     rng = np.random.default_rng(seed)
     params = {

@@ -74,7 +74,7 @@ def modes(points: Tensor) -> int:
 
 @declare(name="gan", source="Goodfellow et al. 2014", steps=2000, metric="distance", target=0.02)
 def problem(seed: int) -> Run:
-    """Two networks against each other: a GAN on a ring of eight Gaussians."""
+    """A GAN draws points from a ring of eight Gaussians."""
     generator = torch.Generator().manual_seed(seed)
     drawer = network((NOISE, HIDDEN, HIDDEN, 2), generator)
     critic = network((2, HIDDEN, HIDDEN, 1), generator)

@@ -51,7 +51,7 @@ def lowest() -> float:
 
 @declare(name="logistic", source="Wolberg et al. 1995", steps=1000, metric="excess loss", target=0.005)
 def problem(seed: int) -> Run:
-    """Logistic regression on 569 tumours: convex, in batches of 32."""
+    """Logistic regression on 569 tumours, which is convex."""
     x, y = load()
     rng = np.random.default_rng(seed)
     w = rng.normal(0, 0.1, x[0].shape)

@@ -44,7 +44,7 @@ def quadratic(condition: float = 1000, size: int = 50, noise: float = 0.3) -> Pr
 
         return Run(x, loss, height)
 
-    title = f"A noisy quadratic bowl, condition number {condition:g}, {size} parameters, noise {noise:g}"
+    title = f"A quadratic of condition number {condition:g}, {size} parameters, noise {noise:g}"
     return declare(name="quadratic", title=title, source="Zhang et al. 2019", steps=1000, metric="height", target=0.01)(
         begin
     )

@@ -26,7 +26,7 @@ BETAS = {"beta1": 0.9, "beta2": 0.99, "rho": 0.99}
 
 @declare(name="reddi", source="Reddi et al. 2018", steps=200_000, metric="distance", target=0.8, options=BETAS)
 def problem(seed: int) -> Run:
-    """Reddi's counter-example: how far from -1 on [-1, 1], where 1 is worst."""
+    """Reddi's counter-example, where Adam goes to the worst point."""
     rng = np.random.default_rng(seed)
     x = rng.uniform(-1, 1, COPIES)
 

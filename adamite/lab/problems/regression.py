@@ -55,7 +55,10 @@ def load() -> Regression:
 
 @declare(name="regression", source="the article", steps=100, target=0.82)
 def problem(seed: int) -> Run:
-    """A straight line through 100 noisy points: the article's program, from a start drawn near its (0, 0)."""
+    """A straight line through 100 noisy points.
+
+    The article's program, but from a start that is drawn near its (0, 0).
+    """
     points = load()
     params = points.start() + np.random.default_rng(seed).normal(0, 0.1, 2)
     return Run(params, lambda: (points.loss(params), points.gradient(params)))

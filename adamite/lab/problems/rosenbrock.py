@@ -31,6 +31,6 @@ def gradient(x: float, y: float) -> NDArray[Any]:
     plane=Plane(value, x=(-2, 2), y=(-1, 3), minimum=(1, 1)),
 )
 def problem(seed: int) -> Run:
-    """Rosenbrock's curved valley in the plane."""
+    """Rosenbrock's curved, narrow valley."""
     at = np.array(START) + np.random.default_rng(seed).normal(0, 0.1, 2)
     return Run(at, lambda: (float(value(*at)), gradient(*at)))
