@@ -108,6 +108,29 @@ def _typed(context: typer.Context) -> str:
     return shlex.join(words)
 
 
+@app.command("problems")
+def problems_() -> None:
+    """List the problems that compare trains on, with what each is judged by."""
+    from adamite.lab import problem as problems
+    from adamite.lab.problems import PROBLEMS
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("problem", no_wrap=True)
+    table.add_column("what it is")
+    table.add_column("metric", no_wrap=True)
+    table.add_column("steps", justify="right")
+    table.add_column("source", max_width=17)
+    for name in PROBLEMS:
+        try:
+            it = problems.look_up(name, PROBLEMS)
+        except ModuleNotFoundError as missing:
+            table.add_row(name, f"needs {missing.name}")
+        else:
+            table.add_row(name, it.title, it.metric, str(it.steps), it.source)
+    out.print(table)
+    out.print("Compare optimizers on one: adamite compare --problem quadratic")
+
+
 def _plan(problem: str, optimizers: str, tune: list[str], schedule: str) -> comparison.Plan:
     from adamite.lab import problem as problems
     from adamite.lab.compare import comparison, entrants, training
