@@ -32,6 +32,11 @@ COMPUTE = {FLOAT32: jnp.dtype(jnp.float32), FLOAT64: jnp.dtype(jnp.float64)}
 Columns = Mapping[str, Sequence[jax.Array]]
 
 
+def kind(dtype: Any) -> Any:
+    """The type that JAX makes of this one: float32 of float64, unless it is told otherwise."""
+    return jnp.dtype(jax.dtypes.canonicalize_dtype(dtype))
+
+
 def call(
     graph: Graph, format: Format, coefficients: Any, columns: Columns, fused: bool = False
 ) -> dict[str, list[jax.Array]]:
@@ -45,11 +50,31 @@ def call(
 
     Returns:
         What the graph stores, by name. Arrays that are donated are written in place.
+
+    Raises:
+        TypeError, ValueError: for arrays of other types or shapes, which machine code can't see.
     """
+    _check(graph, format, columns)
     flat = [array for name in graph.read for array in columns[name]]
     new = _update.bind(coefficients, *flat, graph=graph, format=format, fused=fused)
     rows = len(new) // len(graph.outputs)
     return {name: new[k * rows : (k + 1) * rows] for k, (name, _) in enumerate(graph.outputs)}
+
+
+def _check(graph: Graph, format: Format, columns: Columns) -> None:
+    stored, compute = dtype_of(format), COMPUTE[format.compute]
+    for name in graph.read:
+        wanted = stored if name in ("x", "g") else compute
+        for array, first in zip(columns[name], columns[graph.read[0]], strict=True):
+            if array.dtype != wanted:
+                raise TypeError(f"{name} must be of {wanted}, got {array.dtype}")
+            if array.shape != first.shape:
+                raise ValueError(f"{graph.read[0]} has shape {first.shape}, and its {name} {array.shape}")
+
+
+def dtype_of(format: Format) -> Any:
+    """JAX's type of the arrays that are stored so."""
+    return next(dtype for dtype, known in FORMATS.items() if known == format)
 
 
 _update: Any = Primitive("adamite_update")
@@ -153,8 +178,16 @@ def _alone(module: Any) -> bool:
     return devices == 1 and not getattr(module.lowering_parameters, "for_export", False)
 
 
+_compiled = jax.jit(_update.bind, static_argnames=("graph", "format", "fused"))
+
+
+def _alone_in_a_program(*args: Any, **how: Any) -> Any:
+    with jax.disable_jit(False):  # else it would call itself
+        return _compiled(*args, **how)
+
+
 _update.def_abstract_eval(_shapes)
-_update.def_impl(jax.jit(_update.bind, static_argnames=("graph", "format", "fused")))
+_update.def_impl(_alone_in_a_program)
 _elsewhere = mlir.lower_fun(_arrays, multiple_results=True)
 _exactly = mlir.lower_fun(functools.partial(_arrays, operations=EXACT), multiple_results=True)
 mlir.register_lowering(_update, _elsewhere)

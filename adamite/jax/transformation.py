@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -13,7 +14,8 @@ import optax
 from adamite import engine
 from adamite.conventions import Spelling
 from adamite.graph import Graph, halves
-from adamite.jax.call import COMPUTE, EXACT, FORMATS, Columns, call
+from adamite.jax.call import COMPUTE, EXACT, FORMATS, Columns, call, dtype_of
+from adamite.jax.leaves import Gradients, format_of, wide
 from adamite.rule import Choice, Number, Rule
 from adamite.settings import check_choice, check_number
 from adamite.storage import Format
@@ -119,11 +121,10 @@ class Core:
     def init(self, params: Tree) -> Tree:
         """The state before the first step; moments are float32 at least."""
         for leaf in jax.tree.leaves(params):
-            _format(self.name, leaf)
+            format_of(self.name, leaf)
         state = self.start(params)
         found = _Found(state)
-        wide = {field: jax.tree.map(_wide, found.fields[field]) for field in self._own_type(found)}
-        return found.with_fields(wide)
+        return found.with_fields({field: jax.tree.map(wide, found.fields[field]) for field in self._own_type(found)})
 
     def _own_type(self, found: _Found) -> list[str]:
         """The states whose type nobody asked for."""
@@ -146,25 +147,20 @@ class Core:
     def _run(self, grads: Tree, state: Tree, params: Tree | None, moves: bool) -> tuple[Tree, Tree]:
         if params is None and (moves or self.decay or self.rule.uses_x):
             raise ValueError(optax._src.base.NO_PARAMS_MSG)
-        gs: list[Any]
-        tree: Any
-        gs, tree = jax.tree.flatten(grads)
-        xs = None if params is None else tree.flatten_up_to(params)
-        found = _Found(state)
-        slots = self._slots(found, tree)
-        others = {f"state {self._field(own)}": column for own, column in slots.items()}
-        for what, column in {**others, **({} if xs is None else {"parameter": xs})}.items():
-            self._fit(gs, what, column)
-        new: dict[str, list[Any]] = {own: [None] * len(gs) for own in slots}
-        moved: list[Any] = [None] * len(gs)
+        rows = Gradients(self.name, grads)
+        xs = None if params is None else rows.beside("parameter", params)
+        found = self._found(state)
+        slots = {own: rows.beside(f"state {self._field(own)}", found.fields[self._field(own)]) for own in self._states}
+        new = {own: list(column) for own, column in slots.items()}
+        moved = list(xs) if moves and xs is not None else [None] * len(rows.leaves)
         scalars: dict[str, Any] = {}
-        for leaves in self._together(gs, xs, params, tree):
+        for leaves in self._together(rows, xs, params):
             around = Surroundings(decay=self.decay if leaves.decays else None, moves=moves)
             update = build(self.rule, self.choices, self.absent, around)
             graph = engine.graph(update)
             coefficients, scalars = self._coefficients(graph, leaves.format, found)
-            stored, compute = _dtype(leaves.format), COMPUTE[leaves.format.compute]
-            columns = {"g": [jnp.asarray(gs[i], stored) for i in leaves.indices]}
+            stored, compute = dtype_of(leaves.format), COMPUTE[leaves.format.compute]
+            columns = {"g": [jnp.asarray(rows.leaves[i], stored) for i in leaves.indices]}
             if xs is not None:
                 columns["x"] = [jnp.asarray(xs[i], stored) for i in leaves.indices]
             for own in update.states:
@@ -174,44 +170,47 @@ class Core:
                 moved[i] = results["x" if moves else "g"][k]
                 for own in update.states:
                     new[own][i] = results[own][k].astype(slots[own][i].dtype)
-        for own, kept in slots.items():  # what the rule left alone, and trees without leaves
-            new[own] = [old if now is None else now for old, now in zip(kept, new[own], strict=True)]
-        fields = {self._field(own): tree.unflatten(leaves) for own, leaves in new.items()}
+        fields = {self._field(own): rows.like(column) for own, column in new.items()}
         if scalars:
             fields["scalars"] = scalars
-        return tree.unflatten(moved), found.with_fields(fields, steps=1)
+        return rows.like(moved), found.with_fields(fields, steps=1)
 
-    def _fit(self, gs: Sequence[Any], what: str, column: Sequence[Any]) -> None:
-        for g, other in zip(gs, column, strict=True):
-            if jnp.shape(g) != jnp.shape(other):
-                raise ValueError(f"{self.name}: a gradient has shape {jnp.shape(g)}, and its {what} {jnp.shape(other)}")
+    @functools.cached_property
+    def _states(self) -> tuple[str, ...]:
+        return build(self.rule, self.choices, self.absent).states
 
-    def _slots(self, found: _Found, tree: Any) -> dict[str, list[Any]]:
-        """The rule's states, leaf by leaf."""
-        slots = {}
-        for own in build(self.rule, self.choices, self.absent).states:
-            field = self._field(own)
-            if field not in found.fields:
-                raise ValueError(
-                    f"{self.name}: the state has no {field}; give one that init of the same transformation made"
-                )
-            slots[own] = tree.flatten_up_to(found.fields[field])
-        return slots
+    def _found(self, state: Tree) -> _Found:
+        """The fields of a state, which must be those that init makes."""
+        found = _Found(state)
+        lacks = [f"has no {self._field(own)}" for own in self._states if self._field(own) not in found.fields]
+        known = {"scalars", *(self.spelling.states.get(state.name) for state in self.rule.states)}
+        strange = [f"has {field}" for field in found.fields if field not in known]
+        if lacks or strange or not isinstance(state, tuple):
+            what = " and ".join(lacks + strange) if isinstance(state, tuple) else f"is a {type(state).__name__}"
+            raise ValueError(
+                f"{self.name}: the state {what}; give one that init of the same transformation made. "
+                "It is step(params, state, grads), and update(grads, state, params)"
+            )
+        for own in self._states:
+            for leaf in jax.tree.leaves(found.fields[self._field(own)]):
+                if jnp.result_type(leaf) not in FORMATS:
+                    raise TypeError(f"{self.name}: the state {self._field(own)} is of {jnp.result_type(leaf)}")
+        return found
 
     def _field(self, own: str) -> str:
         return self.spelling.states[own]
 
-    def _together(self, gs: Sequence[Any], xs: Sequence[Any] | None, params: Tree, tree: Any) -> list[Leaves]:
+    def _together(self, rows: Gradients, xs: Sequence[Any] | None, params: Tree) -> list[Leaves]:
         """Leaves of one format, with or without decay."""
-        decays = [self.decay is not None] * len(gs)
+        decays = [self.decay is not None] * len(rows.leaves)
         if self.decay is not None and self.mask is not None:
-            mask = self.mask(params) if callable(self.mask) else self.mask
-            spread = jax.tree.map(lambda keep, below: jax.tree.map(lambda _: keep, below), mask, tree.unflatten(gs))
-            decays = [bool(keep) for keep in tree.flatten_up_to(spread)]
+            decays = rows.spread(self.mask(params) if callable(self.mask) else self.mask)
         groups: dict[Any, Leaves] = {}
-        for i, (g, decay) in enumerate(zip(gs, decays, strict=True)):
-            format = _format(self.name, g if xs is None else xs[i])
-            groups.setdefault((format, decay), Leaves(format, decay, [])).indices.append(i)
+        for i, (g, decay) in enumerate(zip(rows.leaves, decays, strict=True)):
+            if g is not None:
+                format = format_of(self.name, g if xs is None else xs[i], functools.partial(rows.name, i))
+                format_of(self.name, g, functools.partial(rows.name, i))
+                groups.setdefault((format, decay), Leaves(format, decay, [])).indices.append(i)
         return list(groups.values())
 
     def _coefficients(self, graph: Graph, format: Format, found: _Found) -> tuple[jax.Array, dict[str, Any]]:
@@ -234,7 +233,16 @@ class Core:
 
     def _at(self, name: str, found: _Found) -> Any:
         value = self.numbers[name]
-        return value(found.counts.get(name, found.counts.get("t", 0))) if callable(value) else value
+        if not callable(value):
+            return value
+        value = value(found.counts.get(name, found.counts.get("t", 0)))
+        if value is None or jnp.ndim(value):
+            what = "None" if value is None else f"an array of shape {jnp.shape(value)}"
+            raise ValueError(f"{self.name}: the schedule of {self._argument(name)} gave {what}, and must give a number")
+        return value
+
+    def _argument(self, own: str) -> str:
+        return next((name for name, (number,) in self.spelling.arguments.items() if number == own), own)
 
 
 def _direction(graph: Graph, format: Format, coefficients: Any, columns: Columns) -> dict[str, list[Any]]:
@@ -294,9 +302,9 @@ def start_of_rule(rule: Rule, given: Mapping[str, Any]) -> Callable[[Tree], Stat
     def start(params: Tree) -> State:
         def make(begin: float | str) -> Tree:
             if begin == "x":
-                return jax.tree.map(_wide, params)
+                return jax.tree.map(wide, params)
             value = given[begin] if isinstance(begin, str) else begin
-            return jax.tree.map(lambda x: jnp.full_like(_wide(x), value), params)
+            return jax.tree.map(lambda x: jnp.full_like(wide(x), value), params)
 
         with jax.enable_x64(True):
             scalars = {s.name: jnp.asarray(s.start, jnp.float64) for s in rule.states if s.scalar}
@@ -306,23 +314,5 @@ def start_of_rule(rule: Rule, given: Mapping[str, Any]) -> Callable[[Tree], Stat
     return start
 
 
-def _wide(x: Any) -> Any:
-    """An array in the type of a state: float32 at least."""
-    x = jnp.asarray(x)
-    return x.astype(COMPUTE[FORMATS[x.dtype].compute]) if x.dtype in FORMATS else x
-
-
 def _is_zero(value: Any) -> bool:
     return isinstance(value, (int, float)) and value == 0
-
-
-def _dtype(format: Format) -> Any:
-    return next(dtype for dtype, known in FORMATS.items() if known == format)
-
-
-def _format(name: str, leaf: Any) -> Format:
-    dtype = jnp.result_type(leaf)
-    if dtype not in FORMATS:
-        known = ", ".join(str(known) for known in FORMATS)
-        raise TypeError(f"{name}: parameters and gradients must be of {known}, got {dtype}; mask other leaves")
-    return FORMATS[dtype]

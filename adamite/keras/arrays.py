@@ -116,6 +116,13 @@ def dense(gradient: Any) -> Any:
     return gradient.todense() if hasattr(gradient, "todense") else gradient
 
 
+def fits(gradient: Any, variable: Any) -> bool:
+    """Whether a gradient has its variable's shape, as far as that is known."""
+    if BACKEND == "tensorflow":
+        return bool(tf.TensorShape(gradient.shape).is_compatible_with(variable.shape))
+    return tuple(gradient.shape) == tuple(variable.shape)
+
+
 def read(graph: Graph, coefficients: Sequence[Any]) -> Reading:
     """The graph with the coefficients of a step, in one type; of the parameter it makes what is subtracted."""
     return Reading(subtrahend(graph), coefficients, _NAMED)

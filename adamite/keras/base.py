@@ -112,6 +112,9 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
             setattr(self, name, value)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        for argument, own in self._spelling.arguments.items() if hasattr(type(self), "_spelling") else ():
+            if name in own and name != argument:
+                raise AttributeError(f"{type(self).__name__} has no {name}: it is {argument} here")
         super().__setattr__(name, self._settings.check(name, value))
 
     # ---- states
@@ -194,15 +197,29 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
     def _backend_update_step(
         self, grads: Sequence[Any], trainable_variables: Sequence[Any], learning_rate: Any
     ) -> None:
+        grads = list(grads)
+        if len(grads) != len(trainable_variables):
+            raise ValueError(
+                f"{type(self).__name__}: there are {len(grads)} gradients for {len(trainable_variables)} variables; "
+                "give one each"
+            )
         if arrays.BACKEND == "torch" and not in_stateless_scope():
             self._step_in_place(grads, trainable_variables, learning_rate)
             return
+        self._check_shapes(grads, trainable_variables)
         coefficients = self._coefficients(trainable_variables, learning_rate)
         if together is not None:
             self._step_together(grads, trainable_variables, coefficients)
         else:
             graphs = {key: arrays.read(engine.graph(key[0]), values) for key, values in coefficients.items()}
             super()._backend_update_step(grads, trainable_variables, graphs)
+
+    def _check_shapes(self, grads: Sequence[Any], variables: Sequence[Any]) -> None:
+        for g, v in zip(grads, variables):
+            if not arrays.fits(g, v):
+                raise ValueError(
+                    f"the gradient of {v.path} has shape {tuple(g.shape)}, and the variable {tuple(v.shape)}"
+                )
 
     def _step_in_place(self, grads: Sequence[Any], variables: Sequence[Any], learning_rate: Any) -> None:
         read, kept = self._read(), self._kept
@@ -213,6 +230,8 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
             slots = [self._slots_of(v) for v in variables]
             kept.in_place = plan = in_place.InPlace(list(map(in_place.Row, variables, slots, updates)))
             kept.rows = rows
+        if not plan.fits(grads):
+            self._check_shapes(grads, variables)
         numbers = {**read.numbers, "lr": in_place.number(learning_rate)}
         scalars = [in_place.number(variable) for variable in self._scalars]
         new = plan.step(grads, in_place.number(self.iterations), numbers, scalars)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from operator import attrgetter, is_
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -76,12 +76,14 @@ class InPlace:
             batch.same_places() for batch, _ in self._batches
         )
 
+    def fits(self, gradients: Sequence[Tensor]) -> bool:
+        """Whether they have the variables' shapes."""
+        return list(map(_shape, gradients)) == self._shapes
+
     def step(
         self, gradients: Sequence[Tensor], done: float, numbers: Mapping[str, float], scalars: Sequence[float]
     ) -> Sequence[float]:
         """Update everything after `done` steps; returns the new Scalar states."""
-        if list(map(_shape, gradients)) != self._shapes:
-            self._refuse(gradients)
         for batch, indices in self._batches:
             batch.given = [gradients[i] for i in indices]
             batch.look(_taken)
@@ -98,16 +100,6 @@ class InPlace:
         for batch, _ in self._batches:
             batch.grads = batch.given = []
         return self._batches[0][0].cohorts[0].scalars if scalars else ()
-
-    def _refuse(self, gradients: Sequence[Tensor]) -> NoReturn:
-        for batch, indices in self._batches:
-            for m, g in zip(batch.members, (gradients[i] for i in indices), strict=True):
-                if g.shape != m.parameter.shape:
-                    raise ValueError(
-                        f"the gradient of {m.name} has shape {tuple(g.shape)}, and the variable "
-                        f"{tuple(m.parameter.shape)}"
-                    )
-        raise AssertionError
 
 
 def _taken(group: int) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from adamite import engine
-from adamite.jax.call import COMPUTE, FORMATS, call
+from adamite.jax.call import COMPUTE, FORMATS, call, kind
 from adamite.update import Update
 
 
@@ -16,9 +16,10 @@ def step(
     update: Update, dtype: str, coefficients: Sequence[Any], columns: Mapping[str, Sequence[Any]]
 ) -> dict[str, list[Any]]:
     """What the graph stores, by name: of variables of one type, by their gradients and states."""
-    format = FORMATS[jnp.dtype(dtype)]
+    stored = kind(dtype)
+    format = FORMATS[stored]
     compute = COMPUTE[format.compute]
-    types = {"x": jnp.dtype(dtype), "g": jnp.dtype(dtype)}
+    types = {"x": stored, "g": stored}
     given = {
         name: [jnp.asarray(value, types.get(name, compute)) for value in values] for name, values in columns.items()
     }

@@ -81,8 +81,9 @@ KERAS = (
         "there is no momentum to go on with; Keras's step breaks off, Adam's with its moments changed",
     ),
     Difference(
-        "sparse gradients are made dense for the step",
-        "the numbers are the same; four of Keras's classes fail at torch's",
+        "sparse gradients are made dense for the step, what a row has more than once is summed",
+        "TensorFlow's are squared one by one in Keras, where a token that is twice in a batch counts as two gradients; "
+        "at torch's four of Keras's classes fail",
     ),
     Difference(
         "isinstance(optimizer, keras.optimizers.Adam) is False, of keras.optimizers.Optimizer True",

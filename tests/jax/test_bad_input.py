@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 import pytest
 
 import adamite.jax as adamite_jax
@@ -36,6 +37,7 @@ X = {"w": jnp.ones(3)}
             "adam has no argument 'learning_rate'; did you mean lr",
         ),
         (lambda: ours.optimizer(rules.rmsprop)(centered="yes"), "centered must be one of False, True, got 'yes'"),
+        (lambda: ours.adam(0.1).init({"w": "one"}), "must be arrays of .*, got str; mask or filter"),
         (lambda: ours.adam(0.1).init({"w": jnp.arange(3)}), "float16, bfloat16, float32, float64, got int32"),
         (lambda: ours.adam(0.1).init({"w": jnp.ones(2, jnp.complex64)}), "got complex64"),
     ],
@@ -48,12 +50,20 @@ def test_what_is_made(make: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("grads", "state", "params", "message"),
     [
-        ({"w": jnp.ones(2)}, None, X, r"a gradient has shape \(2,\), and its state mu \(3,\)"),
-        (X, ours.adamw(0.1).init({"w": jnp.ones(4)}), X, r"a gradient has shape \(3,\), and its state mu \(4,\)"),
-        (X, None, {"w": jnp.ones((3, 1))}, r"a gradient has shape \(3,\), and its parameter \(3, 1\)"),
-        (X, ours.sgd(0.1).init(X), X, "the state has no mu; give one that init of the same transformation made"),
+        ({"w": jnp.ones(2)}, None, X, r"the gradient of \['w'\] has shape \(2,\), and its parameter \(3,\)"),
+        (X, ours.adamw(0.1).init({"w": jnp.ones(4)}), X, r"has shape \(3,\), and its state mu \(4,\)"),
+        (X, None, {"w": jnp.ones((3, 1))}, r"has shape \(3,\), and its parameter \(3, 1\)"),
+        (X, ours.sgd(0.1).init(X), X, "the state has no mu and has no nu; give one that init of the same transf"),
+        (X, ours.amsgrad(0.1).init(X), X, "the state has nu_max; give one"),
+        (X, X, X, r"the state is a dict; give one .* It is step\(params, state, grads\)"),
+        (X, jax.tree.map(lambda a: a.astype(int), ours.adamw(0.1).init(X)), X, "the state mu is of int32"),
         (X, None, None, "params"),
-        ({"v": jnp.ones(3)}, None, X, "key"),
+        (
+            {"v": jnp.ones(3)},
+            None,
+            X,
+            r"isn't that of the parameter: the gradients lack \['w'\]; the parameter lacks \['v'\]",
+        ),
     ],
 )
 @pytest.mark.parametrize("jitted", [False, True])
@@ -67,3 +77,35 @@ def test_what_is_stepped(grads: Any, state: Any, params: Any, message: str, jitt
 def test_traced_numbers_are_not_checked() -> None:
     update = jax.jit(lambda lr, x: ours.sgd(lr).update(x, ours.sgd(lr).init(x), x)[0])
     assert update(-1.0, jnp.ones(2)).tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("rate", [jnp.ones(2), None])
+def test_a_schedule_that_gives_no_number(rate: Any) -> None:
+    tx = ours.adam(lambda count: rate)
+    with pytest.raises(ValueError, match=r"the schedule of learning_rate gave .*, and must give a number"):
+        tx.update(X, tx.init(X), X)
+
+
+def test_leaves_without_gradients_are_left_alone() -> None:
+    tx, params = ours.adamw(0.1), {"w": jnp.ones(3), "act": jax.nn.relu}
+    state, grads = tx.init({"w": jnp.ones(3), "act": None}), {"w": jnp.ones(3), "act": None}
+    updates, _ = tx.update(grads, state, params)
+    moved, _ = tx.step(params, state, grads)
+    assert updates["act"] is None and moved["act"] is jax.nn.relu
+    theirs, _ = optax.adamw(0.1).update(grads, optax.adamw(0.1).init({"w": jnp.ones(3), "act": None}), params)
+    assert jnp.allclose(updates["w"], theirs["w"], atol=1e-6)
+
+
+def test_float64_where_jax_has_none_is_float32() -> None:
+    with jax.enable_x64(True):
+        wide = {"w": jnp.ones(5, jnp.float64)}
+    for tx in (ours.sgd(0.1), ours.adam(0.1), ours.lion(0.1)):
+        for moved, _ in (tx.step(wide, tx.init(wide), wide), jax.jit(tx.step)(wide, tx.init(wide), wide)):
+            assert moved["w"].dtype == jnp.float32 and jnp.allclose(moved["w"], 0.9, atol=1e-3)
+
+
+def test_without_jit() -> None:
+    tx, g = ours.adam(0.1), {"w": jnp.ones(3)}
+    with jax.disable_jit():
+        updates, _ = tx.update(g, tx.init(g), g)
+    assert jnp.array_equal(updates["w"], tx.update(g, tx.init(g), g)[0]["w"])

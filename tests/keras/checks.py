@@ -396,6 +396,35 @@ def sparse_and_dense() -> tuple[Any, Array]:
     return ops.convert_to_tensor(dense, "float32").to_sparse(), dense
 
 
+@pytest.mark.parametrize("shape", [(1,), (5, 3), (16,)], ids=str)
+def test_gradients_of_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
+    optimizer, x = ours.Adam(RATE), [keras.Variable(np.zeros((3, 5), "float32"), name="x")]
+    with pytest.raises(ValueError, match=r"the gradient of x has shape .*, and the variable \(3, 5\)"):
+        optimizer.apply([ops.ones(shape)], x)
+    assert not numpy(x[0]).any()
+
+
+def test_fewer_gradients_than_variables_are_refused() -> None:
+    x = variables()
+    with pytest.raises(ValueError, match="gradients for"):
+        ours.SGD(RATE).apply(tensors(GRADIENTS[0], "float32")[:1], x)
+
+
+def test_names_of_papers_are_not_taken_for_keras_names() -> None:
+    with pytest.raises(AttributeError, match="Adam has no beta1: it is beta_1 here"):
+        ours.Adam(RATE).beta1 = 0.5
+    with pytest.raises(AttributeError, match="SGD has no lr: it is learning_rate here"):
+        ours.SGD(RATE).lr = 0.5
+
+
+def test_float64_as_far_as_the_backend_has_it() -> None:
+    x = [keras.Variable(np.ones(37), dtype="float64")]
+    for name in NAMES:
+        before = numpy(x[0]).copy()
+        getattr(ours, name)(RATE).apply([ops.ones(37, "float64")], x)
+        assert np.isfinite(numpy(x[0])).all() and (numpy(x[0]) < before).all(), name
+
+
 def test_stateless_apply_changes_nothing() -> None:
     if BACKEND == "tensorflow":
         pytest.skip("Keras has none on TensorFlow")
@@ -670,7 +699,7 @@ def test_differs_in_assignments() -> None:
 
 
 def test_differs_in_sparse_gradients() -> None:
-    """sparse gradients are made dense for the step"""
+    """sparse gradients are made dense for the step, what a row has more than once is summed"""
     given = []
 
     class Watched(keras.optimizers.SGD):  # type: ignore[misc]
@@ -693,6 +722,20 @@ def test_differs_in_sparse_gradients() -> None:
         else:
             getattr(theirs, name)(RATE).apply([sparse], [wanted])
             assert distance([found], [wanted], STARTS[:1]) <= 2e-5, name
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        twice = tf.IndexedSlices(tf.ones((2, 3)), tf.constant([1, 1]), tf.constant([5, 3]))
+        (found,), (wanted,), (other,) = (variables(starts=STARTS[:1]) for _ in range(3))
+        for package, x, given in (
+            (ours, found, twice),
+            (theirs, wanted, tf.convert_to_tensor(twice)),
+            (theirs, other, twice),
+        ):
+            optimizer = package.Adam(RATE)
+            for _ in range(3):
+                optimizer.apply([given], [x])
+        assert distance([found], [wanted], STARTS[:1]) <= 2e-5 < distance([other], [wanted], STARTS[:1])
 
 
 def test_differs_in_isinstance() -> None:

@@ -1,0 +1,107 @@
+"""The leaves of gradients, and what belongs to each in other trees: refused with their names where they don't fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from adamite.jax.call import COMPUTE, FORMATS, kind
+from adamite.storage import Format
+
+Tree = Any
+
+
+class Gradients:
+    """The leaves of gradients; None is one, as Equinox leaves it where nothing is trained."""
+
+    def __init__(self, owner: str, grads: Tree) -> None:
+        self.owner, self.grads = owner, grads
+        self.leaves: list[Any]
+        self._tree: Any
+        self.leaves, self._tree = jax.tree.flatten(grads, is_leaf=_missing)
+
+    def beside(self, what: str, tree: Tree) -> list[Any]:
+        """What another tree has at each leaf.
+
+        Raises:
+            ValueError: where it is of another structure, or a leaf of another shape.
+        """
+        try:
+            column: list[Any] = self._tree.flatten_up_to(tree)
+        except ValueError:
+            raise ValueError(self._apart(what, tree)) from None
+        for index, (g, other) in enumerate(zip(self.leaves, column, strict=True)):
+            if g is not None and jnp.shape(g) != jnp.shape(other):
+                raise ValueError(
+                    f"{self.owner}: the gradient{self.name(index)} has shape {jnp.shape(g)}, and its {what} "
+                    f"{jnp.shape(other)}"
+                )
+        return column
+
+    def name(self, index: int) -> str:
+        """Where a leaf is, as ` of ['w']`; nothing for a tree that is one array."""
+        return _named(_paths(self.grads)[index])
+
+    def like(self, leaves: Sequence[Any]) -> Tree:
+        """Leaves in the gradients' structure."""
+        return self._tree.unflatten(leaves)
+
+    def spread(self, prefix: Tree) -> list[bool]:
+        """A tree of booleans, or the upper part of one, at each leaf."""
+        spread = jax.tree.map(lambda keep, below: jax.tree.map(lambda _: keep, below), prefix, self.grads)
+        return [bool(keep) for keep in self._tree.flatten_up_to(spread)]
+
+    def _apart(self, what: str, tree: Tree) -> str:
+        mine, theirs = _paths(self.grads), _paths(tree)
+        parts = [
+            text
+            for text, found in (
+                ("the gradients lack", [path for path in theirs if path not in mine]),
+                (f"the {what} lacks", [path for path in mine if path not in theirs]),
+            )
+            for text in [f"{text} {', '.join(found[:5])}{' and more' if len(found) > 5 else ''}"]
+            if found
+        ]
+        return f"{self.owner}: the gradients' tree isn't that of the {what}: {'; '.join(parts) or 'other containers'}"
+
+
+def _missing(leaf: Any) -> bool:
+    return leaf is None
+
+
+def _paths(tree: Tree) -> list[str]:
+    found, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_missing)
+    return [jax.tree_util.keystr(path) or "the array" for path, _ in found]
+
+
+def _named(path: str) -> str:
+    return "" if path == "the array" else f" of {path}"
+
+
+def format_of(owner: str, leaf: Any, name: Callable[[], str] = str) -> Format:
+    """How an array is stored.
+
+    Raises:
+        TypeError: where it is none, or of a type that isn't updated.
+    """
+    known = ", ".join(str(dtype) for dtype in FORMATS)
+    try:
+        dtype = kind(jnp.result_type(leaf))
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{owner}: parameters and gradients must be arrays of {known}, got {type(leaf).__name__}{name()}; "
+            "mask or filter other leaves"
+        ) from None
+    if dtype not in FORMATS:
+        raise TypeError(f"{owner}: parameters and gradients must be of {known}, got {dtype}{name()}; mask other leaves")
+    return FORMATS[dtype]
+
+
+def wide(x: Any) -> Any:
+    """An array in the type of a state: float32 at least."""
+    x = jnp.asarray(x)
+    format = FORMATS.get(kind(x.dtype))
+    return x if format is None else x.astype(COMPUTE[format.compute])
