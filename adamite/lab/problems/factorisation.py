@@ -75,7 +75,7 @@ def loss_and_gradient(params: Params, at: Ratings) -> tuple[float, Params]:
     steps=2000,
     metric="test error",
     tuned="validation error",
-    target=0.5,
+    target=0.4,
 )
 def problem(seed: int) -> Run:
     """Missing ratings, by matrix factorisation."""

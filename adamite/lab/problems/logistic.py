@@ -49,7 +49,7 @@ def lowest() -> float:
     return float(found.fun)
 
 
-@declare(name="logistic", source="Wolberg et al. 1995", steps=1000, metric="excess loss", target=0.005)
+@declare(name="logistic", source="Wolberg et al. 1995", steps=1000, metric="excess loss", target=0.002)
 def problem(seed: int) -> Run:
     """Logistic regression on 569 tumours, which is convex."""
     x, y = load()

@@ -67,7 +67,7 @@ def scores(params: list[Tensor], images: Tensor) -> Tensor:
     metric="accuracy",
     higher=True,
     tuned="validation loss",
-    target=0.94,
+    target=0.95,
     needs=load,
 )
 def problem(seed: int) -> Run:
