@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import shlex
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -207,6 +206,7 @@ def _so_far(plan: comparison.Plan, progress: comparison.Progress) -> Table:
 def print_comparison(found: comparison.Comparison) -> None:
     """The table, the verdict, and what should be known beside."""
     from adamite.lab.bench import shown
+    from adamite.lab.compare import report
 
     plan = found.plan
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
@@ -217,11 +217,12 @@ def print_comparison(found: comparison.Comparison) -> None:
     for result in found.ranked():
         final, best, steps = result.final(), result.best() or {}, result.steps_to_goal()
         reach = (f"{steps:.0f}", shown(result.seconds_to_goal())) if steps < float("inf") else ("never", "")
+        low, high = (f"{end:.3g}" if abs(end) < float("inf") else "diverged" for end in (final.low, final.high))
         table.add_row(
             result.entrant.name,
             f"{best['lr']:.3g}" if "lr" in best else "",
             f"{final.median:.4g}",
-            f"{final.low:.4g}–{final.high:.4g}",
+            f"{low}–{high}",
             *(reach if goal else ()),
             shown(result.step_seconds()),
             str(result.entrant.state_bytes),
@@ -229,17 +230,12 @@ def print_comparison(found: comparison.Comparison) -> None:
     out.print(f"{plan.problem.title or plan.problem.name}: {plan.length} steps", style="bold")
     out.print(table)
     out.print(found.verdict())
-    for result in found.results:
-        name = result.entrant.name
+    never = [r.entrant.name for r in found.ranked() if r.steps_to_goal() == float("inf")] if goal else []
+    if never:
+        out.print(f"{plan.problem.metric} {plan.goal:g} was not reached in half of the trainings: {', '.join(never)}.")
+    for result in found.ranked():
         more = {k: v for k, v in (result.best() or {}).items() if k != "lr"}
         if more:
-            out.print(f"{name}: with {', '.join(f'{k} {v:g}' for k, v in more.items())}.")
-        if result.best() is None:
-            err.print(f"{name}: none of its {plan.budget} trainings came to an end; it isn't in the table.")
-        for failure, count in Counter(failure for _, failure in result.failures).items():
-            err.print(f"{name}: {count} of {plan.budget + plan.seeds} trainings failed: {failure}")
-        if result.diverged:
-            out.print(f"{name}: {result.diverged} of {plan.budget} settings diverged.")
-        if result.at_edge:
-            ends = " and ".join(result.at_edge)
-            out.print(f"{name}: no {ends} beyond its best was tried: widen the range with --tune.")
+            out.print(f"{result.entrant.name}: with {', '.join(f'{k} {v:g}' for k, v in more.items())}.")
+    for note in report.notes(found):
+        out.print(note)

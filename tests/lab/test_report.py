@@ -347,7 +347,7 @@ def test_what_went_wrong_is_told() -> None:
     sgd.add(lost, "its process died")
     sgd.add(lost, "its process died")
     sgd.reported[0][1].diverged = 3
-    assert report.notes(made, retried=2) == [
+    assert report.notes(replace(made, retried=2)) == [
         "Seeds that diverged with the best settings: sgd 1 of 2.",
         "Best lr at the end of what was tried, so that a wider range (--tune) may have a better one: sgd.",
         "sgd: 2 trainings failed, the first with seed 7, lr 0.1: its process died",

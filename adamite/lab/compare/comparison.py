@@ -173,6 +173,7 @@ class Comparison:
 
     plan: Plan
     results: Sequence[Result]
+    retried: int = 0  # trainings whose process died, and that were tried again
 
     def ranked(self) -> list[Result]:
         """Those that came to an end, best first; of equals in the plan's order."""
@@ -255,7 +256,7 @@ def run(plan: Plan, study: Study, pool: Pool, tell: Tell = lambda progress: None
     reporting = [plan.reporting(entrant, settings) for entrant, settings in best if settings is not None]
     progress.total -= plan.seeds * (len(best) - len(reporting))
     do([trial for alike in zip(*reporting, strict=True) for trial in alike])
-    return Comparison(plan, list(results.values()))
+    return Comparison(plan, list(results.values()), progress.retried)
 
 
 def train(own: Mapping[str, Entrant], trial: Trial) -> Outcome:

@@ -28,12 +28,11 @@ PAGE, RESULTS, TRAININGS = "report.html", "results.csv", "trainings.csv"
 PACKAGES = ("numpy", "scipy", "llvmlite", "torch")
 
 
-def write(found: Comparison, folder: Path, command: str, retried: int = 0) -> Path:
+def write(found: Comparison, folder: Path, command: str) -> Path:
     """Write the report into the folder; return where its page is.
 
     Args:
         command: what is typed for this comparison.
-        retried: how many trainings were begun again because their process died.
     """
     tables.results(found, folder / RESULTS)
     tables.trainings(found, folder / TRAININGS)
@@ -47,7 +46,7 @@ def write(found: Comparison, folder: Path, command: str, retried: int = 0) -> Pa
         "verdict": escape(found.verdict()),
         "table": tables.ranking(found) if found.ranked() else "",
         "reading": escape(_reading(found)),
-        "notes": "\n".join(f"<li>{escape(note)}</li>" for note in notes(found, retried)),
+        "notes": "\n".join(f"<li>{escape(note)}</li>" for note in notes(found)),
         "figures": "\n".join(section for _, section, _ in shown),
         "command": " ".join(f"<span>{escape(word)}</span>" for word in command.split(" ")),
         "facts": "\n".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in facts(found).items()),
@@ -144,7 +143,7 @@ def _reading(found: Comparison) -> str:
     return words
 
 
-def notes(found: Comparison, retried: int = 0) -> list[str]:
+def notes(found: Comparison) -> list[str]:
     """What should be known beside: what diverged, what failed, what may lie beyond a range."""
     made, nothing = [], [result.entrant.name for result in found.results if result.best() is None]
     if nothing:
@@ -168,8 +167,8 @@ def notes(found: Comparison, retried: int = 0) -> list[str]:
             which = ", ".join([f"seed {trial.seed}", *(f"{k} {v:g}" for k, v in trial.settings.items())])
             many = f"{count} trainings failed, the first" if count > 1 else "a training failed,"
             made.append(f"{result.entrant.name}: {many} with {which}: {words}")
-    if retried:
-        made.append(f"Begun again because a process died: {retried} (each training at most {ATTEMPTS} times).")
+    if found.retried:
+        made.append(f"Begun again because a process died: {found.retried} (each training at most {ATTEMPTS} times).")
     return made or ["No training diverged or failed, and no best setting lies at the end of its range."]
 
 

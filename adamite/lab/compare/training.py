@@ -64,7 +64,8 @@ class Outcome:
         return self.final_loss if metric == "loss" and "loss" not in self.measures else self.measures[metric][-1]
 
     def curve(self, metric: str) -> list[float]:
-        return self.losses if metric == "loss" and "loss" not in self.measures else self.measures[metric]
+        """A measure at each of the points; what diverged before the first has none."""
+        return self.losses if metric == "loss" and "loss" not in self.measures else self.measures.get(metric, [])
 
 
 def train(problem: Problem, entrant: Entrant, trial: Trial) -> Outcome:
@@ -72,10 +73,7 @@ def train(problem: Problem, entrant: Entrant, trial: Trial) -> Outcome:
     run = problem.begin(trial.seed)
     steps = trial.steps
     lr = SCHEDULES[trial.schedule](trial.settings["lr"], steps) if "lr" in trial.settings else None
-    given = {name: v for name, v in problem.options.items() if name in entrant.rule.numbers}
-    options = {**given, **entrant.options, **{name: v for name, v in trial.settings.items() if name != "lr"}}
-    stepper = _numpy if _is_arrays(run.params) else _torch
-    forward, move = stepper(run, entrant, lr, options)
+    forward, move = stepper(problem, run, entrant, lr, {k: v for k, v in trial.settings.items() if k != "lr"})
     seen, stepping, spent = Outcome(), [], 0.0
     marks = set(np.linspace(0, steps, min(POINTS, steps) + 1).astype(int)[1:].tolist())
     since: list[float] = []
@@ -116,6 +114,13 @@ def train(problem: Problem, entrant: Entrant, trial: Trial) -> Outcome:
 
 
 Stepper = tuple[Callable[[], float], Callable[[int], None]]
+
+
+def stepper(problem: Problem, run: Run, entrant: Entrant, lr: Any, settings: Mapping[str, float]) -> Stepper:
+    """What gives the next loss, and what moves by its gradient after so many moves."""
+    given = {name: v for name, v in problem.options.items() if name in entrant.rule.numbers}
+    make = _numpy if _is_arrays(run.params) else _torch
+    return make(run, entrant, lr, {**given, **entrant.options, **settings})
 
 
 def _numpy(run: Run, entrant: Entrant, lr: Any, options: Mapping[str, Any]) -> Stepper:
