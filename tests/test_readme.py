@@ -30,6 +30,23 @@ def test_the_code_runs(tmp_path: Path) -> None:
     assert adamite.testing.check_rule(names["signum"])
 
 
+def test_its_problem_is_compared(tmp_path: Path) -> None:
+    (code,) = (code for code in CODE if code.startswith("# mine.py"))
+    (tmp_path / "mine.py").write_text(code, encoding="utf-8")
+    (command,) = re.findall(r"^adamite (compare .*mine.*)$", README, re.MULTILINE)
+    small = ["--budget", "2", "--seeds", "2", "--steps", "40", "--jobs", "1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "adamite", *command.split(), *small],
+        cwd=tmp_path,
+        env=process_environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "A line of eight weights through noisy points" in done.stdout
+    assert (tmp_path / "adamite-compare" / "report.html").is_file()
+
+
 def test_its_adam_is_the_one_that_is_run() -> None:
     written = re.sub(r' *""".*?"""\n', "", inspect.getsource(adam.function), flags=re.DOTALL)
     assert CODE[0].endswith(written)
@@ -41,6 +58,7 @@ PAGES = sorted((ROOT / "docs").glob("*.md"))
 # Frameworks don't share a process, and Keras itself warns.
 RUNS: dict[str, tuple[str, dict[str, str]]] = {
     "torch": ("torch.md", {}),
+    "compare": ("compare.md", {}),
     "jax": ("jax.md", {}),
     **{f"keras-{b}": ("keras.md", {"KERAS_BACKEND": b}) for b in ("tensorflow", "jax", "torch")},
 }
