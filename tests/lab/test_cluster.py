@@ -167,7 +167,6 @@ def test_the_command_from_elsewhere(mine: Path, head: Head) -> None:
 @pytest.mark.parametrize(
     ("address", "words"),
     [
-        ("127.0.0.1:1", "Connection refused"),
         ("ray://127.0.0.1:1", "Connection refused"),
         ("nowhere", "give host:port, ray://host:port, auto or local"),
     ],

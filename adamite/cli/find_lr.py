@@ -1,0 +1,79 @@
+"""The command that looks for a learning rate: find-lr."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from adamite.cli.terminal import app, out
+
+if TYPE_CHECKING:
+    from adamite.lab.find_lr import Found
+
+FOLDER = Path("adamite-find-lr")
+
+
+@app.command("find-lr")
+def find_lr(
+    problem: Annotated[
+        str, typer.Option(help="One of ours, or yours: module:function, path/to/file.py:function.")
+    ] = "digits",
+    optimizer: Annotated[str, typer.Option(help="Its name; your own rule as module:rule.")] = "adam",
+    low: Annotated[float, typer.Option(help="The first learning rate.")] = 1e-7,
+    high: Annotated[float, typer.Option(help="The last one.")] = 10.0,
+    steps: Annotated[int, typer.Option(min=20, help="From the first to the last.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Of the start and the batches.")] = 0,
+    folder: Annotated[Path, typer.Option("--out", file_okay=False, help="For the picture.")] = FOLDER,
+) -> None:
+    """Look for a learning rate: one short training in which it grows, and where the loss falls and breaks.
+
+    The test says which decade is worth a try; adamite compare says what is best.
+    """
+    from adamite.lab import find_lr as lab
+    from adamite.lab import problem as problems
+    from adamite.lab.compare import entrants
+    from adamite.lab.problems import PROBLEMS
+
+    try:
+        found_problem = problems.find(problem, PROBLEMS)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="'--problem'") from None
+    try:
+        entrant = entrants.find(optimizer)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="'--optimizer'") from None
+    try:
+        found = lab.find_lr_problem(found_problem, entrant, low=low, high=high, steps=steps, seed=seed)
+    except lab.FindLRError as error:
+        raise typer.BadParameter(str(error)) from None
+    out.print(f"{found_problem.title or found_problem.name}: {entrant.name}", style="bold")
+    _print(found)
+    from adamite.lab import plots
+
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{found_problem.name}-{entrant.name}".replace(":", "-").replace("/", "-")
+    plots.save(lab.picture(found), folder, name)
+    out.print(f"Picture: {folder / name}.png", soft_wrap=True)
+
+
+def _print(found: Found) -> None:
+    """A row a half decade, and what follows."""
+    table = Table(box=SIMPLE_HEAD)
+    for header in ("lr", "loss", "smoothed"):
+        table.add_column(header, justify="right")
+    every = max(1, round(len(found.lrs) / math.log10(found.lrs[-1] / found.lrs[0]) / 2)) if len(found.lrs) > 1 else 1
+    for lr, loss, smoothed in list(zip(found.lrs, found.losses, found.smoothed, strict=True))[::every]:
+        table.add_row(f"{lr:.2g}", f"{loss:.4g}", f"{smoothed:.4g}")
+    out.print(table)
+    if found.suggestion is None or found.tenth is None:
+        out.print("No suggestion: the loss never fell.")
+    else:
+        out.print(f"Try lr {found.suggestion:.2g}, where the smoothed loss falls steepest.")
+        out.print(f"A tenth of the lr with the lowest smoothed loss: {found.tenth:.2g}.")
+    if found.stopped:
+        out.print(f"It stopped early: {found.stopped}.")

@@ -1,0 +1,407 @@
+"""Which learning rates to try: the range test (Smith 2017, arXiv 1506.01186, section 3.3).
+
+A short training whose learning rate grows by the same factor at every step, from one that moves nothing to one that
+breaks everything. Where the loss falls steepest the rate works; a little beyond its lowest point it doesn't any more.
+
+    from adamite.lab.find_lr import find_lr, find_lr_keras, find_lr_torch
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import adamite
+from adamite import schedules
+from adamite.rule import Rule
+from adamite.tree import Tree
+
+if TYPE_CHECKING:
+    import keras
+    import torch
+
+    from adamite.lab.compare.entrants import Entrant
+    from adamite.lab.plots import Painter
+    from adamite.lab.problem import Problem
+
+LOW, HIGH, STEPS = 1e-7, 10.0, 200
+FEWEST = 20
+SMOOTHING = 0.98  # as fastai and Lightning smooth: an exponential average, divided by what it lacks at the start
+BROKEN = 4  # times the lowest smoothed loss, and the test stops, as theirs do
+# Theirs skip the first 10 points of 100, and take slopes between neighbours: with noisy losses the steepest place is
+# then near the lowest rate, where the average is one of few points yet, and luck.
+SKIPPED, SPAN = 1 / 4, 1 / 20  # of the steps: not looked at; on both sides of a slope
+
+
+class FindLRError(ValueError):
+    """The test can't be made; the message says why."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a range test saw: at each learning rate the loss before the step with it."""
+
+    lrs: list[float]
+    losses: list[float]
+    smoothed: list[float]
+    steps: int  # that it was to make
+    stopped: str = ""  # why before the end, if it did
+
+    @property
+    def lowest(self) -> int:
+        """The number of the point with the lowest smoothed loss, of those that are looked at."""
+        first = min(int(SKIPPED * self.steps), len(self.smoothed) - 1)
+        return first + int(np.argmin(self.smoothed[first:]))
+
+    @property
+    def suggestion(self) -> float | None:
+        """Where the smoothed loss falls steepest against log lr, on the way to its lowest; None if it never fell."""
+        span, steepest, found = max(1, int(SPAN * self.steps)), 0.0, None
+        for point in range(int(SKIPPED * self.steps), self.lowest + 1):
+            left, right = point - span, min(point + span, self.lowest)
+            slope = (self.smoothed[right] - self.smoothed[left]) / (right - left)
+            if slope < steepest - 1e-9 * abs(self.smoothed[left]):  # by more than rounding
+                steepest, found = slope, self.lrs[point]
+        return found
+
+    @property
+    def tenth(self) -> float | None:
+        """A tenth of the learning rate with the lowest smoothed loss, the older advice."""
+        return None if self.suggestion is None else self.lrs[self.lowest] / 10
+
+
+class _Test:
+    """A range test that is told a loss at a time."""
+
+    def __init__(self, low: float, high: float, steps: int) -> None:
+        if not 0 < low < high < math.inf:
+            raise FindLRError(f"low must be above 0 and below high, and both finite; got low {low:g}, high {high:g}")
+        if steps < FEWEST:
+            raise FindLRError(f"steps must be at least {FEWEST}, got {steps}")
+        self.schedule = schedules.exponential(low, rate=high / low, steps=steps - 1)
+        self.found = Found([], [], [], steps)
+        self._average = 0.0
+
+    @property
+    def lr(self) -> float:
+        """Of the next step."""
+        return self.schedule(len(self.found.lrs))
+
+    def saw(self, loss: float) -> bool:
+        """Take the loss before that step, and say whether to go on."""
+        seen, lr = self.found, self.lr
+        if not math.isfinite(loss):
+            if not seen.lrs:
+                raise FindLRError(f"the loss is {loss} at the first step, before anything has moved")
+            self._stop(f"the loss was {loss} at lr {lr:.2g}")
+            return False
+        self._average = SMOOTHING * self._average + (1 - SMOOTHING) * loss
+        seen.lrs.append(lr)
+        seen.losses.append(loss)
+        seen.smoothed.append(self._average / (1 - SMOOTHING ** len(seen.lrs)))
+        lowest = min(seen.smoothed)
+        if seen.smoothed[-1] > lowest + (BROKEN - 1) * abs(lowest):  # losses below zero have their turn too
+            self._stop(f"at lr {lr:.2g} the smoothed loss was {BROKEN} times its lowest")
+            return False
+        return len(seen.lrs) < seen.steps
+
+    def _stop(self, why: str) -> None:
+        self.found = replace(self.found, stopped=why)
+
+
+def range_test(step: Callable[[float], float], low: float = LOW, high: float = HIGH, steps: int = STEPS) -> Found:
+    """Make the test with any training at all.
+
+    Args:
+        step: makes a step with this learning rate, and returns the loss before it.
+        low, high: the first and the last learning rate, 0 < low < high.
+        steps: from low to high, at least 20; with noisy losses 200 are few enough.
+
+    Returns:
+        What was seen.
+
+    Raises:
+        FindLRError: for numbers out of range, and where the first loss isn't finite.
+
+    >>> found = range_test(lambda lr: 1 / (1 + lr) + lr**2, 1e-4, 10)
+    >>> found.stopped
+    'at lr 4.4 the smoothed loss was 4 times its lowest'
+    """
+    test = _Test(low, high, steps)
+    with np.errstate(all="ignore"):
+        while test.saw(float(step(test.lr))):
+            pass
+    return test.found
+
+
+def find_lr(
+    params: Any,
+    loss_and_gradient: Callable[[], tuple[Any, Any]],
+    optimizer: str | Rule = "adam",
+    *,
+    low: float = LOW,
+    high: float = HIGH,
+    steps: int = STEPS,
+    **options: Any,
+) -> Found:
+    """Make the test with NumPy's arrays, which are afterwards as they were.
+
+    Args:
+        params: an array, or any nesting of arrays.
+        loss_and_gradient: the loss of the next batch, and its gradient, nested as the parameters are.
+        optimizer: its name, or a rule.
+        low, high, steps: as of `range_test`.
+        options: of the optimizer.
+
+    Returns:
+        What was seen.
+
+    Raises:
+        FindLRError: as of `range_test`.
+        ValueError: for an unknown optimizer, or a rule without lr.
+
+    >>> w = np.zeros(3)
+    >>> found = find_lr(w, lambda: (((w - 1) ** 2).sum(), 2 * (w - 1)), "sgd")
+    >>> f"{found.suggestion:.1g}", w
+    ('0.07', array([0., 0., 0.]))
+    """
+    leaves = Tree(params).leaves
+    before = [np.copy(leaf) for leaf in leaves]
+    moving = adamite.optimizer(optimizer)(params, lr=low, **options)
+
+    def step(lr: float) -> float:
+        loss, gradient = loss_and_gradient()
+        if math.isfinite(loss):
+            moving.lr = lr
+            moving.step(gradient)
+        return float(loss)
+
+    try:
+        return range_test(step, low, high, steps)
+    finally:
+        for leaf, value in zip(leaves, before, strict=True):
+            leaf[...] = value
+
+
+def find_lr_torch(
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss: Callable[[torch.nn.Module, Any], torch.Tensor],
+    batches: Iterable[Any],
+    *,
+    low: float = LOW,
+    high: float = HIGH,
+    steps: int = STEPS,
+) -> Found:
+    """Make the test with a model of torch; it and its optimizer are afterwards as they were, on an error too.
+
+    Restored are parameters, buffers, gradients, the optimizer's state and groups, and torch's random numbers. The model
+    is trained in the mode that it is in. Groups keep the ratios of their learning rates: the largest is what is found.
+
+    Args:
+        model: the model.
+        optimizer: adamite's or torch's, of this model.
+        loss: the loss of the model on a batch, such as `lambda model, batch: mse_loss(model(batch[0]), batch[1])`.
+        batches: a data loader, or anything else that can be gone through again when it ends.
+        low, high, steps: as of `range_test`.
+
+    Returns:
+        What was seen.
+
+    Raises:
+        FindLRError: as of `range_test`, and where the batches end.
+    """
+    largest = max(float(group["lr"]) for group in optimizer.param_groups)
+    shares = [float(group["lr"]) / largest if largest else 1.0 for group in optimizer.param_groups]
+    again = _again(batches)
+
+    def step(lr: float) -> float:
+        for group, share in zip(optimizer.param_groups, shares, strict=True):
+            if hasattr(group["lr"], "fill_"):  # a tensor, whose place is what a compiled step knows
+                group["lr"].fill_(lr * share)
+            else:
+                group["lr"] = lr * share
+        optimizer.zero_grad()
+        found = loss(model, next(again))
+        if math.isfinite(value := float(found.detach())):
+            found.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        return value
+
+    with _torch_restored(model, optimizer):
+        return range_test(step, low, high, steps)
+
+
+@contextmanager
+def _torch_restored(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    import torch
+
+    tensors = [*model.parameters(), *model.buffers()]
+    values = [(tensor, tensor.detach().clone()) for tensor in tensors]
+    gradients = [(tensor, tensor.grad if tensor.grad is None else tensor.grad.clone()) for tensor in tensors]
+    state = copy.deepcopy(optimizer.state_dict())
+    devices = {tensor.device for tensor in tensors if tensor.is_cuda}
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        with torch.no_grad():
+            for tensor, value in values:
+                tensor.copy_(value)
+        for tensor, gradient in gradients:
+            tensor.grad = gradient
+        optimizer.load_state_dict(state)
+
+
+def _again(batches: Iterable[Any]) -> Iterator[Any]:
+    """Without end."""
+    while True:
+        count = 0
+        for batch in batches:
+            count += 1
+            yield batch
+        if not count:
+            raise FindLRError("the batches ended; give a data loader, or anything else that can be gone through again")
+
+
+def find_lr_keras(
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    *,
+    low: float = LOW,
+    high: float = HIGH,
+    steps: int = STEPS,
+    **fit: Any,
+) -> Found:
+    """Make the test with a compiled model of Keras, which is afterwards as it was, on an error too.
+
+    Restored are the model's variables and the optimizer's, the learning rate among them, and what dropout draws next.
+
+    Args:
+        model: the model: compiled, with its weights made, and with a number for a learning rate.
+        x, y: as `model.fit` takes them.
+        low, high, steps: as of `range_test`.
+        fit: more arguments of `model.fit`, such as batch_size.
+
+    Returns:
+        What was seen.
+
+    Raises:
+        FindLRError: as of `range_test`, for a model that isn't ready, and where the data end.
+    """
+    import keras
+
+    optimizer: Any = getattr(model, "optimizer", None)
+    if optimizer is None or not model.built:
+        missing = "isn't compiled" if optimizer is None else "has no weights yet: call it on a batch"
+        raise FindLRError(f"the model {missing}")
+    test = _Test(low, high, steps)
+
+    class Grow(keras.callbacks.Callback):  # type: ignore[misc]
+        """An epoch is one step: so Keras's own callbacks change a learning rate, on every backend."""
+
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            optimizer.learning_rate = test.lr
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            if "loss" not in (logs or {}):
+                raise FindLRError("the data ended; give arrays, or what can be gone through again")
+            if not test.saw(float(logs["loss"])):
+                self.model.stop_training = True
+
+    with _keras_restored(model):
+        try:
+            optimizer.learning_rate = low
+        except TypeError:
+            raise FindLRError("the optimizer follows a schedule: compile the model with a number for it") from None
+        model.fit(x, y, epochs=steps, steps_per_epoch=1, callbacks=[Grow()], verbose=0, **fit)
+    return test.found
+
+
+@contextmanager
+def _keras_restored(model: keras.Model) -> Iterator[None]:
+    import keras
+
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    variables = [*model.variables, *model.optimizer.variables]
+    values = [(variable, np.array(keras.ops.convert_to_numpy(variable.value))) for variable in variables]
+    try:
+        with _same_dropout(keras.backend.backend()):
+            yield
+    finally:
+        for variable, value in values:
+            variable.assign(value)
+
+
+@contextmanager
+def _same_dropout(backend: str) -> Iterator[None]:
+    """Keras keeps a variable for what is drawn next, which on torch its dropout doesn't use."""
+    if backend != "torch":
+        yield
+        return
+    import torch
+
+    with torch.random.fork_rng():
+        yield
+
+
+def find_lr_problem(
+    problem: Problem,
+    entrant: Entrant,
+    *,
+    low: float = LOW,
+    high: float = HIGH,
+    steps: int = STEPS,
+    seed: int = 0,
+) -> Found:
+    """Make the test with a problem of `adamite compare`, and one of its optimizers with its own other settings.
+
+    Raises:
+        FindLRError: as of `range_test`, and for a rule without lr.
+    """
+    from adamite.lab.compare import training
+
+    if "lr" not in entrant.rule.numbers:
+        raise FindLRError(f"{entrant.name} has no lr")
+    test = _Test(low, high, steps)
+    run = problem.begin(seed)
+    forward, move = training.stepper(problem, run, entrant, test.schedule, _usual(entrant))
+    with np.errstate(all="ignore"):
+        while test.saw(forward()):
+            move(len(test.found.lrs) - 1)
+    return test.found
+
+
+def _usual(entrant: Entrant) -> Mapping[str, float]:
+    """What `compare` would tune of it, and its rule has no default for: AdamW's weight decay."""
+    return {"weight_decay": 0.01} if "weight_decay" in entrant.space else {}
+
+
+def picture(found: Found) -> Painter:
+    """The losses against the learning rate, and both suggestions."""
+    from matplotlib.axes import Axes
+
+    from adamite.lab.plots import Theme
+
+    def paint(axes: Axes, theme: Theme) -> None:
+        axes.plot(found.lrs, found.losses, color=theme.ink, alpha=0.35, linewidth=1, label="loss")
+        axes.plot(found.lrs, found.smoothed, color=theme.lines[-1], linewidth=1.8, label="smoothed")
+        marks = ("steepest", found.suggestion, "-"), ("a tenth of the lowest's", found.tenth, "--")
+        for (label, lr, dash), colour in zip(marks, (theme.lines[3], theme.lines[2]), strict=True):
+            if lr is not None:
+                axes.axvline(lr, color=colour, linestyle=dash, linewidth=1.4, label=f"{lr:.2g}: {label}")
+        axes.set(xscale="log", xlabel="learning rate", ylabel="loss", xlim=(found.lrs[0], found.lrs[-1]))
+        low, high = min(found.losses), max(found.smoothed[: found.lowest + 1])
+        room = (high - low) / 10 or 1.0
+        axes.set_ylim(low - room, high + 4 * room)  # what is above is broken, and would press the rest flat
+        axes.figure.legend(loc="outside lower center", ncols=2, handlelength=2.4)
+
+    return paint
