@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy.special import comb
@@ -29,6 +29,33 @@ def interval(values: Sequence[float], seed: int = 0) -> Interval:
     medians = np.sort(np.median(drawn, axis=1))
     low, high = (medians[round(q * (_RESAMPLES - 1))] for q in (ends, 1 - ends))
     return Interval(float(np.median(found)), float(low), float(high))
+
+
+def contrast(
+    first: Sequence[float],
+    second: Sequence[float],
+    how: Literal["difference", "ratio"] = "difference",
+    of: Callable[..., Any] = np.median,
+    seed: int = 0,
+) -> Interval:
+    """The first's median less the second's, or over it, with its percentile bootstrap interval.
+
+    NaN and infinities count as the worst; two of them differ by nothing.
+
+    Args:
+        of: another statistic than the median, as NumPy's take an array and an axis.
+    """
+    rng = np.random.default_rng(seed)
+    apart, same = (np.subtract, 0.0) if how == "difference" else (np.divide, 1.0)
+    ends = (1 - LEVEL) / 2
+    samples = [np.where(np.isnan(values), np.inf, values) for values in (first, second)]
+    drawn = [rng.choice(sample, (_RESAMPLES, len(sample))) for sample in samples]
+    with np.errstate(all="ignore"):
+        whole = apart(*(of(sample[None], axis=1) for sample in samples))
+        parts = apart(*(of(draw, axis=1) for draw in drawn))
+    whole, parts = (np.where(np.isnan(values), same, values) for values in (whole, parts))
+    low, high = (np.sort(parts)[round(q * (_RESAMPLES - 1))] for q in (ends, 1 - ends))
+    return Interval(float(whole[0]), float(low), float(high))
 
 
 def ties(costs: Mapping[str, Sequence[float]]) -> dict[str, bool]:

@@ -1,0 +1,98 @@
+"""The page of all claims, in Markdown."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+
+import numpy as np
+
+import adamite
+from adamite.lab.claims import CLAIMS, LEFT_OUT
+from adamite.lab.claims.claim import HOLDS, NOT, UNMEASURED, WHEN, Claim, Finding
+from adamite.lab.claims.lab import STEPS, Lab
+from adamite.lab.compare import workers
+from adamite.lab.page import Table
+
+EXPLAINED = """\
+Each claim of the article that this library started from is put to a test here. The rule that decides was written
+before the figures were seen, and a program applies it: *holds*, *holds when* something is so, *does not hold here*. A
+difference whose interval contains none counts for neither side, so "does not hold here" may mean that nothing was seen
+with so few seeds.
+
+Unless it says otherwise, every optimizer has its learning rate tuned with {budget} settings over four decades, and is
+then trained from {seeds} seeds; figures are medians, with 95 % bootstrap intervals over the seeds in brackets.
+Trainings are short, so that all of this takes minutes: each problem's own number of steps (`adamite problems`), but {steps}.
+"Exact" rules need no seeds: they run the equations.
+"""
+
+
+def page(findings: Mapping[str, Finding], lab: Lab, command: str) -> str:
+    """The findings by claim, in the order of the table CLAIMS."""
+    found = [(claim, findings[claim.slug]) for claim in CLAIMS if claim.slug in findings]
+    counts = {verdict: sum(f.verdict == verdict for _, f in found) for verdict in (HOLDS, WHEN, NOT, UNMEASURED)}
+    short = ", ".join(f"{steps:,} on {name}" for name, steps in STEPS.items())
+    parts = [
+        "# What the article claims, and what comes out",
+        EXPLAINED.format(budget=lab.budget, seeds=lab.seeds, steps=short),
+        f"Made on {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d} with `{command}`: {_versions()}.",
+        f"Of {len(found)} claims " + _counted(counts) + ".",
+        table(Table(("claim", "the article's words", "verdict"), [_row(*each) for each in found])),
+        *(_section(*each) for each in found),
+        "## What isn't an experiment's to say",
+        "\n".join(f"- “{quote}”: {why}." for quote, why in LEFT_OUT),
+    ]
+    return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    words = {
+        HOLDS: "{} hold",
+        WHEN: "{} hold on a condition",
+        NOT: "{} don't hold here",
+        UNMEASURED: "{} aren't measured, for want of data",
+    }
+    return ", ".join(words[verdict].format(count) for verdict, count in counts.items() if count)
+
+
+def _row(claim: Claim, finding: Finding) -> tuple[str, ...]:
+    return f"[{claim.slug}](#{claim.slug})", f"“{claim.quote}”", finding.verdict
+
+
+def _section(claim: Claim, finding: Finding) -> str:
+    parts = [
+        f"## {claim.slug}",
+        f"> {_plain(claim.quote)}\n>\n> {claim.section}",
+        f"**{_plain(finding.said)}**",
+        f"{_plain(finding.figures)}.",
+        f"Rule: {claim.rule}",
+        table(finding.table) if finding.table.rows else "",
+        finding.words,
+        f"```\n{finding.command}\n```" if finding.command else "",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def table(content: Table) -> str:
+    """In Markdown: a line a row."""
+    lines = [content.headers, ("---",) * len(content.headers), *content.rows]
+    return "\n".join(f"| {' | '.join(_plain(cell).replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def _plain(text: str) -> str:
+    """As it stands, whatever Markdown makes of its signs."""
+    return text.replace("*", r"\*").replace("\n", " ").replace("<", "&lt;").lstrip("#")
+
+
+def _versions() -> str:
+    names = "numpy", "scipy", "torch", "gymnasium"
+    found = [f"adamite {adamite.__version__}", f"Python {platform.python_version()}", f"NumPy {np.__version__}"]
+    for name in names[1:]:
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            continue
+    cores = workers.cores()
+    return f"{', '.join(found)}; {platform.machine()}, {cores} core{'s' if cores > 1 else ''}"
