@@ -84,7 +84,7 @@ def find(name: str, ranges: Mapping[str, Range] | None = None) -> Entrant:
     elif rule_name in RULES:
         rule = RULES[rule_name]
     else:
-        raise ValueError(unknown("compare", name, [*NAMES, *RULES], "optimizer"))
+        raise ValueError(unknown("adamite", name, [*NAMES, *RULES], "optimizer"))
     wanted = {**_declared(rule), **space, **(ranges or {})}
     known = {*rule.numbers, "weight_decay"}
     strange = sorted(wanted.keys() - known)
