@@ -55,9 +55,12 @@ def find_lr(
     _print(found)
     from adamite.lab import plots
 
-    folder.mkdir(parents=True, exist_ok=True)
     name = f"{found_problem.name}-{entrant.name}".replace(":", "-").replace("/", "-")
-    plots.save(lab.picture(found), folder, name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        plots.save(lab.picture(found), folder, name)
+    except OSError as error:
+        raise typer.BadParameter(f"{error.filename or folder}: {error.strerror}", param_hint="'--out'") from None
     out.print(f"Picture: {folder / name}.png", soft_wrap=True)
 
 
