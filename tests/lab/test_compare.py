@@ -146,11 +146,12 @@ def test_a_changed_problem_is_trained_anew(mine: Path) -> None:
     assert rows(mine / "a") == 2 * planned().total
 
 
-def test_ones_own_rule_takes_part(mine: Path) -> None:
-    answer = command("--problem", "mine:problem", "--optimizers", "adam,mine:signum", "--budget", "2", "--seeds", "2",
+@pytest.mark.parametrize("rule", ["mine:signum", "mine.py:signum"])
+def test_ones_own_rule_takes_part(mine: Path, rule: str) -> None:
+    answer = command("--problem", "mine:problem", "--optimizers", f"adam,{rule}", "--budget", "2", "--seeds", "2",
                      "--steps", "30", "--jobs", "1", cwd=mine)  # fmt: skip
     assert answer.returncode == 0, answer.stderr
-    assert "mine:signum: with beta 0." in answer.stdout and "A line through noisy points" in answer.stdout
+    assert f"{rule}: with beta 0." in answer.stdout and "A line through noisy points" in answer.stdout
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,11 @@ class Entrant:
     options: Mapping[str, Any] = field(default_factory=dict)
     space: Mapping[str, Range] = field(default_factory=dict)
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if ".py:" in self.name:  # pickle doesn't find a rule that is in a file
+            return find, (self.name, self.space)
+        return super().__reduce_ex__(protocol)
+
     @property
     def state_bytes(self) -> int:
         """Bytes of state a float32 parameter."""
