@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import time
 from pathlib import Path
@@ -51,8 +52,8 @@ def claims(
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="'--out'") from None
     begin, findings = time.perf_counter(), {}
-    with progress_bar() as progress:
-        lab = labs.Lab(study, jobs or workers.cores(), budget, seeds, quick)
+    lab = labs.Lab(study, jobs or workers.cores(), budget, seeds, quick)
+    with contextlib.closing(lab), progress_bar() as progress:
         for done, claim in enumerate(wanted):
 
             def tell(what: str, share: float, done: int = done, slug: str = claim.slug) -> None:

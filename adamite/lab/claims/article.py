@@ -38,13 +38,13 @@ def problem(seed: int) -> Run:
 
     def loss() -> Tensor:
         if not order:
-            order.extend(torch.randperm(TRAIN, generator=generator).split(mnist.BATCH))
+            order.extend(torch.split(torch.randperm(TRAIN, generator=generator), mnist.BATCH))
         rows = order.pop()
         return functional.cross_entropy(mnist.scores(params, images[rows]), labels[rows])
 
     @torch.no_grad()
     def accuracy() -> dict[str, float]:
-        read = torch.cat([mnist.scores(params, part).argmax(1) for part in tested.split(500)])
+        read = torch.cat([mnist.scores(params, part).argmax(1) for part in torch.split(tested, 500)])
         return {"accuracy": (read == answers).double().mean().item()}
 
     return Run(params, loss, accuracy)

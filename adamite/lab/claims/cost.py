@@ -173,8 +173,8 @@ CLAIMS = (
         "adam-memory",
         "Adam vs. Other Optimizers",
         "Slightly higher memory usage than SGD",
-        f"Exact: Adam's state is at most {SLIGHTLY:.0%} of weights, gradients and what a batch's backward pass keeps; on "
-        "a condition, in one of two networks.",
+        f"Exact: Adam's state is at most {SLIGHTLY:.0%} of weights, gradients and what a batch's backward pass keeps; "
+        "on a condition, in one of two networks.",
         slightly,
     ),
     Claim(

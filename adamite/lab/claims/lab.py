@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import multiprocessing
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +48,7 @@ class Lab:
     seeds: int = 5
     quick: bool = False  # for a look, and for tests: shorter trainings, and verdicts that mean nothing
     tell: Tell = lambda what, share: None
+    _opened: ProcessPoolExecutor | None = None
 
     def problem(self, where: str) -> Problem:
         return problems.find(where, PROBLEMS)
@@ -105,7 +109,30 @@ class Lab:
         return f"adamite compare --problem {where} --optimizers {','.join(who)} {given}"
 
     def _pool(self, work: Any, jobs: Sequence[Trial]) -> Iterator[Done[Trial]]:
-        return workers.local(work, jobs, self.processes)
+        """As `workers.local`, but with processes that stay: torch takes seconds to import, and there are many claims."""
+        running, missing = {}, []
+        with workers._starting():
+            if self._opened is None:
+                context = multiprocessing.get_context("spawn")
+                self._opened = ProcessPoolExecutor(self.processes, context, workers._begin)
+            for job in jobs:
+                running[self._opened.submit(workers.guarded, pickle.dumps((work, job)))] = job
+        for future in as_completed(running):
+            try:
+                yield Done(running[future], *future.result(), 1)
+            except BrokenProcessPool:
+                missing.append(running[future])
+        if missing:  # one has died, and all with it: there each has a process of its own
+            self.close()
+            yield from workers.local(work, missing, self.processes)
+
+    def close(self) -> None:
+        """End the processes, at once."""
+        if self._opened is not None:
+            for child in list((self._opened._processes or {}).values()):
+                child.kill()
+            self._opened.shutdown(cancel_futures=True)
+            self._opened = None
 
     def _told(self, name: str, progress: Progress) -> None:
         self.tell(name, progress.done / max(1, progress.total))

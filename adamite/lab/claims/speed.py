@@ -53,7 +53,7 @@ def oscillates(lab: Lab) -> Finding:
     found, rows, line = {}, [], []
     for name, (problem, steps) in surfaces.items():
         swung = [_swings(make, problem, steps, lab.seeds) for make in (adamite.SGD, adamite.Adam)]
-        gap = statistics.contrast(*swung)
+        gap = statistics.contrast(swung[0], swung[1])
         found[name] = sign(gap, 0)
         shares = [f"{np.median(s):.0%}" for s in swung]
         rows.append((name, *shares, f"{gap.median:+.0%} ({gap.low:+.0%} to {gap.high:+.0%})"))
@@ -69,7 +69,7 @@ def _swings(make: Any, problem: Problem, steps: int, seeds: int) -> list[float]:
 
     def path(seed: int, lr: float) -> tuple[Array, float]:
         run = problem.begin(seed)
-        optimizer, places, loss = make(run.params, lr=lr), [run.params.copy()], np.inf
+        optimizer, places = make(run.params, lr=lr), [run.params.copy()]
         with np.errstate(all="ignore"):
             for _ in range(steps):
                 _, gradient = run.loss()

@@ -87,10 +87,8 @@ def novel(lab: Lab) -> Finding:
     figures = (
         f"AdaBelief's momentum {'has the bits of' if same else 'differs from'} Adam's; its only news is (g - m)² for g²"
     )
-    rows = [
-        (name, f"{np.mean(adam.get(name, np.nan)):.4g}", f"{np.mean(belief.get(name, np.nan)):.4g}") for name in "mvs"
-    ]
-    rows = [(name, *("" if v == "nan" else v for v in values)) for name, *values in rows]
+    kept = [{name: f"{value.mean():.4g}" for name, value in each.items()} for each in (adam, belief)]
+    rows = [(name, *(each.get(name, "") for each in kept)) for name in "mvs"]
     words = "Adam has momentum already, so there is none to combine it with."
     return Finding(plainly(not same), figures, Table(("state's mean", "Adam", "AdaBelief"), rows), words=words)
 
@@ -132,7 +130,7 @@ CLAIMS = (
         "amsgrad-rare",
         VARIANTS,
         "Rarely needed (Adam works better in practice)",
-        "AMSGrad ends better on at most a fifth of the problems, and Adam on more than half; on a condition, one is so.",
+        "AMSGrad ends better on at most a fifth of the problems, and Adam on over half; on a condition, one is so.",
         rarely,
     ),
     Claim(

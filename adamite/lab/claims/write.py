@@ -24,7 +24,8 @@ with so few seeds.
 
 Unless it says otherwise, every optimizer has its learning rate tuned with {budget} settings over four decades, and is
 then trained from {seeds} seeds; figures are medians, with 95 % bootstrap intervals over the seeds in brackets.
-Trainings are short, so that all of this takes minutes: each problem's own number of steps (`adamite problems`), but {steps}.
+Trainings are short, so that all of this takes minutes: each problem's own number of steps (`adamite problems`),
+but {steps}.
 "Exact" rules need no seeds: they run the equations.
 """
 
