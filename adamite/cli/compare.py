@@ -56,27 +56,34 @@ def compare(
     What was trained is kept in a study: a comparison that was stopped goes on, and a larger one uses it.
     """
     from adamite.lab.compare import comparison, report
-    from adamite.lab.compare.study import Study
+    from adamite.lab.compare.study import Study, StudyError
 
     if tensorboard is not None:  # what is missing is told before the work
         from adamite.lab.compare import tensorboard as events
     plan = _plan(problem, optimizers, tune or [], schedule)
     plan = comparison.replace(plan, budget=budget, seeds=seeds, seed=seed, steps=steps, target=target)
-    folder.mkdir(parents=True, exist_ok=True)
     begin = time.perf_counter()
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         study = Study(folder / "study.sqlite")
+    except OSError as error:
+        raise typer.BadParameter(f"{folder}: {error.strerror}", param_hint="'--out'") from None
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="'--out'") from None
     pool = _pool(jobs, ray, own=":" in problem + optimizers)
-    with live_table(plan) as tell:
-        found = comparison.run(plan, study, pool, tell)
+    try:
+        with live_table(plan) as tell:
+            found = comparison.run(plan, study, pool, tell)
+    except StudyError as error:
+        raise typer.BadParameter(str(error), param_hint="'--out'") from None
     print_comparison(found)
     out.print(f"Report: {report.write(found, folder, _typed(context))}", soft_wrap=True, highlight=False, markup=False)
     if tensorboard is not None:
         runs = events.write(found, tensorboard)
         out.print(f"{len(runs)} trainings for TensorBoard: tensorboard --logdir {tensorboard}", soft_wrap=True)
-    out.print(f"{plan.total} trainings, {time.perf_counter() - begin:.0f} s.")
+    fresh = sum(len(r.tuning) + len(r.reported) + len(r.failures) for r in found.results) - found.kept
+    known = f", {found.kept} from the study" if found.kept else ""
+    out.print(f"{fresh} trainings{known}, {time.perf_counter() - begin:.0f} s.")
     if not found.ranked():
         raise typer.Exit(1)
 
@@ -149,7 +156,8 @@ def _plan(problem: str, optimizers: str, tune: list[str], schedule: str) -> comp
     try:
         return comparison.Plan(found, [entrants.find(name, ranges) for name in names], schedule=schedule)
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="'--optimizers'") from None
+        hint = "'--tune'" if "to tune; it has" in str(error) else "'--optimizers'"
+        raise typer.BadParameter(str(error), param_hint=hint) from None
 
 
 def _range(text: str) -> tuple[str, Any]:
@@ -219,7 +227,7 @@ def print_comparison(found: comparison.Comparison) -> None:
         reach = (f"{steps:.0f}", shown(result.seconds_to_goal())) if steps < float("inf") else ("never", "")
         low, high = (f"{end:.3g}" if abs(end) < float("inf") else "diverged" for end in (final.low, final.high))
         table.add_row(
-            result.entrant.name,
+            result.entrant.name.rpartition(":")[2],
             f"{best['lr']:.3g}" if "lr" in best else "",
             f"{final.median:.4g}",
             f"{low}–{high}",
@@ -228,7 +236,8 @@ def print_comparison(found: comparison.Comparison) -> None:
             str(result.entrant.state_bytes),
         )
     out.print(f"{plan.problem.title or plan.problem.name}: {plan.length} steps", style="bold")
-    out.print(table)
+    if found.ranked():
+        out.print(table)
     out.print(found.verdict())
     never = [r.entrant.name for r in found.ranked() if r.steps_to_goal() == float("inf")] if goal else []
     if never:

@@ -16,12 +16,14 @@ EXTRAS = {
         "tensorboard": ("tensorboardX",),
     }.items()
     for module in modules
-}
+} | {"expecttest": "expecttest"}  # of torch's own tests
 
 
 def install(module: str | None) -> str:
     """What to do where a module is missing."""
-    return f"adamite: this command needs {module}; install it with: pip install {EXTRAS.get(module or '', module)}"
+    if module in EXTRAS:
+        return f"adamite: this command needs {module}; install it with: pip install {EXTRAS[module]}"
+    return f"adamite: there is no module {module} here"
 
 
 try:

@@ -156,7 +156,8 @@ def ribbons(lines: Sequence[tuple[str, int, Band]], goal: float | None = None, *
         if goal is not None:
             axes.axhline(goal, color=theme.ink, linestyle=":", linewidth=1, label="target")
         if lines:
-            axes.set_xlim(lines[0][2].steps[0], max(band.steps[-1] for _, _, band in lines))
+            first, last = lines[0][2].steps[0], max(band.steps[-1] for _, _, band in lines)
+            axes.set_xlim(first, last if last > first else first + 1)
         axes.figure.legend(loc="outside lower center", ncols=4, handlelength=2.4)
 
     return paint

@@ -113,7 +113,7 @@ def find(where: str, known: Mapping[str, str]) -> Problem:
 
 def look_up(where: str, known: Mapping[str, str]) -> Problem:
     """The problem that `find` finds, whether or not its data are there."""
-    if where not in known and ":" not in where:
+    if where not in known and ":" not in where and not where.endswith(".py"):
         raise NotFoundError(
             f"there is no problem {where!r}; there are {', '.join(known)}, and yours: module:function, or "
             "path/to/file.py:function"

@@ -23,7 +23,7 @@ def load(where: str) -> Any:
     """
     place, _, name = where.rpartition(":")
     if not place or not name:
-        raise NotFoundError(f"{where!r} is no place; write module:name, or path/to/file.py:name")
+        raise NotFoundError(f"{where!r} doesn't say what of it; write module:name, or path/to/file.py:name")
     module = _file(Path(place)) if place.endswith(".py") else _module(place)
     if not hasattr(module, name):
         raise NotFoundError(f"{place} has no {name}")
@@ -36,6 +36,9 @@ def _file(path: Path) -> ModuleType:
     name = f"_adamite_file_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
     if name in sys.modules:
         return sys.modules[name]
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)  # as Python does with a script's: it may import its neighbours
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = sys.modules[name] = importlib.util.module_from_spec(spec)

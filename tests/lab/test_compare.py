@@ -21,7 +21,7 @@ from adamite.lab import problem as problems
 from adamite.lab.compare import comparison, entrants, search, statistics, training, workers
 from adamite.lab.compare.comparison import Comparison, Plan
 from adamite.lab.compare.entrants import Range
-from adamite.lab.compare.study import Study
+from adamite.lab.compare.study import Study, StudyError
 from adamite.lab.problems import PROBLEMS
 from tests.support import ROOT
 
@@ -162,12 +162,14 @@ def test_ones_own_rule_takes_part(mine: Path, rule: str) -> None:
         (["--problem", "nowhere:problem"], "there is no module nowhere"),
         (["--problem", "nowhere.py:problem"], "there is no file nowhere.py"),
         (["--problem", "mine:np"], "not a function of a seed"),
+        (["--problem", "mine.py"], "write module:name, or path/to/file.py:name"),
+        (["--out", "mine.py/x"], "Not a directory"),
         (["--optimizers", "adamm"], "adamm"),
         (["--optimizers", "mine:problem"], "not a rule"),
         (["--optimizers", ","], "give at least one"),
         (["--schedule", "cosin"], "constant, cosine"),
         (["--tune", "lr=1:0"], "write lr=1e-4:1"),
-        (["--tune", "beta7=0.1:1"], "beta7"),
+        (["--tune", "beta7=0.1:1"], "'--tune': sgd has no beta7 to tune"),
         (["--budget", "0"], "budget"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -241,6 +243,50 @@ def test_the_verdict_says_what_is_luck() -> None:
     mixed = compared(sgd=good, adam=alike, rmsprop=bad).verdict()
     assert "adam can't be told" in mixed and "rmsprop is worse" in mixed
     assert "more than half of all trainings diverged" in compared(sgd=(math.inf,) * 5).verdict()
+
+
+def test_what_is_no_luck_is_not_called_so() -> None:
+    same = compared(sgd=(1.0,) * 5, adam=(2.0,) * 5).verdict()
+    assert "every seed gave the same numbers" in same and "more than luck" not in same
+    equal = compared(sgd=(1.0, 2.0, 3.0, 4.0, 5.0), adam=(1.5, 2.5, 3.0, 3.5, 4.5)).verdict()
+    assert "and adam share the best median" in equal
+    lost = compared(adam=(1.0, 2.0, 3.0, 4.0, 5.0), sgd=(math.inf,) * 5).verdict()
+    assert "sgd diverged from other seeds than the one that chose the settings" in lost
+    assert statistics.ties({"a": [1.0], "b": [2.0]}) == {"a": True, "b": True}
+
+
+def test_a_damaged_study_is_told(mine: Path) -> None:
+    done(planned(), mine / "a")
+    with sqlite3.connect(mine / "a") as file:
+        file.execute("ALTER TABLE trainings RENAME COLUMN outcome TO other")
+    with pytest.raises(StudyError, match="is no study, or damaged: no such column: outcome; move it away"):
+        done(planned(), mine / "a")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("return np.ones(2), lambda: 1.0", r"loss\(\) must return \(loss, gradient\); it returned 1.0"),
+        ("return [1.0], lambda: (1.0, [1.0])", "parameters must be NumPy arrays in any nesting, or a module"),
+        ("return np.ones(2), lambda: (1.0, np.ones(2)), lambda: {'other': 1.0}", "must give 'loss', by which"),
+    ],
+)
+def test_what_a_problem_must_give(mine: Path, text: str, words: str) -> None:
+    (mine / "odd.py").write_text(f"import numpy as np\ndef problem(seed):\n    {text}\n")
+    found = comparison.replace(problems.find("odd.py:problem", {}), metric="loss" if "other" not in text else "score")
+    with pytest.raises((TypeError, ValueError), match=words.replace("'loss'", "'score'")):
+        training.train(found, entrants.find("sgd"), training.Trial("", "sgd", {"lr": 0.1}, 0, 20))
+
+
+def test_neighbours_and_global_generators(mine: Path) -> None:
+    (mine / "sub").mkdir()
+    (mine / "sub" / "neighbour.py").write_text("START = 2.0\n")
+    (mine / "sub" / "uses.py").write_text(
+        "import numpy as np\nimport neighbour\n\ndef problem(seed):\n    w = np.full(2, neighbour.START)\n"
+        "    return w, lambda: (float(w @ w) + np.random.normal(), 2 * w + np.random.normal(size=2))\n"
+    )
+    plan = planned("sub/uses.py:problem")
+    assert seen(done(plan, mine / "a")) == seen(done(plan, mine / "b", 2))
 
 
 def test_few_seeds_say_so() -> None:

@@ -339,7 +339,7 @@ def test_tables_lie_beside_the_page(found: Comparison, page: Path) -> None:
 
 
 def test_what_went_wrong_is_told() -> None:
-    made = compared(valley, "sgd", budget=3, seeds=2)
+    made = compared(valley, [find("sgd", {"lr": Range(1e-5, 0.2)})], budget=4, seeds=2)
     assert report.notes(made) == ["No training diverged or failed, and no best setting lies at the end of its range."]
     made = compared(valley, [find("sgd", {"lr": Range(1e-4, 1e-3)})], budget=3, seeds=2)
     sgd = made.results[0]

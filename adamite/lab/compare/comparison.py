@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
+import random
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -174,6 +176,7 @@ class Comparison:
     plan: Plan
     results: Sequence[Result]
     retried: int = 0  # trainings whose process died, and that were tried again
+    kept: int = 0  # trainings that were found in the study
 
     def ranked(self) -> list[Result]:
         """Those that came to an end, best first; of equals in the plan's order."""
@@ -198,19 +201,30 @@ class Comparison:
         seeds = f"{self.plan.seeds} seeds"
         if not ranked[1:]:
             return f"{named} was alone."
+        if self.plan.seeds > 1 and all(len(set(result.costs())) == 1 for result in ranked):
+            return (
+                f"{named} ended best, and every seed gave the same numbers: this problem draws nothing from its seed, "
+                "so that there is no luck to be told from."
+            )
         if not statistics.can_tell(self.plan.seeds, len(ranked) - 1):
             return (
                 f"{named} has the best median, but {seeds} can't tell {len(ranked)} optimizers apart however they "
                 "come out: give more seeds."
             )
+        lost = [result.entrant.name for result in ranked if statistics.interval(result.costs()).median == math.inf]
+        fate = f" {_and(lost)} diverged from other seeds than the one that chose the settings." if lost else ""
         if not alike:
-            return f"{named} is best: every other is worse by more than luck ({seeds}, p < 0.05 each, corrected)."
-        parts = f"{named} has the best median, but {_and(alike)} can't be told from it with {seeds}"
-        return (
-            f"{parts}; {_and(worse)} {'is' if len(worse) == 1 else 'are'} worse by more than luck."
-            if worse
-            else (f"{parts}: no difference here is more than luck may be.")
-        )
+            return f"{named} is best: every other is worse by more than luck ({seeds}, p < 0.05 each, corrected).{fate}"
+        equal = [
+            r.entrant.name for r in ranked[1:] if r.final().median == best.final().median and r.entrant.name in alike
+        ]
+        alike = [name for name in alike if name not in equal]
+        parts = f"{named} and {_and(equal)} share the best median" if equal else f"{named} has the best median"
+        them = "them" if equal else "it"
+        parts += f", but {_and(alike)} can't be told from {them} with {seeds}" if alike else f" with {seeds}"
+        if worse:
+            return f"{parts}; {_and(worse)} {'is' if len(worse) == 1 else 'are'} worse by more than luck.{fate}"
+        return f"{parts}: no difference here is more than luck may be."
 
 
 def _words(settings: Mapping[str, float]) -> str:
@@ -256,12 +270,17 @@ def run(plan: Plan, study: Study, pool: Pool, tell: Tell = lambda progress: None
     reporting = [plan.reporting(entrant, settings) for entrant, settings in best if settings is not None]
     progress.total -= plan.seeds * (len(best) - len(reporting))
     do([trial for alike in zip(*reporting, strict=True) for trial in alike])
-    return Comparison(plan, list(results.values()), progress.retried)
+    return Comparison(plan, list(results.values()), progress.retried, progress.kept)
 
 
 def train(own: Mapping[str, Entrant], trial: Trial) -> Outcome:
-    """One training, in a process that may know nothing yet."""
-    return training.train(_problem(trial.problem), own[trial.entrant], trial)
+    """One training, in a process that may know nothing yet; global generators begin with its seed."""
+    problem = _problem(trial.problem)
+    random.seed(trial.seed)
+    np.random.seed(trial.seed)  # noqa: NPY002 - the one that a problem may use
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(trial.seed)
+    return training.train(problem, own[trial.entrant], trial)
 
 
 @functools.cache

@@ -63,6 +63,8 @@ def ties(costs: Mapping[str, Sequence[float]]) -> dict[str, bool]:
 
     Mann and Whitney's test (1947) of each against the best, two-sided, corrected for their number by Holm (1979).
     """
+    if min(map(len, costs.values())) < 2:
+        return dict.fromkeys(costs, True)
     best = min(costs, key=lambda name: interval(costs[name]).median)
     others = [name for name in costs if name != best]
     chances = {name: _chance(costs[best], costs[name]) for name in others}

@@ -12,6 +12,10 @@ from typing import Any
 from adamite.lab.compare.training import Outcome, Trial
 
 
+class StudyError(ValueError):
+    """The file is no study, or damaged."""
+
+
 class Study:
     """A file of outcomes, found by what determines their training."""
 
@@ -19,27 +23,32 @@ class Study:
         """Open the file, or begin it.
 
         Raises:
-            ValueError: where the file is something else.
+            StudyError: where the file is something else; later too, where it is damaged.
         """
-        self._file = sqlite3.connect(path, isolation_level=None)
+        self._path, self._file = path, sqlite3.connect(path, isolation_level=None)
+        self._do("PRAGMA journal_mode = WAL")
+        self._do(
+            "CREATE TABLE IF NOT EXISTS trainings (key TEXT PRIMARY KEY, trial TEXT NOT NULL, "
+            "outcome TEXT, failure TEXT, attempts INTEGER NOT NULL, made TEXT DEFAULT CURRENT_TIMESTAMP)"
+        )
+
+    def _do(self, statement: str, values: tuple[Any, ...] = ()) -> Any:
         try:
-            self._file.execute("PRAGMA journal_mode = WAL")
-            self._file.execute(
-                "CREATE TABLE IF NOT EXISTS trainings (key TEXT PRIMARY KEY, trial TEXT NOT NULL, "
-                "outcome TEXT, failure TEXT, attempts INTEGER NOT NULL, made TEXT DEFAULT CURRENT_TIMESTAMP)"
-            )
+            return self._file.execute(statement, values).fetchone()
         except sqlite3.DatabaseError as error:
-            raise ValueError(f"{path} is no study: {error}") from None
+            raise StudyError(
+                f"{self._path} is no study, or damaged: {error}; move it away, or give another --out"
+            ) from None
 
     def find(self, key: str) -> Outcome | None:
         """What was seen of a training, if it was done."""
-        row = self._file.execute("SELECT outcome FROM trainings WHERE key = ?", (key,)).fetchone()
+        row = self._do("SELECT outcome FROM trainings WHERE key = ?", (key,))
         return None if row is None or row[0] is None else Outcome(**json.loads(row[0]))
 
     def keep(self, key: str, trial: Trial, found: Outcome | str, attempts: int = 1) -> None:
         """Keep an outcome, or the words of a failure."""
         done = isinstance(found, Outcome)
-        self._file.execute(
+        self._do(
             "INSERT OR REPLACE INTO trainings (key, trial, outcome, failure, attempts) VALUES (?, ?, ?, ?, ?)",
             (
                 key,

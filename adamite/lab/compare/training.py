@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from adamite.lab.compare.entrants import Entrant
 from adamite.lab.problem import Problem, Run
 
 POINTS = 25  # of a curve
+HUGE = 1e30  # a loss above has diverged, as one that is no number
 TAIL = 0.1  # the last share of the steps, whose mean loss is the final one
 SCHEDULES: dict[str, Callable[[float, int], Any]] = {
     "constant": lambda lr, steps: lr,
@@ -54,7 +55,7 @@ class Outcome:
     times: list[float] = field(default_factory=list)  # seconds of training until there
     step_seconds: float = 0.0  # of the optimizer's step alone
     final_loss: float = math.inf
-    diverged: int | None = None  # the step at which the loss was no number any more
+    diverged: int | None = None  # the step at which the loss was no number any more, or huge
     path: list[list[float]] | None = None  # where a problem of two parameters went
 
     def value(self, metric: str) -> float:
@@ -89,7 +90,7 @@ def train(problem: Problem, entrant: Entrant, trial: Trial) -> Outcome:
         end = time.perf_counter()
         spent += end - begin
         stepping.append(end - middle)
-        if not math.isfinite(loss):
+        if not abs(loss) < HUGE:
             seen.diverged = step
             break
         since.append(loss)
@@ -103,9 +104,12 @@ def train(problem: Problem, entrant: Entrant, trial: Trial) -> Outcome:
             seen.times.append(spent)
             since.clear()
             measured = {} if run.evaluate is None else _measured(run.evaluate)
+            for wanted in {problem.metric, problem.tuned} - {"loss", "", *measured}:
+                gave = ", ".join(measured) or "nothing"
+                raise ValueError(f"evaluate() must give {wanted!r}, by which the problem is judged; it gave {gave}")
             for name, value in measured.items():
                 seen.measures.setdefault(name, []).append(value)
-            if not all(map(math.isfinite, measured.values())):
+            if not all(abs(value) < HUGE for value in measured.values()):
                 seen.diverged = step
                 break
     seen.step_seconds = float(np.median(stepping))
@@ -120,6 +124,11 @@ def stepper(problem: Problem, run: Run, entrant: Entrant, lr: Any, settings: Map
     """What gives the next loss, and what moves by its gradient after so many moves."""
     given = {name: v for name, v in problem.options.items() if name in entrant.rule.numbers}
     make = _numpy if _is_arrays(run.params) else _torch
+    if make is _torch and not all(hasattr(p, "requires_grad") for p in _tensors(run.params)):
+        raise TypeError(
+            "parameters must be NumPy arrays in any nesting, or a module of torch or a list of its parameters; "
+            f"got {run.params!r:.80}"
+        )
     return make(run, entrant, lr, {**given, **entrant.options, **settings})
 
 
@@ -129,7 +138,10 @@ def _numpy(run: Run, entrant: Entrant, lr: Any, options: Mapping[str, Any]) -> S
     gradient: list[Any] = [None]
 
     def forward() -> float:
-        loss, gradient[0] = run.loss()
+        found = run.loss()
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise TypeError(f"with NumPy's arrays loss() must return (loss, gradient); it returned {found!r:.80}")
+        loss, gradient[0] = found
         return float(loss)
 
     return forward, lambda done: optimizer.step(gradient[0])
@@ -138,7 +150,7 @@ def _numpy(run: Run, entrant: Entrant, lr: Any, options: Mapping[str, Any]) -> S
 def _torch(run: Run, entrant: Entrant, lr: Any, options: Mapping[str, Any]) -> Stepper:
     import adamite.torch
 
-    params = run.params.parameters() if hasattr(run.params, "parameters") else run.params
+    params = _tensors(run.params)
     given = dict(options) if lr is None else {"lr": lr(0) if callable(lr) else lr, **options}
     optimizer: Any = adamite.torch.optimizer(entrant.rule)(params, **given)
 
@@ -163,6 +175,11 @@ def _is_arrays(params: Any) -> bool:
     if isinstance(params, (list, tuple)):
         return all(map(_is_arrays, params))
     return isinstance(params, np.ndarray)
+
+
+def _tensors(params: Any) -> list[Any]:
+    found = params.parameters() if hasattr(params, "parameters") else params
+    return list(found) if isinstance(found, Iterable) else [found]
 
 
 def _pair(params: Any) -> np.ndarray[Any, Any] | None:
