@@ -54,7 +54,7 @@ def across(found: Mapping[str, bool | None]) -> tuple[str, str]:
         return NOT, ""
     if len(so) == len(found):
         return HOLDS, ""
-    parts = [f"it is {listed(so)}"]
+    parts = [f"the case is {listed(so, 'or')}"]
     parts += [f"not told on {listed(neither)}"] if neither else []
     parts += [f"the reverse on {listed(reverse)}"] if reverse else []
     return WHEN, "; ".join(parts)
@@ -65,5 +65,5 @@ def plainly(held: bool | None) -> str:
     return HOLDS if held else NOT
 
 
-def listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def listed(names: list[str], last: str = "and") -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adamite.lab import problem as problems
-from adamite.lab.claims.claim import UNMEASURED, Claim, Finding, across
+from adamite.lab.claims.claim import UNMEASURED, Claim, Finding, across, listed
 from adamite.lab.compare import comparison, entrants, statistics, workers
 from adamite.lab.compare.comparison import Comparison, Plan, Pool, Progress, Result
 from adamite.lab.compare.entrants import Entrant, Range
@@ -33,7 +33,7 @@ Array = NDArray[Any]
 Tell = Callable[[str, float], None]  # what is trained, and what share of it is done
 
 SLOW = "mnist", "characters", "gan", "cartpole", "reddi"  # worth processes of their own, which take seconds to begin
-STEPS = {"mnist": 200, "reddi": 50_000}  # of a training, where not the problem's own
+STEPS = {"mnist": 200}  # of a training, where not the problem's own
 FEW = "adamite.lab.claims.few:problem"
 ARTICLE = "adamite.lab.claims.article:problem"
 
@@ -109,7 +109,7 @@ class Lab:
         return f"adamite compare --problem {where} --optimizers {','.join(who)} {given}"
 
     def _pool(self, work: Any, jobs: Sequence[Trial]) -> Iterator[Done[Trial]]:
-        """As `workers.local`, but with processes that stay: torch takes seconds to import, and there are many claims."""
+        """As `workers.local`, with processes that stay: torch takes seconds to import, and there are many claims."""
         running, missing = {}, []
         with workers._starting():
             if self._opened is None:
@@ -180,6 +180,19 @@ def steps_to_goal(result: Result, plan: Plan) -> list[float]:
     return [min(steps, plan.length) for steps in found]
 
 
+def edges(made: Comparison) -> list[str]:
+    """Whose best learning rate was the last one tried, so that a better one may lie beyond."""
+    return [f"{result.entrant.name} on {made.plan.problem.name}" for result in made.results if result.at_edge]
+
+
+def beyond(names: list[str]) -> str:
+    return (
+        f"The best lr tried was the last of its range, so that a better one may lie beyond: {listed(names)}."
+        if names
+        else ""
+    )
+
+
 def sign(interval: Interval, none: float) -> bool | None:
     """Whether all of it lies above what no difference would be, or below (False), or neither."""
     if interval.low > none:
@@ -194,7 +207,7 @@ def shown(interval: Interval) -> str:
 def faster(lab: Lab, first: str | Entrant, second: str | Entrant, names: Sequence[str], **how: Any) -> Finding:
     """Whether the first needs fewer steps to the problem's target than the second, by problem."""
     found: dict[str, bool | None] = {}
-    rows, ratios = [], []
+    rows, ratios, ends = [], [], []
     a, b = (each if isinstance(each, str) else each.name for each in (first, second))
     for name in lab.present(names):
         made = lab.compare(name, [first, second], **how)
@@ -206,29 +219,31 @@ def faster(lab: Lab, first: str | Entrant, second: str | Entrant, names: Sequenc
         goal = f"{made.plan.problem.metric} {made.plan.goal:g}"
         rows.append((short, goal, _steps(one, made.plan), _steps(other, made.plan), shown(ratio)))
         ratios.append(f"{short} {ratio.median:.2g}")
+        ends += edges(made)
     verdict, condition = across(found)
     return Finding(
         verdict,
         f"steps of {b} over {a}'s: {', '.join(ratios)}",
         Table(("problem", "target", f"{a}, steps", f"{b}, steps", "ratio (95 %)"), rows),
         condition,
-        command=_command(lab, first, second, names),
+        beyond(ends),
+        _command(lab, first, second, names),
     )
 
 
 def better(lab: Lab, first: str | Entrant, second: str | Entrant, names: Sequence[str], **how: Any) -> Finding:
     """Whether the first ends better than the second, by problem."""
-    found, table, figures = standing(lab, first, second, names, **how)
+    found, table, figures, words = standing(lab, first, second, names, **how)
     verdict, condition = across(found)
-    return Finding(verdict, figures, table, condition, command=_command(lab, first, second, names))
+    return Finding(verdict, figures, table, condition, words, _command(lab, first, second, names))
 
 
 def standing(
     lab: Lab, first: str | Entrant, second: str | Entrant, names: Sequence[str], **how: Any
-) -> tuple[dict[str, bool | None], Table, str]:
-    """By problem, whether the first ends better; the figures as a table, and in one line."""
+) -> tuple[dict[str, bool | None], Table, str, str]:
+    """By problem, whether the first ends better; the figures as a table, and in one line; what should be known."""
     found: dict[str, bool | None] = {}
-    rows, line = [], []
+    rows, line, ends = [], [], []
     a, b = (each if isinstance(each, str) else each.name for each in (first, second))
     for name in lab.present(names):
         made = lab.compare(name, [first, second], **how)
@@ -237,8 +252,9 @@ def standing(
         found[problem.name] = sign(gain, 0)
         rows.append((problem.name, problem.metric, *(_ended(result) for result in (one, other)), shown(gain)))
         line.append(f"{problem.name} {_ended(one)} : {_ended(other)}")
+        ends += edges(made)
     headers = "problem", "metric", a, b, f"{a} better by (95 %)"
-    return found, Table(headers, rows), f"{a} : {b}: {', '.join(line)}"
+    return found, Table(headers, rows), f"{a} : {b}: {', '.join(line)}", beyond(ends)
 
 
 def _ended(result: Result) -> str:

@@ -38,7 +38,7 @@ def defaults(lab: Lab) -> Finding:
         rows.append((name, _lr(made), labs._steps(tuned, made.plan), labs._steps(plain, made.plan), shown(ratio)))
     share = len(works) / max(1, len(works) + len(lost))
     verdict = HOLDS if share >= NEARLY else WHEN if works else NOT
-    condition = f"it is {listed(works)}" if verdict == WHEN else ""
+    condition = f"the case is {listed(works, 'or')}" if verdict == WHEN else ""
     figures = (
         f"lr 0.001 reaches the target on {len(works)} of the {len(works) + len(lost)} problems that a tuned lr reaches"
     )

@@ -16,21 +16,21 @@ WHERE = "digits", "characters", "embeddings", "factorisation", "logistic", "quad
 
 
 def is_l2(lab: Lab) -> Finding:
-    """A weight of 1 whose gradients are noise about 0: what decay alone does."""
+    """Weights of 1 whose gradients are noise about 0: on average what decay alone does."""
     rows, apart = [], []
     for size in (1.0, 0.1, 0.01, 0.001):
         ends = []
         for decay in ("decoupled", "l2"):
-            x = np.ones(1)
+            x = np.ones(1000)
             optimizer = adamite.Adam(x, lr=1e-3, weight_decay=0.01, decay=decay)
             draw = np.random.default_rng(0)
             for _ in range(3000):
-                optimizer.step(size * draw.normal(size=1))
-            ends.append(float(x[0]))
+                optimizer.step(size * draw.normal(size=x.size))
+            ends.append(float(x.mean()))
         apart.append(abs(ends[0] - ends[1]))
         rows.append((f"{size:g}", *(f"{end:.3f}" for end in ends)))
     figures = (
-        f"a weight of 1 after 3,000 steps, AdamW : Adam + L2: {', '.join(f'{a} : {b} (noise {s})' for s, a, b in rows)}"
+        f"weights of 1 after 3,000 steps, AdamW : Adam + L2: {', '.join(f'{a} : {b} (noise {s})' for s, a, b in rows)}"
     )
     headers = "gradients' deviation", "AdamW", "Adam + L2"
     words = "L2's gradient is divided by the root of v as all are, so where gradients are small it decays far more."
@@ -64,7 +64,7 @@ def flaw(lab: Lab) -> Finding:
 
 
 def rarely(lab: Lab) -> Finding:
-    found, table, _ = labs.standing(lab, "adam", "amsgrad", WHERE)
+    found, table, _, words = labs.standing(lab, "adam", "amsgrad", WHERE)
     adam, amsgrad = (sum(f is kind for f in found.values()) for kind in (True, False))
     neither = len(found) - adam - amsgrad
     rare, works = amsgrad <= 0.2 * len(found), adam > len(found) / 2
@@ -73,7 +73,7 @@ def rarely(lab: Lab) -> Finding:
     if verdict == WHEN:
         condition = "only 'rarely needed' is meant: Adam isn't better on most" if rare else "only Adam's lead is meant"
     figures = f"of {len(found)} problems Adam is better on {adam}, AMSGrad on {amsgrad}, neither on {neither}"
-    return Finding(verdict, figures, table, condition, command=labs._command(lab, "adam", "amsgrad", WHERE))
+    return Finding(verdict, figures, table, condition, words, labs._command(lab, "adam", "amsgrad", WHERE))
 
 
 def gan(lab: Lab) -> Finding:

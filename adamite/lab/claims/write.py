@@ -18,9 +18,11 @@ from adamite.lab.page import Table
 
 EXPLAINED = """\
 Each claim of the article that this library started from is put to a test here. The rule that decides was written
-before the figures were seen, and a program applies it: *holds*, *holds when* something is so, *does not hold here*. A
-difference whose interval contains none counts for neither side, so "does not hold here" may mean that nothing was seen
-with so few seeds.
+before the figures were seen, but for two that were mended after a first look: that of stability had no interval, and
+the trainings of amsgrad-flaw were too short. A program applies it: *holds*, *holds when* something is so, *does not
+hold here*. A difference whose interval contains none counts for neither side, so "does not hold here" may mean that
+nothing was seen with so few seeds. Bootstrap intervals of so few cover less than they say, and there are many of them:
+a few verdicts will be luck.
 
 Unless it says otherwise, every optimizer has its learning rate tuned with {budget} settings over four decades, and is
 then trained from {seeds} seeds; figures are medians, with 95 % bootstrap intervals over the seeds in brackets.
