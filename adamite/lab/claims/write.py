@@ -24,7 +24,8 @@ hold here*. A difference whose interval contains none counts for neither side, s
 nothing was seen with so few seeds. Bootstrap intervals of so few cover less than they say, and there are many of them:
 a few verdicts will be luck.
 
-Unless it says otherwise, every optimizer has its learning rate tuned with {budget} settings over four decades, and is
+Unless it says otherwise, every optimizer has its learning rate tuned with {budget} settings over four decades (about
+its default; SGD's are a decade higher, since it was best with the largest that was tried), and is
 then trained from {seeds} seeds; figures are medians, with 95 % bootstrap intervals over the seeds in brackets.
 Trainings are short, so that all of this takes minutes: each problem's own number of steps (`adamite problems`),
 but {steps}.
