@@ -12,7 +12,7 @@ def sgd(g, b, *, t, lr=1e-2, momentum: float | None = None, dampening=0.0, neste
     the first gradient, undampened, as in torch.
 
     lr in [0, inf): learning rate, the length of the step for a gradient of one. The one to tune first:
-        try 1, 0.1, 0.01; reduce it if the loss oscillates.
+        try 1, 0.1, 0.01; reduce it if the loss oscillates. Tune 1e-3 to 10.
     momentum in [0, 1): how much of the last velocity is kept. 0.9 is the usual value, 0.99 with small lr.
     dampening in [0, 1]: the share of a new gradient that the velocity leaves out, from the second step on.
     nesterov: look ahead along the velocity before stepping; often a little faster at no cost.

@@ -206,7 +206,8 @@ def test_settings_depend_on_seed_and_number_alone() -> None:
 
 
 def test_what_is_tuned(mine: Path) -> None:
-    assert entrants.find("sgd").space == {"lr": Range(1e-4, 1.0)}
+    assert entrants.find("adam").space == {"lr": Range(1e-5, 0.1)}
+    assert entrants.find("sgd").space == {"lr": Range(1e-3, 10.0)}
     assert entrants.find("adamw").space.keys() == {"lr", "weight_decay"}
     assert entrants.find("mine:signum").space == {"lr": Range(1e-4, 0.1), "beta": Range(0.8, 0.99, log=False)}
     tuned = entrants.find("momentum", {"momentum": Range(0.5, 0.9, log=False)})
