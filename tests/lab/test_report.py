@@ -408,10 +408,10 @@ def test_a_training_that_diverged_goes_on_as_the_worst() -> None:
 def test_ways_end_where_they_leave_the_plane_for_good() -> None:
     assert valley.plane is not None
     there = Outcome(path=[[0.0, 0.0], [0.0, 1e-9], [1.0, 0.5], [1e200, 0.0], [math.nan, 0.0]])
-    made = compared(valley, "sgd", budget=1, seeds=1)
+    made = compared(valley, "adam", budget=1, seeds=1)
     made.results[0].reported[:] = [(made.results[0].reported[0][0], there)]
     ((name, look, way),) = report_curves.ways(made, valley.plane)
-    assert (name, look, way.tolist()) == ("sgd", 0, [[0, 0], [1, 0.5]])
+    assert (name, look, way.tolist()) == ("adam", 0, [[0, 0], [1, 0.5]])
 
 
 def test_many_optimizers_are_told_apart() -> None:
