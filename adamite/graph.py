@@ -97,7 +97,7 @@ class Graph:
         """The program on Python's numbers."""
         return self.program.evaluate
 
-    @property
+    @functools.cached_property
     def read(self) -> tuple[str, ...]:
         """The inputs that its outputs depend on, or are stored in."""
         nodes = _under(self.nodes, [index for _, index in self.outputs])

@@ -137,11 +137,16 @@ _instantiate: Any = ad.instantiate_zeros
 # ---- machine code
 
 
+def _interface() -> tuple[int, int] | None:
+    """The version of XLA's interface, where machine code can be called by it."""
+    return xla.version(jax.ffi.include_dir()) if engine.default_backend() == "llvm" else None
+
+
 @functools.cache
 def _target(graph: Graph, format: Format, threads: int) -> str | None:
     """The name under which XLA knows the handler; None where it can't have one."""
-    interface = xla.version(jax.ffi.include_dir())
-    if interface is None or engine.default_backend() != "llvm":
+    interface = _interface()
+    if interface is None:
         return None
     text = xla.text(graph, format, engine.machine(), interface, *engine.shares(), threads)
     # Programs that JAX keeps on disk name it: the same name must be the same code, in any process.
@@ -161,11 +166,12 @@ _registered: dict[str, Any] = {}  # machine code that XLA may call, for as long 
 
 
 def _on_cpu(ctx: Any, *operands: Any, graph: Graph, format: Format, fused: bool) -> Any:
-    target = _target(graph, format, engine.threads()) if _alone(ctx.module_context) else None
+    alone = _alone(ctx.module_context)
+    if fused and alone and _interface() is not None:
+        return _exactly(ctx, *operands, graph=graph, format=format, fused=fused)
+    target = _target(graph, format, engine.threads()) if alone and not fused else None
     if target is None:
         return _elsewhere(ctx, *operands, graph=graph, format=format, fused=fused)
-    if fused:
-        return _exactly(ctx, *operands, graph=graph, format=format, fused=fused)
     columns = _columns(graph, range(1, len(operands)))
     stored = (place for name, _ in graph.outputs for place in columns[name])
     aliases = {operand: result for result, operand in enumerate(stored)}

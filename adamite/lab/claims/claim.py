@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from adamite.lab.compare.comparison import listed
 from adamite.lab.page import Table
 
 if TYPE_CHECKING:
@@ -63,7 +64,3 @@ def across(found: Mapping[str, bool | None]) -> tuple[str, str]:
 def plainly(held: bool | None) -> str:
     """The verdict of a single case."""
     return HOLDS if held else NOT
-
-
-def listed(names: list[str], last: str = "and") -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 import adamite
-from adamite.lab.claims.claim import HOLDS, NOT, WHEN, Claim, Finding, across, listed, plainly
+from adamite.lab.claims.claim import HOLDS, NOT, WHEN, Claim, Finding, across, plainly
 from adamite.lab.claims.lab import Array, Lab, shown, sign
 from adamite.lab.compare import statistics
+from adamite.lab.compare.comparison import listed
 from adamite.lab.compare.entrants import find
 from adamite.lab.page import Table
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adamite.lab import problem as problems
-from adamite.lab.claims.claim import UNMEASURED, Claim, Finding, across, listed
+from adamite.lab.claims.claim import UNMEASURED, Claim, Finding, across
 from adamite.lab.compare import comparison, entrants, statistics, workers
-from adamite.lab.compare.comparison import Comparison, Plan, Pool, Progress, Result
+from adamite.lab.compare.comparison import Comparison, Plan, Pool, Progress, Result, listed
 from adamite.lab.compare.entrants import Entrant, Range
 from adamite.lab.compare.statistics import Interval
 from adamite.lab.compare.study import Study
@@ -34,8 +34,6 @@ Tell = Callable[[str, float], None]  # what is trained, and what share of it is 
 
 SLOW = "mnist", "characters", "gan", "cartpole", "reddi"  # worth processes of their own, which take seconds to begin
 STEPS = {"mnist": 200}  # of a training, where not the problem's own
-# Around its default SGD was best with the largest rate tried, on most problems: a decade more, for a fair match.
-RANGES = {"sgd": {"lr": Range(1e-3, 10.0)}}
 FEW = "adamite.lab.claims.few:problem"
 ARTICLE = "adamite.lab.claims.article:problem"
 
@@ -85,7 +83,7 @@ class Lab:
         """Every optimizer tuned alike and trained from the same seeds; what has nothing to tune is only trained."""
         problem = self.problem(where)
         steps = self.steps(where)
-        found = [entrants.find(each, ranges or RANGES.get(each)) if isinstance(each, str) else each for each in who]
+        found = [entrants.find(each, ranges) if isinstance(each, str) else each for each in who]
         pool: Pool = here if not {where, problem.name} & {*SLOW, "article"} else self._pool
         whole = Plan(problem, found, budget or self.budget, seeds or self.seeds, steps=steps, schedule=schedule)
         results: dict[str, Result] = {}
@@ -108,17 +106,15 @@ class Lab:
         """What a reader may type to see one of the comparisons."""
         steps = f" --steps {self.steps(where)}" if where in STEPS or self.quick else ""
         given = f"--budget {self.budget} --seeds {self.seeds}{steps}{more}"
-        alike = [",".join(name for name in who if name not in RANGES)]
-        apart = [f"{name} --tune lr={r['lr'].low:g}:{r['lr'].high:g}" for name, r in RANGES.items() if name in who]
-        return "\n".join(f"adamite compare --problem {where} --optimizers {each} {given}" for each in alike + apart)
+        return f"adamite compare --problem {where} --optimizers {','.join(who)} {given}"
 
     def _pool(self, work: Any, jobs: Sequence[Trial]) -> Iterator[Done[Trial]]:
         """As `workers.local`, with processes that stay: torch takes seconds to import, and there are many claims."""
         running, missing = {}, []
-        with workers._starting():
+        with workers.starting():
             if self._opened is None:
                 context = multiprocessing.get_context("spawn")
-                self._opened = ProcessPoolExecutor(self.processes, context, workers._begin)
+                self._opened = ProcessPoolExecutor(self.processes, context, workers.begin)
             for job in jobs:
                 running[self._opened.submit(workers.guarded, pickle.dumps((work, job)))] = job
         for future in as_completed(running):

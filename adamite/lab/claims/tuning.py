@@ -6,10 +6,10 @@ import numpy as np
 
 import adamite
 from adamite.lab.claims import lab as labs
-from adamite.lab.claims.claim import HOLDS, NOT, WHEN, Claim, Finding, across, listed, plainly
+from adamite.lab.claims.claim import HOLDS, NOT, WHEN, Claim, Finding, across, plainly
 from adamite.lab.claims.lab import Lab, fixed, moves, shown, sign, varied
 from adamite.lab.compare import statistics
-from adamite.lab.compare.comparison import Comparison
+from adamite.lab.compare.comparison import Comparison, listed
 from adamite.lab.page import Table
 from adamite.schedules import ReduceOnPlateau
 

@@ -212,18 +212,18 @@ class Comparison:
                 "come out: give more seeds."
             )
         lost = [result.entrant.name for result in ranked if statistics.interval(result.costs()).median == math.inf]
-        fate = f" {_and(lost)} diverged from other seeds than the one that chose the settings." if lost else ""
+        fate = f" {listed(lost)} diverged from other seeds than the one that chose the settings." if lost else ""
         if not alike:
             return f"{named} is best: every other is worse by more than luck ({seeds}, p < 0.05 each, corrected).{fate}"
         equal = [
             r.entrant.name for r in ranked[1:] if r.final().median == best.final().median and r.entrant.name in alike
         ]
         alike = [name for name in alike if name not in equal]
-        parts = f"{named} and {_and(equal)} share the best median" if equal else f"{named} has the best median"
+        parts = f"{named} and {listed(equal)} share the best median" if equal else f"{named} has the best median"
         them = "them" if equal else "it"
-        parts += f", but {_and(alike)} can't be told from {them} with {seeds}" if alike else f" with {seeds}"
+        parts += f", but {listed(alike)} can't be told from {them} with {seeds}" if alike else f" with {seeds}"
         if worse:
-            return f"{parts}; {_and(worse)} {'is' if len(worse) == 1 else 'are'} worse by more than luck.{fate}"
+            return f"{parts}; {listed(worse)} {'is' if len(worse) == 1 else 'are'} worse by more than luck.{fate}"
         return f"{parts}: no difference here is more than luck may be."
 
 
@@ -231,8 +231,9 @@ def _words(settings: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:g}" for name, value in settings.items())
 
 
-def _and(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def listed(names: Sequence[str], word: str = "and") -> str:
+    """a, b and c."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"
 
 
 def run(plan: Plan, study: Study, pool: Pool, tell: Tell = lambda progress: None) -> Comparison:

@@ -63,7 +63,7 @@ def local(work: Callable[[Job], Any], jobs: Sequence[Job], processes: int) -> It
                 job, attempt = waiting.pop()
                 process = free.pop() or opened.enter_context(_process())
                 try:
-                    with _starting():
+                    with starting():
                         future = process.submit(guarded, pickle.dumps((work, job)))
                 except BrokenProcessPool:  # it died after its last job, through no fault of this one
                     free.append(None)
@@ -87,7 +87,7 @@ def local(work: Callable[[Job], Any], jobs: Sequence[Job], processes: int) -> It
 @contextlib.contextmanager
 def _process() -> Iterator[ProcessPoolExecutor]:
     """A process, begun with its first job; it ends at the end, at once if that is an error or Ctrl-C."""
-    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin)
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), begin)
     try:
         yield pool
     except BaseException:
@@ -99,8 +99,8 @@ def _process() -> Iterator[ProcessPoolExecutor]:
 
 
 @contextlib.contextmanager
-def _starting() -> Iterator[None]:
-    """A process that begins meanwhile has one thread, and leaves Ctrl-C to us before it has come to `_begin`."""
+def starting() -> Iterator[None]:
+    """A process that begins meanwhile has one thread, and leaves Ctrl-C to us before it has come to `begin`."""
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     held = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT]) if hasattr(signal, "pthread_sigmask") else None
     os.environ.update(ONE_THREAD)
@@ -116,7 +116,7 @@ def _starting() -> Iterator[None]:
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
-def _begin() -> None:
+def begin() -> None:
     """Leave Ctrl-C to the parent, and end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
