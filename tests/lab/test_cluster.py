@@ -101,7 +101,7 @@ def work(job):
 def mine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A user's folder, where the command is called."""
     folder = tmp_path_factory.mktemp("mine")
-    (folder / "mine.py").write_text(MINE.format(mark=str(folder.parent / "begun"), limits=tuple(workers.ONE_THREAD)))
+    (folder / "afar.py").write_text(MINE.format(mark=str(folder.parent / "begun"), limits=tuple(workers.ONE_THREAD)))
     (folder / "points.txt").write_text("1 2\n3 4\n5 7\n0 1\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -110,8 +110,8 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_the_table_is_that_of_this_machines_cores(mine: Path, head: Head) -> None:
-    found = [entrants.find(name) for name in ("adam", "mine:signum")]
-    plan = Plan(problems.find("mine.py:problem", PROBLEMS), found, budget=2, seeds=2, steps=40)
+    found = [entrants.find(name) for name in ("adam", "afar:signum")]
+    plan = Plan(problems.find("afar.py:problem", PROBLEMS), found, budget=2, seeds=2, steps=40)
     retried: list[int] = []
     there = comparison.run(
         plan,
@@ -135,7 +135,7 @@ def seen(found: Comparison) -> list[Any]:
 
 
 def test_what_fails_is_reported_in_words_and_stops_nothing(mine: Path, head: Head) -> None:
-    from mine import work  # type: ignore[import-not-found]
+    from afar import work  # type: ignore[import-not-found]
 
     found = {done.job: done for done in cluster.ray(work, ["a", "raises", "dies", "b"], head.address, mine)}
     assert {name: done.result and done.result[0] for name, done in found.items()} == {
@@ -153,7 +153,7 @@ def test_what_fails_is_reported_in_words_and_stops_nothing(mine: Path, head: Hea
 def test_the_command_from_elsewhere(mine: Path, head: Head) -> None:
     """By Ray's client, and nothing of what Ray says of the death gets between."""
     (mine.parent / "begun").unlink(missing_ok=True)
-    what = ["--problem", "mine.py:problem", "--optimizers", "adam", "--budget", "1", "--seeds", "1", "--steps", "20"]
+    what = ["--problem", "afar.py:problem", "--optimizers", "adam", "--budget", "1", "--seeds", "1", "--steps", "20"]
     answer = command(*what, "--ray", head.client, "--tensorboard", "curves")
     assert (answer.returncode, answer.stderr) == (0, "")
     assert (mine.parent / "begun").exists()
