@@ -20,6 +20,7 @@ LAYERS: list[set[str]] = [
     {"rules", "trace"},
     {"update"},
     {"graph"},
+    {"emit"},
     {"storage"},
     {"coefficients"},
     {"readers.job"},

@@ -12,48 +12,19 @@ import ctypes
 import functools
 import math
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from adamite.emit import Lanes, Text
 from adamite.graph import Graph, Node
 from adamite.readers.job import BLOCK, COUNTER, GRAIN, HEADER, LANES, SCALE, TOTAL
-from adamite.storage import BFLOAT16, FLOAT16, FLOAT32, Format, stored
+from adamite.storage import Format, stored
 
 # What a kernel may call: these become instructions, never calls of a library that may not be there.
 _INTRINSICS = (
     r"@llvm\.(sqrt|fabs|copysign|is\.fpclass|[us](min|max)|vector\.reduce\.(fadd|mul)|lifetime\.(start|end)|"
     r"x86\.sse\.(st|ld)mxcsr|aarch64\.[gs]et\.fpcr)\b"
 )
-
-
-class Text:
-    """LLVM text that grows line by line; values get fresh names."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.count = 0
-
-    def line(self, text: str) -> None:
-        self.lines.append("  " + text)
-
-    def label(self, name: str) -> None:
-        self.lines.append(f"{name}:")
-
-    def value(self, text: str) -> str:
-        self.count += 1
-        name = f"%v{self.count}"
-        self.line(f"{name} = {text}")
-        return name
-
-    def load(self, base: str, index: str | int, kind: str = "i64", note: str = "") -> str:
-        return self.value(f"load {kind}, ptr {self.at(base, index, kind)}{note}")
-
-    def at(self, base: str, index: str | int, kind: str) -> str:
-        return self.value(f"getelementptr inbounds {kind}, ptr {base}, i64 {index}")
-
-    def cell(self, column: int, kind: str = "i64") -> str:
-        """The current row's cell."""
-        index = self.value(f"add i64 %row, {self.value(f'mul i64 %rows, {column}')}")
-        return self.load("%table", index, kind)
 
 
 def step_text(graph: Graph, format: Format, machine: str) -> str:
@@ -66,21 +37,22 @@ def step_text(graph: Graph, format: Format, machine: str) -> str:
     out.line("br label %loop")
     out.label("loop")
     out.line("%i = phi i64 [ %low, %body ], [ %i.next, %loop ]")
+    on = Lanes(out, 0)
     values: list[str] = []
     for node in graph.nodes:
         if node.op == "tensor":
             kind = formats[node.value]
-            values.append(_widen(out, out.load(places[node.value], "%i", kind.llvm, _GROUP), kind))
+            values.append(kind.widened(on, out.load(places[node.value], "%i", kind.llvm, _GROUP)))
         else:
-            values.append(_operation(out, node, values, numbers, format.compute))
+            values.append(operation(on, node, values, numbers, format.compute))
     for name, index in graph.outputs:
         kind = formats[name]
-        value = _narrow(out, values[index], kind)
+        value = kind.narrowed(on, values[index])
         out.line(f"store {kind.llvm} {value}, ptr {out.at(places[name], '%i', kind.llvm)}{_GROUP}")
     out.line("%i.next = add nsw i64 %i, 1")
     out.line("%again = icmp slt i64 %i.next, %high")
     out.line("br i1 %again, label %loop, label %next, !llvm.loop !1")
-    return _frame(out.lines, machine)
+    return _frame(out, machine)
 
 
 _GROUP = ", !llvm.access.group !0"
@@ -88,7 +60,8 @@ _ARITHMETIC = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
 _COMPARE = {"gt": "ogt", "ge": "oge", "lt": "olt", "le": "ole", "eq": "oeq", "ne": "une"}
 
 
-def _operation(out: Text, node: Node, values: list[str], numbers: list[str], format: Format) -> str:
+def operation(on: Lanes, node: Node, values: Sequence[str], numbers: Sequence[str], format: Format) -> str:
+    """A primitive operation on one element, or on several at once."""
     kind = format.llvm
     args = [values[a] for a in node.args]
     match node.op:
@@ -96,103 +69,28 @@ def _operation(out: Text, node: Node, values: list[str], numbers: list[str], for
             index: int = node.value
             return numbers[index]
         case "const":
-            return format.literal(node.value)
+            return on.number(kind, format.literal(node.value))
         case "flush":  # by the exponent's bits: comparing subnormal numbers is slow too
             integer = f"i{8 * format.itemsize}"
-            bits = out.value(f"bitcast {kind} {args[0]} to {integer}")
-            exponent = out.value(f"and {integer} {bits}, {format.bits(math.inf)}")
-            zero = out.value(f"icmp ult {integer} {exponent}, {format.bits(format.smallest_state)}")
-            return out.value(f"select i1 {zero}, {kind} 0.0, {kind} {args[0]}")
+            bits = on.cast("bitcast", args[0], kind, integer)
+            exponent = on.apply("and", integer, bits, format.bits(math.inf))
+            zero = on.apply("icmp ult", integer, exponent, format.bits(format.smallest_state))
+            return on.select(zero, kind, on.number(kind, "0.0"), args[0])
         case "add" | "sub" | "mul" | "div":
-            return out.value(f"{_ARITHMETIC[node.op]} {kind} {args[0]}, {args[1]}")
+            return on.apply(_ARITHMETIC[node.op], kind, args[0], args[1])
         case "neg":
-            return out.value(f"fneg {kind} {args[0]}")
+            return on.unary("fneg", kind, args[0])
         case "sqrt" | "abs":
-            name = f"llvm.{'fabs' if node.op == 'abs' else 'sqrt'}.f{8 * format.itemsize}"
-            return out.value(f"call {kind} @{name}({kind} {args[0]})")
+            return on.call("fabs" if node.op == "abs" else "sqrt", kind, args[0])
         case "gt" | "ge" | "lt" | "le" | "eq" | "ne":
-            return out.value(f"fcmp {_COMPARE[node.op]} {kind} {args[0]}, {args[1]}")
+            return on.apply(f"fcmp {_COMPARE[node.op]}", kind, args[0], args[1])
         case "and" | "or":
-            return out.value(f"{node.op} i1 {args[0]}, {args[1]}")
+            return on.apply(node.op, "i1", args[0], args[1])
         case "not":
-            return out.value(f"xor i1 {args[0]}, true")
+            return on.apply("xor", "i1", args[0], "true")
         case "where":
-            return out.value(f"select i1 {args[0]}, {kind} {args[1]}, {kind} {args[2]}")
+            return on.select(args[0], kind, args[1], args[2])
     raise NotImplementedError(node.op)
-
-
-# ---- formats that are only stored: by integers, since LLVM's own conversions call libraries or flush subnormals
-
-
-class _Lanes:
-    """Operations on one value, or on several at once."""
-
-    def __init__(self, out: Text, lanes: int) -> None:
-        self.out, self.lanes = out, lanes
-
-    def type(self, kind: str) -> str:
-        return f"<{self.lanes} x {kind}>" if self.lanes else kind
-
-    def number(self, kind: str, value: int | str) -> str:
-        return "<" + ", ".join([f"{kind} {value}"] * self.lanes) + ">" if self.lanes else str(value)
-
-    def apply(self, op: str, kind: str, a: str, b: int | str) -> str:
-        """An operation with a number, or with another value."""
-        second = b if isinstance(b, str) and b.startswith("%") else self.number(kind, b)
-        return self.out.value(f"{op} {self.type(kind)} {a}, {second}")
-
-    def cast(self, op: str, a: str, before: str, after: str) -> str:
-        return self.out.value(f"{op} {self.type(before)} {a} to {self.type(after)}")
-
-    def select(self, condition: str, kind: str, a: str, b: str) -> str:
-        return self.out.value(f"select {self.type('i1')} {condition}, {self.type(kind)} {a}, {self.type(kind)} {b}")
-
-
-def _widen(out: Text, stored: str, format: Format, lanes: int = 0) -> str:
-    """What was loaded as numbers to compute with."""
-    if format.computes_in is None:
-        return stored
-    on = _Lanes(out, lanes)
-    bits = on.cast("zext", stored, "i16", "i32")
-    if format == BFLOAT16:
-        return on.cast("bitcast", on.apply("shl", "i32", bits, 16), "i32", "float")
-    magnitude = on.apply("and", "i32", bits, 0x7FFF)
-    shifted = on.apply("shl", "i32", magnitude, 13)
-    normal = on.apply("add", "i32", shifted, (127 - 15) << 23)
-    # Subnormal numbers are counted, since they stall a multiplication, and are what gradients often are.
-    counted = on.apply("fmul", "float", on.cast("sitofp", magnitude, "i32", "float"), FLOAT32.literal(2.0**-24))
-    subnormal = on.apply("icmp ult", "i32", magnitude, FLOAT16.bits(FLOAT16.tiny))
-    value = on.select(subnormal, "i32", on.cast("bitcast", counted, "float", "i32"), normal)
-    special = on.apply("icmp uge", "i32", magnitude, FLOAT16.bits(math.inf))  # infinity, NaN
-    value = on.select(special, "i32", on.apply("or", "i32", shifted, FLOAT32.bits(math.inf)), value)
-    sign = on.apply("shl", "i32", on.apply("and", "i32", bits, 0x8000), 16)
-    return on.cast("bitcast", on.apply("or", "i32", value, sign), "i32", "float")
-
-
-def _narrow(out: Text, value: str, format: Format) -> str:
-    """A computed number as it is stored: rounded to the nearest, ties to even."""
-    if format.computes_in is None:
-        return value
-    on = _Lanes(out, 0)
-    bits = on.cast("bitcast", value, "float", "i32")
-    if format == BFLOAT16:
-        odd = on.apply("and", "i32", on.apply("lshr", "i32", bits, 16), 1)
-        rounded = on.apply("lshr", "i32", on.apply("add", "i32", on.apply("add", "i32", bits, 0x7FFF), odd), 16)
-        nan = on.apply("fcmp uno", "float", value, value)
-        return on.cast("trunc", on.select(nan, "i32", on.number("i32", 0x7FC0), rounded), "i32", "i16")
-    magnitude = on.apply("and", "i32", bits, 0x7FFFFFFF)
-    # Below 2**-14 the spacing is that of float32 numbers near a half: adding one rounds.
-    near_half = on.apply("fadd", "float", on.cast("bitcast", magnitude, "i32", "float"), FLOAT32.literal(0.5))
-    small = on.apply("sub", "i32", on.cast("bitcast", near_half, "float", "i32"), FLOAT32.bits(0.5))
-    odd = on.apply("and", "i32", on.apply("lshr", "i32", magnitude, 13), 1)
-    shifted = on.apply("add", "i32", on.apply("add", "i32", magnitude, ((15 - 127) << 23) + 0xFFF), odd)
-    normal = on.apply("lshr", "i32", shifted, 13)
-    rounded = on.select(on.apply("icmp ult", "i32", magnitude, FLOAT32.bits(2.0**-14)), "i32", small, normal)
-    nan = on.apply("icmp ugt", "i32", magnitude, FLOAT32.bits(math.inf))
-    beyond = on.select(nan, "i32", on.number("i32", 0x7E00), on.number("i32", FLOAT16.bits(math.inf)))
-    rounded = on.select(on.apply("icmp uge", "i32", magnitude, FLOAT32.bits(2.0**16)), "i32", beyond, rounded)
-    sign = on.apply("and", "i32", on.apply("lshr", "i32", bits, 16), 0x8000)
-    return on.cast("trunc", on.apply("or", "i32", rounded, sign), "i32", "i16")
 
 
 # ---- sums of squares
@@ -222,7 +120,7 @@ def squares_text(format: Format, machine: str) -> str:
     out.line(f"%i = phi i64 [ {begin}, %block ], [ %i.next, %whole ]")
     out.line(f"%acc = phi {wide} [ zeroinitializer, %block ], [ %acc.next, %whole ]")
     x = out.value(f"load {narrow}, ptr {out.at(place, '%i', format.llvm)}, align {format.itemsize}")
-    x = _widen(out, x, format, LANES)
+    x = format.widened(Lanes(out, LANES), x)
     computed = format.compute.llvm
     x = out.value(f"fpext <{LANES} x {computed}> {x} to {wide}") if computed != "double" else x
     x = out.value(f"fmul {wide} {x}, %scale")
@@ -240,7 +138,7 @@ def squares_text(format: Format, machine: str) -> str:
 
     out.label("tail")
     out.line("%j = phi i64 [ %first, %rest ], [ %j.next, %tail ]")
-    y = _widen(out, out.load(place, "%j", format.llvm), format)
+    y = format.widened(Lanes(out, 0), out.load(place, "%j", format.llvm))
     y = out.value(f"fpext {computed} {y} to double") if computed != "double" else y
     y = out.value(f"fmul double {y}, %scale.one")
     lane = out.at("%lanes.place", out.value("sub i64 %j, %first"), "double")
@@ -257,10 +155,10 @@ def squares_text(format: Format, machine: str) -> str:
     out.line("%b.next = add nsw i64 %b, 1")
     out.line("%b.more = icmp slt i64 %b.next, %high")
     out.line("br i1 %b.more, label %block, label %next")
-    return _frame(out.lines, machine, scratch=f"%lanes.place = alloca {wide}")
+    return _frame(out, machine, scratch=f"%lanes.place = alloca {wide}")
 
 
-def _frame(body: list[str], machine: str, scratch: str = "") -> str:
+def _frame(out: Text, machine: str, scratch: str = "") -> str:
     """Claim ranges, walk the rows, run the body with %low and %high; in the default floating-point mode."""
     save, restore, declare = _float_mode(machine)
     text = f"""
@@ -297,7 +195,7 @@ walk:
   %meets = icmp slt i64 %low, %high
   br i1 %meets, label %body, label %next
 body:
-{chr(10).join(body)}
+{chr(10).join(out.lines)}
 next:
   %row.next = add i64 %row, 1
   %more.rows = icmp slt i64 %row.next, %rows
@@ -315,8 +213,7 @@ declare i64 @llvm.smax.i64(i64, i64)
 !1 = distinct !{{!1, !2}}
 !2 = !{{!"llvm.loop.parallel_accesses", !0}}
 """
-    used = dict.fromkeys(re.findall(r"call (\S+(?: x \S+>)?) @(llvm\.(?:sqrt|fabs)\.\w+)\((\w+)", text))
-    text += "".join(f"declare {result} @{name}({kind})\n" for result, name, kind in used)
+    text += "".join(f"{line}\n" for line in out.declared)
     if "vector.reduce" in text:
         text += f"declare double @llvm.vector.reduce.fadd.v{LANES}f64(double, <{LANES} x double>)\n"
     return text

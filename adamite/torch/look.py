@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from adamite.emit import Text
 from adamite.readers import llvm
 from adamite.readers.job import STATES, G, Job, X
 
@@ -55,7 +56,7 @@ class Layout(NamedTuple):
 
 def _text(at: Layout) -> str:
     """A loop over the rows, as `Look` lays them out."""
-    out = llvm.Text()
+    out = Text()
 
     def word(base: str, index: int | str, kind: str = "i64") -> str:
         return out.value(f"load {kind}, ptr {out.at(base, index, 'i64')}")

@@ -1,0 +1,20 @@
+"""How a tensor rests in memory: the formats that a kernel loads, computes in and stores; a file each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from adamite.storage.bfloat16 import BFLOAT16
+from adamite.storage.float16 import FLOAT16
+from adamite.storage.format import FLOAT32, FLOAT64, Array, Format
+
+__all__ = ["BFLOAT16", "FLOAT16", "FLOAT32", "FLOAT64", "FORMATS", "Array", "Format", "stored"]
+
+FORMATS: dict[np.dtype[Any], Format] = {f.dtype: f for f in (FLOAT32, FLOAT64)}  # of NumPy's arrays
+
+
+def stored(name: str, format: Format) -> Format:
+    """How an input of a graph is stored: parameter and gradient in the parameter's format, states as computed."""
+    return format if name in ("x", "g") else format.compute
