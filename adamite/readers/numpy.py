@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from adamite.graph import Graph
 from adamite.readers.job import BLOCK, COUNTER, GRAIN, HEADER, LANES, ROWS, SCALE, TOTAL, Kernel
-from adamite.storage import Format, stored
+from adamite.readers.passes import scaled
+from adamite.storage import BFLOAT16, COMPENSATION, EightBit, Format, Layout, stored
+from adamite.storage.eight_bit import INFINITY
+from adamite.storage.random import BLOCK as RANDOM_BLOCK
+from adamite.storage.random import VECTORS, hashed, places
+
+NO_SCALES: Mapping[str, Any] = MappingProxyType({})
 
 _OPERATIONS: dict[str, Callable[..., Any]] = {
     "add": np.add,
@@ -33,7 +40,9 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-def evaluate(graph: Graph, tensors: dict[str, Any], coefficients: Any, format: Format) -> dict[str, Any]:
+def evaluate(
+    graph: Graph, tensors: Mapping[str, Any], coefficients: Any, format: Format, scales: Mapping[str, Any] = NO_SCALES
+) -> dict[str, Any]:
     """What the graph stores, by name. Coefficients are NumPy scalars of the type that is computed in."""
     format = format.compute
     kind = format.dtype.type
@@ -42,6 +51,8 @@ def evaluate(graph: Graph, tensors: dict[str, Any], coefficients: Any, format: F
         for node in graph.nodes:
             if node.op == "tensor":
                 values.append(tensors[node.value])
+            elif node.op == "scale":
+                values.append(scales[node.value])
             elif node.op == "coefficient":
                 values.append(coefficients[node.value])
             elif node.op == "const":
@@ -70,6 +81,70 @@ def step(graph: Graph, format: Format) -> Kernel:
                 # Every output before the first store: a gradient may be the parameter itself.
                 for name, value in evaluate(graph, wide, coefficients, format).items():
                     parts[name][...] = formats[name].narrow(value)
+
+    return kernel
+
+
+def block_step(graph: Graph, layout: Layout) -> Kernel:
+    """A kernel that updates every tensor of a job, block by block."""
+    passes = scaled(graph, layout)
+    formats = {name: layout.of(name) for name in graph.inputs}
+    if layout.rounding == "compensated":
+        formats[COMPENSATION] = BFLOAT16
+    columns = [*graph.inputs, *layout.more]
+    eight = {name: f for name, f in formats.items() if isinstance(f, EightBit)}
+    plain = {name: f for name, f in formats.items() if name not in eight}
+    pairs = layout.pairs([*formats])
+    drawing = [n for n, _ in graph.outputs if formats[n] is BFLOAT16 and (n != "x" or layout.rounding == "stochastic")]
+    draws = {name: k for k, name in enumerate([*["8bit"] * bool(eight), *drawing])}
+    vectors, lanes = places(pairs)
+
+    def kernel(address: int) -> None:
+        for row, begin, end in _claims(address, 2 + len(columns)):
+            numbers = _view(row[1], graph.coefficient_count + 1, np.dtype(np.float32))
+            step = int(numbers[-1:].view(np.uint32)[0])
+            words = {n: hashed(np.arange(VECTORS) + k * VECTORS, step)[vectors] for n, k in draws.items()}
+            cells = dict(zip(columns, row[2:], strict=True))
+            for first in range(begin, end, BLOCK // RANDOM_BLOCK):
+                blocks = np.arange(first, min(first + BLOCK // RANDOM_BLOCK, end))
+                drawn = hashed((blocks[:, None] * VECTORS + np.arange(VECTORS)), cells["seed"])[:, lanes]
+                at = first * RANDOM_BLOCK
+                size = min(blocks.size * RANDOM_BLOCK, cells["elements"] - at)
+                parts = {n: _view(cells[n] + at * f.itemsize, size, f.dtype) for n, f in plain.items()}
+                tensors, scales, bytes_ = {}, {}, {}
+                for name, format in plain.items():
+                    padded = np.zeros(blocks.size * RANDOM_BLOCK, np.float32)
+                    padded[:size] = format.widen(parts[name])
+                    tensors[name] = padded.reshape(-1, RANDOM_BLOCK)
+                for name, form in eight.items():
+                    codes = _view(cells[name] + at, blocks.size * RANDOM_BLOCK, np.dtype(np.uint8))
+                    exponents = _view(cells[name] + row[0] * RANDOM_BLOCK + first, blocks.size, np.dtype(np.uint8))
+                    bytes_[name] = codes.reshape(-1, RANDOM_BLOCK), exponents
+                    tensors[name], scales[name] = form.raw(bytes_[name][0]), form.factor(exponents)
+                gradient = tensors["g"].copy()
+                if COMPENSATION in formats:
+                    tensors["x"] = tensors["x"] + tensors[COMPENSATION]
+                with np.errstate(all="ignore"):
+                    new = evaluate(passes, tensors, numbers, layout.compute, scales)
+                    new = {name: np.broadcast_to(value, drawn.shape) for name, value in new.items()}
+                    bad = np.zeros(blocks.size, bool)
+                    for name, form in eight.items():
+                        bad |= form.largest(new[name]) >= INFINITY
+                    for name, form in eight.items():
+                        mended = np.where(np.isfinite(gradient), form.finite(new[name]), np.float32(0))
+                        values = np.where(bad[:, None], mended, new[name])
+                        bytes_[name][0][...], bytes_[name][1][...] = form.codes(values, drawn ^ words["8bit"])
+                    for name, value in new.items():
+                        if name in eight:
+                            continue
+                        if name in draws:
+                            stored = BFLOAT16.narrow(value, drawn ^ words[name])
+                        else:
+                            stored = formats[name].narrow(value)
+                        parts[name][...] = stored.reshape(-1)[:size]
+                        if name == "x" and COMPENSATION in formats:
+                            rest = BFLOAT16.narrow(value - BFLOAT16.widen(stored))
+                            parts[COMPENSATION][...] = rest.reshape(-1)[:size]
 
     return kernel
 
