@@ -23,7 +23,7 @@ from adamite.numpy import (
     RMSprop,
     optimizer,
 )
-from adamite.rule import Rule, Scalar, rule
+from adamite.rule import Rule, Scalar, Unsigned, rule
 
 if TYPE_CHECKING:
     from adamite import schedules
@@ -52,6 +52,7 @@ __all__ = [
     "RuleError",
     "Scalar",
     "StateDictError",
+    "Unsigned",
     "abs",
     "maximum",
     "minimize",

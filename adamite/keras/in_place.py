@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from adamite.storage import Layout
 from adamite.torch.batch import ArrayBatch, Batch, MachineBatch, Member, format_of, native
 from adamite.torch.plan import run
 from adamite.torch.settings import Reading
@@ -57,14 +58,14 @@ class InPlace:
         self._batches: list[tuple[_Machine | _Arrays, list[int]]] = []  # with the numbers of the rows
         found: dict[Any, list[int]] = {}
         for index, (row, p) in enumerate(zip(rows, self.parameters, strict=True)):
-            found.setdefault((row.update, format_of(p), native(p), p.device), []).append(index)
-        for (update, format, machine, _), indices in found.items():
+            found.setdefault((row.update, Layout(format_of(p)), native(p), p.device), []).append(index)
+        for (update, layout, machine, _), indices in found.items():
             members = [
                 Member(p, 0, rows[i].variable.path, {name: s._value for name, s in rows[i].states.items()})
                 for i, p in ((i, self.parameters[i]) for i in indices)
             ]
             kind: type[_Machine | _Arrays] = _Machine if machine else _Arrays
-            batch = kind(update, format, members, {name: name for name in update.states})
+            batch = kind(update, layout, members, {name: name for name in update.states})
             scalars = torch.zeros(len(members), len(update.scalars), dtype=torch.float64) if update.scalars else None
             batch.watch([], torch.zeros(len(members), dtype=torch.float64), scalars)
             self._batches.append((batch, indices))

@@ -14,12 +14,13 @@ import numpy as np
 from adamite import engine
 from adamite.arrays import Ranges
 from adamite.conventions import Convention, Framework
+from adamite.layouts import AVERAGE, Rests, State, layout
 from adamite.numpy.batch import Batch, Slot
 from adamite.numpy.hyperparameters import Group, Hyperparameters
-from adamite.numpy.state import Loading, saved
+from adamite.numpy.state import Loading, made, saved
 from adamite.rule import DEFAULT, Rule
 from adamite.settings import NonFinite, Schedule, check_nonfinite
-from adamite.storage import Format
+from adamite.storage import Layout
 from adamite.tree import Tree
 from adamite.update import Decay, Update
 
@@ -56,6 +57,9 @@ class Optimizer(metaclass=_Documented):
             NonFiniteError, or "skip" the whole step; nothing is changed then, and `skipped` counts.
         ema: in [0, 1), the decay of an average of the weights, kept in the same pass: see `averaged`.
         maximize: climb instead of descending.
+        state: how the rule's states rest: "float32" (as they are computed; the default), "bfloat16" (half the bytes)
+            or "8bit" (a quarter), both rounded stochastically, for float32 parameters. Parameters of fewer than 4,096
+            elements keep float32 states.
         hyperparameters: the rule's own (lr, beta1, ...), each a number or a schedule, a function of the number
             of steps done. All can be read and assigned later: `opt.lr = 0.01`. Reading gives the number that the
             next step will use.
@@ -79,6 +83,7 @@ class Optimizer(metaclass=_Documented):
         nonfinite: NonFinite = "propagate",
         ema: float | Schedule | None = None,
         maximize: bool = False,
+        state: State = "float32",
         **hyperparameters: Any,
     ) -> None:
         name = type(self).__name__
@@ -104,6 +109,7 @@ class Optimizer(metaclass=_Documented):
             self._conventions,
             convention,
             formats={s.format for s in self._slots},
+            state=state,
             decay=decay,
             maximize=maximize,
             ema=ema,
@@ -283,16 +289,13 @@ class Optimizer(metaclass=_Documented):
 
     def _keep(self, slot: Slot) -> None:
         """Allocate the parameter's states."""
-        starts = {state.name: state.start for state in self._hyper.rule.states} | {"average": "x"}
-        for name in self._hyper.update(slot.absent).states:
+        starts = {state.name: state.start for state in self._hyper.rule.states} | {AVERAGE: "x"}
+        update = self._hyper.update(slot.absent)
+        slot.rests = layout(update, slot.format, slot.size, Rests(self._hyper.state))
+        for name in update.states:
             start = starts[name]
-            if start == "x":
-                slot.states[name] = np.array(slot.x, order="K", subok=False)
-                continue
-            slot.states[name] = np.zeros_like(slot.x, subok=False)
-            value = self._start(slot, start)
-            if value:
-                slot.states[name].fill(value)
+            value = None if start == "x" else self._start(slot, start)
+            slot.states[name] = made(slot.x, slot.rests.of(name), value)
 
     def _start(self, slot: Slot, start: float | str) -> float:
         """What a state starts at: a number, or a hyperparameter's."""
@@ -300,12 +303,12 @@ class Optimizer(metaclass=_Documented):
 
     def _refresh(self) -> None:
         """Follow changed settings; compiles only where an option was turned on or off."""
-        kinds: dict[tuple[Update, Format], list[Slot]] = {}
+        kinds: dict[tuple[Update, Layout], list[Slot]] = {}
         for slot in self._slots:
-            kinds.setdefault((self._hyper.update(slot.absent), slot.format), []).append(slot)
+            kinds.setdefault((self._hyper.update(slot.absent), slot.rests), []).append(slot)
         if [engine.graph(update) for update, _ in kinds] != [b.graph for b in self._batches]:
             self._history = self._histories()
-            self._batches = [Batch(update, format, slots, self._history) for (update, format), slots in kinds.items()]
+            self._batches = [Batch(update, rests, slots, self._history) for (update, rests), slots in kinds.items()]
         for batch in self._batches:
             for cohort in batch.cohorts:
                 cohort.read(self.steps)
@@ -414,6 +417,7 @@ class Optimizer(metaclass=_Documented):
         numbers = {name: hyper.settings.source(name) for name in names}
         shown = [f"{name}={value!r}" for name, value in {**numbers, **hyper.choices}.items() if value is not None]
         shown += [f"convention={hyper.framework!r}"] * (hyper.framework != "paper")
+        shown += [f"state={hyper.state!r}"] * (hyper.state != "float32")
         shown += [f"groups={[*self.groups]}"] * bool(hyper.groups)
         return f"{type(self).__name__}({len(self._slots)} parameters, {', '.join(shown)}, steps={self.steps})"
 

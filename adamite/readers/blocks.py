@@ -35,7 +35,7 @@ class _Body:
         self.on = Lanes(self.out, LANES)
         self.passes, self.graph, self.layout = passes, passes.graph, layout
         self.scratch: list[str] = []
-        names = [*self.graph.inputs, *[COMPENSATION] * (layout.rounding == "compensated")]
+        names = [*self.graph.inputs, *[COMPENSATION] * (layout.rounding == "kahan")]
         self.formats = {name: BFLOAT16 if name == COMPENSATION else layout.of(name) for name in names}
         self.eight = {n: f for n, f in self.formats.items() if isinstance(f, EightBit)}
         self.plain = {n: f for n, f in self.formats.items() if n not in self.eight}

@@ -13,7 +13,7 @@ import functools
 import math
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from adamite.emit import Lanes, Text
 from adamite.graph import Graph, Node
@@ -25,6 +25,12 @@ _INTRINSICS = (
     r"@llvm\.(sqrt|fabs|copysign|is\.fpclass|[us](min|max)|vector\.reduce\.(fadd|mul|[us]max)|fshl|lifetime\.(start|end)|"
     r"x86\.sse\.(st|ld)mxcsr|aarch64\.[gs]et\.fpcr)\b"
 )
+
+
+class Values(Protocol):
+    """The values of nodes by their indices."""
+
+    def __getitem__(self, index: int, /) -> str: ...
 
 
 def step_text(graph: Graph, format: Format, machine: str) -> str:
@@ -60,7 +66,7 @@ _ARITHMETIC = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
 _COMPARE = {"gt": "ogt", "ge": "oge", "lt": "olt", "le": "ole", "eq": "oeq", "ne": "une"}
 
 
-def operation(on: Lanes, node: Node, values: Sequence[str], numbers: Sequence[str], format: Format) -> str:
+def operation(on: Lanes, node: Node, values: Values, numbers: Sequence[str], format: Format) -> str:
     """A primitive operation on one element, or on several at once."""
     kind = format.llvm
     args = [values[a] for a in node.args]

@@ -89,7 +89,7 @@ def block_step(graph: Graph, layout: Layout) -> Kernel:
     """A kernel that updates every tensor of a job, block by block."""
     passes = scaled(graph, layout)
     formats = {name: layout.of(name) for name in graph.inputs}
-    if layout.rounding == "compensated":
+    if layout.rounding == "kahan":
         formats[COMPENSATION] = BFLOAT16
     columns = [*graph.inputs, *layout.more]
     eight = {name: f for name, f in formats.items() if isinstance(f, EightBit)}

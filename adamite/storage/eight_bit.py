@@ -91,9 +91,11 @@ class EightBit(Format):
         """Blocks of codes as numbers, without their scales."""
         c = codes.reshape(len(codes), -1, GROUP)[:, :, _ORDER].reshape(codes.shape).astype(np.uint32)
         if not self.signed:
-            return ((c << np.uint32(20)) | np.uint32(_WINDOW)).view(np.float32)
+            unsigned: Array = (c << np.uint32(20) | np.uint32(_WINDOW)).view(np.float32)
+            return unsigned
         sign = (c & np.uint32(0x80)) << np.uint32(24) | np.uint32(_WINDOW)
-        return (sign | (c & np.uint32(0x7F)) << np.uint32(20)).view(np.float32) - sign.view(np.float32)
+        signed: Array = (sign | (c & np.uint32(0x7F)) << np.uint32(20)).view(np.float32) - sign.view(np.float32)
+        return signed
 
     def factor(self, scales: Array) -> Array:
         """The blocks' S."""

@@ -10,7 +10,7 @@ from adamite.storage.eight_bit import EightBit
 from adamite.storage.format import Format
 from adamite.storage.random import BLOCK
 
-Rounding = Literal["nearest", "stochastic", "compensated"]
+Rounding = Literal["nearest", "stochastic", "kahan"]
 COMPENSATION = "compensation"  # what a bfloat16 parameter couldn't hold, in bfloat16 beside it
 
 
@@ -49,4 +49,4 @@ class Layout(NamedTuple):
     @property
     def more(self) -> tuple[str, ...]:
         """The columns of a job behind those of the graph's inputs."""
-        return ("elements", "seed", *[COMPENSATION] * (self.rounding == "compensated")) if self.blocks else ()
+        return (*[COMPENSATION] * (self.rounding == "kahan"), "elements", "seed") if self.blocks else ()

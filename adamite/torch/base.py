@@ -15,12 +15,15 @@ from torch.autograd import profiler
 from torch.compiler import is_dynamo_compiling
 from torch.optim import optimizer as torch_optimizer
 
-from adamite import engine
+from adamite import engine, layouts
 from adamite.about import Documented, Words
 from adamite.conventions import Spelling, spelling
+from adamite.layouts import Rests, State
 from adamite.rule import Rule
 from adamite.settings import NonFinite, check_nonfinite, check_number, unknown
+from adamite.storage import Rounding
 from adamite.torch import ranks
+from adamite.torch.batch import format_of, optimizable
 from adamite.torch.loading import Loading
 from adamite.torch.plan import Plan
 from adamite.torch.settings import ACCEPTED, OPTIONS, RANGES, Settings
@@ -35,6 +38,8 @@ class Extras(TypedDict, total=False):
     nonfinite: NonFinite
     ema: float | None
     cautious: bool
+    state: State
+    rounding: Rounding
 
 
 _WORDS = Words(
@@ -61,6 +66,11 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
             NonFiniteError, or "skip" the whole step, on all ranks; nothing is changed then, and `skipped` counts.
         ema: in [0, 1), the decay of an average of the weights, kept in the same pass: see `averaged`.
         cautious: leave out the weights whose step goes against their gradient (Liang et al. 2024; without rescaling).
+        state: how states rest: "float32" (the default), "bfloat16" (half the bytes) or "8bit" (a quarter), both rounded
+            stochastically. For tensors on the CPU that are computed in float32. Parameters of fewer than 4,096
+            elements, and complex ones, keep float32 states.
+        rounding: how bfloat16 parameters are rounded: to the "nearest" (the default), where small steps are lost;
+            "stochastic"; or "kahan", with what was lost kept beside them in two more bytes.
 
     >>> import torch, adamite.torch
     >>> model = torch.nn.Linear(3, 1)
@@ -77,6 +87,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
     _made_from: ClassVar[Rule | None] = None
     _clip_norm: float | None = None
     _nonfinite: NonFinite = "propagate"
+    _rests = Rests()
     _swapped = False  # whether the averages are in the parameters
     _stepping: StepInBackward | None = None
 
@@ -89,6 +100,8 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         self.skipped = 0
         self.gradient_norm: float | None = None
         self.clip_norm, self.nonfinite = extras.get("clip_norm"), extras.get("nonfinite", "propagate")
+        self._rests = Rests(extras.get("state", "float32"), extras.get("rounding", "nearest"))
+        layouts.check(type(self).__name__, self._rests, [])
         # What isn't asked for isn't in the groups: other libraries expect torch's keys there.
         defaults = {
             **defaults,
@@ -97,6 +110,8 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         self._prepare(defaults)
         self._settings.check(defaults)
         super().__init__(params, defaults)
+        every = [p for group in self.param_groups for p in group["params"] if optimizable(p)]
+        layouts.check(type(self).__name__, self._rests, [*map(format_of, every)])
 
     def _prepare(self, defaults: Mapping[str, Any]) -> None:
         self._settings = Settings(type(self).__name__, self._spelling, defaults)
@@ -152,7 +167,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
             for group in groups:
                 for name, value in self.defaults.items():
                     group.setdefault(name, value)
-        return Plan(self._settings, groups, state, self._clip_norm is not None, only)
+        return Plan(self._settings, groups, state, self._clip_norm is not None, self._rests, only)
 
     def _step(self, plan: Plan) -> None:
         self._refuse_swapped()
@@ -275,6 +290,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
     def __repr__(self) -> str:
         """The groups, and what holds for all of them."""
         own = "".join(f"{name}: {getattr(self, name)}\n" for name in ("clip_norm", "nonfinite")) * self._inspects
+        own += "".join(f"{n}: {v}\n" for n, v in self._rests._asdict().items()) * (self._rests != Rests())
         return f"{super().__repr__()[:-1]}{own})"
 
     # ---- averages
@@ -350,11 +366,12 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
 
     def _make_states(self) -> None:
         """Make every parameter's states now."""
-        Plan(self._settings, self.param_groups, self.state, False, early=True).commit(self.state)
+        Plan(self._settings, self.param_groups, self.state, False, self._rests, early=True).commit(self.state)
 
     def __getstate__(self) -> dict[str, Any]:
         self._refuse_swapped()
-        own = {name: getattr(self, name) for name in ("_clip_norm", "_nonfinite", "skipped", "gradient_norm")}
+        kept = ("_clip_norm", "_nonfinite", "_rests", "skipped", "gradient_norm")
+        own = {name: getattr(self, name) for name in kept}
         return {**super().__getstate__(), **own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
