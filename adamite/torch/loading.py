@@ -107,7 +107,7 @@ class Loading:
         try:
             kept = adapted(value, p, own, format, owned.update)
         except ValueError as error:
-            self.problems.append(f"{name}, state {key}: in the state {error}")
+            self.problems.append(f"{name}, state {key}: {error}")
             return value
         narrow = {value.dtype, kept.dtype} & {torch.uint8, torch.bfloat16}
         if not narrow or value.dtype in (kept.dtype, p.dtype):  # torch's states are of the parameter's type

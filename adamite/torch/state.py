@@ -80,8 +80,8 @@ def adapted(old: Tensor, p: Tensor, own: str, format: Format, update: Update) ->
     there = layouts.format_of(update, own, "8bit") if old.dtype is torch.uint8 else None
     wanted: Any = (there.length(p.numel()),) if isinstance(there, EightBit) else p.shape
     if old.shape != wanted:
-        what = f"{tuple(old.shape)} {old.dtype}"
-        raise ValueError(f"{what}, and the parameter's {tuple(p.shape)} needs {tuple(wanted)}")
+        kind = f" of {old.dtype}, whose parameter needs {tuple(wanted)}" if there else ""
+        raise ValueError(f"here {tuple(p.shape)}, in the state {tuple(old.shape)}{kind}")
     if old.dtype is kept_type(p, format) and old.device == p.device:
         return old
     if isinstance(there, EightBit):
@@ -105,7 +105,7 @@ def complete(p: Tensor, state: dict[str, Any], reading: Reading, spelling: Spell
             state[key] = adapted(old, p, own, format, reading.update)
         except ValueError as error:
             raise StateDictError(
-                f"state {key} of {name} is {error}; give the state that belongs to this parameter"
+                f"state {key} of {name}: {error}; give the state that belongs to this parameter"
             ) from None
     if COMPENSATION in layout.more and COMPENSATION not in state:
         state[COMPENSATION] = torch.zeros_like(p, requires_grad=False)
