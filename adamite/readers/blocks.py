@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from adamite.emit import Lanes, Text
 from adamite.graph import Graph
 from adamite.readers.job import COEFFICIENTS, X
-from adamite.readers.llvm import frame, operation
+from adamite.readers.llvm import AS_IT_IS, frame, operation
 from adamite.readers.passes import Passes, divided
 from adamite.storage import BFLOAT16, COMPENSATION, EightBit, Format, Layout
 from adamite.storage.eight_bit import GROUP, INFINITY, RANDOM_BITS, Scale, byte_order
@@ -277,7 +277,7 @@ class _Body:
             out.line(f"store {format.llvm} {value}, ptr {out.at(target, f'%{name}.i', format.llvm)}")
         out.line(f"%{name}.i.next = add nsw i64 %{name}.i, 1")
         out.line(f"%{name}.more = icmp slt i64 %{name}.i.next, {count}")
-        out.line(f"br i1 %{name}.more, label %{name}.loop, label %{name}.end")
+        out.line(f"br i1 %{name}.more, label %{name}.loop, label %{name}.end{AS_IT_IS}")
         out.label(f"{name}.end")
 
     def _loop(

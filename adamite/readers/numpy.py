@@ -59,7 +59,7 @@ def evaluate(
                 values.append(kind(node.value))
             elif node.op == "flush":
                 state = values[node.args[0]]
-                values.append(np.where(np.abs(state) < format.smallest_state, kind(0), state))
+                values.append(np.where(np.abs(state) < (node.value or format.smallest_state), kind(0), state))
             else:
                 values.append(_OPERATIONS[node.op](*(values[a] for a in node.args)))
     return {name: values[index] for name, index in graph.outputs}

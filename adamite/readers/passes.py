@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from adamite.graph import Graph, Node
-from adamite.storage import EightBit, Layout
+from adamite.storage import BFLOAT16, EightBit, Layout
 
 _NUMBERS = ("coefficient", "const", "scale")
 
@@ -36,6 +36,7 @@ def scaled(graph: Graph, layout: Layout) -> Graph:
     eight = {name for name in graph.inputs if isinstance(layout.of(name), EightBit)}
     narrow = {name for name, _ in layout.states}
     plain_outputs = {index for name, index in graph.outputs if name not in eight}
+    narrow_outputs = {index for name, index in graph.outputs if name in narrow - eight}
     nodes: list[Node] = []
     at: list[int] = []  # where each old node is now
     raw: dict[int, int] = {}  # old nodes that are states' codes -> the scale
@@ -70,7 +71,9 @@ def scaled(graph: Graph, layout: Layout) -> Graph:
             number, state = node.args if node.args[1] in raw else node.args[::-1]
             at.append(add(Node("mul", (add(Node("mul", (at[number], raw[state]))), at[state]))))
         else:
-            at.append(add(node._replace(args=tuple(at[a] for a in node.args))))
+            narrowed = node.op == "flush" and index in narrow_outputs
+            value = BFLOAT16.smallest_state if narrowed else node.value
+            at.append(add(Node(node.op, tuple(at[a] for a in node.args), value)))
     return replace(graph, nodes=tuple(nodes), outputs=tuple((name, at[index]) for name, index in graph.outputs))
 
 

@@ -16,6 +16,9 @@ _NAN = 0x7FC0
 
 
 class Bfloat16(Format):
+    # Of its states; a power of two whose exponent's bits can be tested at once.
+    smallest_state = 2.0**-119
+
     def widen(self, stored: Array) -> Array:
         bits: Array = stored.astype(np.uint32) << np.uint32(16)  # a copy counts too
         return bits.view(np.float32)
