@@ -9,7 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from adamite.storage import Layout
+from adamite import layouts
+from adamite.layouts import Rests
+from adamite.storage import COMPENSATION, Format, Layout
+from adamite.torch import state
 from adamite.torch.batch import ArrayBatch, Batch, MachineBatch, Member, format_of, native
 from adamite.torch.plan import run
 from adamite.torch.settings import Reading
@@ -24,12 +27,41 @@ def number(value: Any) -> float:
     return float(getattr(value, "_value", value))
 
 
+def check(owner: str, variables: Sequence[Any], rests: Rests) -> None:
+    """Refuse variables whose states can't rest like that."""
+    layouts.check(owner, rests, [format_of(variable.value) for variable in variables])
+
+
+def resting(owner: str, variable: Any, update: Update, rests: Rests) -> Layout:
+    """How a variable and its states rest."""
+    p = variable.value
+    found = state.resting(p, update, rests)
+    if found.blocks and not native(p):
+        raise ValueError(
+            f"{owner}: state={rests.state!r}, rounding={rests.rounding!r} is for plain tensors on the CPU, and "
+            f"{variable.path} is a {p.layout} tensor on {p.device}; leave it out"
+        )
+    return found
+
+
+def made(variable: Any, start: float | str, numbers: Mapping[str, float], format: Format) -> Tensor:
+    """A new state in a format of its own."""
+    return state.create(variable.value, start, numbers, format)
+
+
+def adapted(value: Any, variable: Any, name: str, layout: Layout, update: Update) -> Tensor:
+    """A saved state as it is kept here, where either is of 8 bits."""
+    return state.adapted(torch.as_tensor(value), variable.value, name, layout.of(name), update)
+
+
 class Row(NamedTuple):
     """A variable with its states, by the rule's names."""
 
     variable: Any
     states: Mapping[str, Any]
     update: Update
+    layout: Layout
+    number: int  # among the optimizer's variables
 
 
 class _Given(Batch):
@@ -58,11 +90,11 @@ class InPlace:
         self._batches: list[tuple[_Machine | _Arrays, list[int]]] = []  # with the numbers of the rows
         found: dict[Any, list[int]] = {}
         for index, (row, p) in enumerate(zip(rows, self.parameters, strict=True)):
-            found.setdefault((row.update, Layout(format_of(p)), native(p), p.device), []).append(index)
+            found.setdefault((row.update, row.layout, native(p), p.device), []).append(index)
         for (update, layout, machine, _), indices in found.items():
             members = [
-                Member(p, 0, rows[i].variable.path, {name: s._value for name, s in rows[i].states.items()})
-                for i, p in ((i, self.parameters[i]) for i in indices)
+                Member(row.variable.path and row.variable._value, 0, row.variable.path, row.tensors(), row.number)
+                for row in (rows[i] for i in indices)
             ]
             kind: type[_Machine | _Arrays] = _Machine if machine else _Arrays
             batch = kind(update, layout, members, {name: name for name in update.states})
