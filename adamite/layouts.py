@@ -7,6 +7,7 @@ from collections.abc import Collection
 from typing import Literal, NamedTuple, get_args
 
 from adamite.storage import BFLOAT16, EIGHT_BIT_SIGNED, EIGHT_BIT_UNSIGNED, FLOAT32, Format, Layout, Rounding
+from adamite.storage.random import mixed
 from adamite.update import Update
 
 State = Literal["float32", "bfloat16", "8bit"]
@@ -16,18 +17,27 @@ AVERAGE = "average"  # of the weights: it changes too little a step for a narrow
 
 
 class Rests(NamedTuple):
-    """How states rest, and how bfloat16 parameters are rounded."""
+    """How states rest, how bfloat16 parameters are rounded, and from where random bits are drawn."""
 
     state: State = "float32"
     rounding: Rounding = "nearest"
+    seed: int = 0
+
+    def stream(self, number: int) -> int:
+        """Where the random bits of a parameter begin, by its number among all."""
+        return mixed(mixed(self.seed) + number)
 
 
 def check(owner: str, rests: Rests, formats: Collection[Format]) -> None:
     """Refuse what isn't a choice, or can't be had for parameters of these formats."""
-    state, rounding = rests
+    state, rounding, seed = rests
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ValueError(f"{owner}: seed must be a whole number in [0, 2**32), got {seed!r}")
     for name, value, allowed in (("state", state, get_args(State)), ("rounding", rounding, get_args(Rounding))):
         if not isinstance(value, str) or value not in allowed:
             raise ValueError(f"{owner}: {name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+    if seed and state == "float32" and rounding != "stochastic":
+        raise ValueError(f"{owner}: seed={seed!r} has no effect, since nothing is rounded at random; leave it out")
     others = [format.name for format in formats if format.compute is not FLOAT32]
     if state != "float32" and others:
         raise ValueError(

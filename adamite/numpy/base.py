@@ -60,6 +60,7 @@ class Optimizer(metaclass=_Documented):
         state: how the rule's states rest: "float32" (as they are computed; the default), "bfloat16" (half the bytes)
             or "8bit" (a quarter), both rounded stochastically, for float32 parameters. Parameters of fewer than 4,096
             elements keep float32 states.
+        seed: in [0, 2**32), where random rounding begins. The same seed gives the same bits, on any number of threads.
         hyperparameters: the rule's own (lr, beta1, ...), each a number or a schedule, a function of the number
             of steps done. All can be read and assigned later: `opt.lr = 0.01`. Reading gives the number that the
             next step will use.
@@ -84,6 +85,7 @@ class Optimizer(metaclass=_Documented):
         ema: float | Schedule | None = None,
         maximize: bool = False,
         state: State = "float32",
+        seed: int = 0,
         **hyperparameters: Any,
     ) -> None:
         name = type(self).__name__
@@ -109,7 +111,7 @@ class Optimizer(metaclass=_Documented):
             self._conventions,
             convention,
             formats={s.format for s in self._slots},
-            state=state,
+            rests=Rests(state, seed=seed),
             decay=decay,
             maximize=maximize,
             ema=ema,
@@ -291,7 +293,8 @@ class Optimizer(metaclass=_Documented):
         """Allocate the parameter's states."""
         starts = {state.name: state.start for state in self._hyper.rule.states} | {AVERAGE: "x"}
         update = self._hyper.update(slot.absent)
-        slot.rests = layout(update, slot.format, slot.size, Rests(self._hyper.state))
+        slot.rests = layout(update, slot.format, slot.size, self._hyper.rests)
+        slot.stream = self._hyper.rests.stream(slot.index)
         for name in update.states:
             start = starts[name]
             value = None if start == "x" else self._start(slot, start)
@@ -417,7 +420,7 @@ class Optimizer(metaclass=_Documented):
         numbers = {name: hyper.settings.source(name) for name in names}
         shown = [f"{name}={value!r}" for name, value in {**numbers, **hyper.choices}.items() if value is not None]
         shown += [f"convention={hyper.framework!r}"] * (hyper.framework != "paper")
-        shown += [f"state={hyper.state!r}"] * (hyper.state != "float32")
+        shown += [f"{n}={v!r}" for n, v in hyper.rests._asdict().items() if v != Rests._field_defaults[n]]
         shown += [f"groups={[*self.groups]}"] * bool(hyper.groups)
         return f"{type(self).__name__}({len(self._slots)} parameters, {', '.join(shown)}, steps={self.steps})"
 

@@ -61,6 +61,7 @@ class Slot:
         self.boxed = np.zeros((), self.dtype)
         self.states: dict[str, Array] = {}
         self.rests: Layout
+        self.stream = 0  # where its random bits begin
         self.settings: Settings
         self.absent: frozenset[str]
 
@@ -162,7 +163,7 @@ class Batch:
         columns = 2 + len(self.graph.inputs) + len(rests.more)
         self.job, self.piece = Job(len(slots), columns), Job(1, columns)  # a piece is what needs buffers
         self.units = [rests.units(s.size) for s in slots]
-        self.more = [[{"elements": s.size, "seed": s.index}[name] for name in rests.more] for s in slots]
+        self.more = [[{"elements": s.size, "seed": s.stream}[name] for name in rests.more] for s in slots]
         for column, cells in enumerate(zip(*self.more, strict=True), start=2 + len(self.graph.inputs)):
             self.job.fill(column, list(cells))
         self.tensors = [[s.states[name] for name in self.graph.inputs[2:]] for s in slots]

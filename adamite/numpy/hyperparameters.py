@@ -8,12 +8,23 @@ from typing import Any, get_args
 
 from adamite import engine, layouts
 from adamite.conventions import Convention, Framework
-from adamite.layouts import Rests, State
+from adamite.layouts import Rests
 from adamite.settings import Schedule, Settings, unknown
 from adamite.storage import Format
 from adamite.update import CLIP_NORM, EMA, WEIGHT_DECAY, Decay, Surroundings, Update, build
 
-_OPTIONS = ("convention", "groups", "weight_decay", "decay", "clip_norm", "nonfinite", "ema", "maximize", "state")
+_OPTIONS = (
+    "convention",
+    "groups",
+    "weight_decay",
+    "decay",
+    "clip_norm",
+    "nonfinite",
+    "ema",
+    "maximize",
+    "state",
+    "seed",
+)
 
 
 class Hyperparameters:
@@ -29,7 +40,7 @@ class Hyperparameters:
         framework: Framework,
         *,
         formats: Collection[Format],
-        state: State,
+        rests: Rests,
         decay: Decay | None,
         maximize: bool,
         ema: float | Schedule | None,
@@ -43,9 +54,9 @@ class Hyperparameters:
             raise ValueError(f"{owner}: decay must be 'l2' or 'decoupled', got {decay!r}")
         if not isinstance(maximize, bool):
             raise TypeError(f"{owner}: maximize must be True or False, got {maximize!r}")
-        layouts.check(owner, Rests(state), formats)
+        layouts.check(owner, rests, formats)
         convention = conventions[framework]
-        self.state = state
+        self.rests = rests
         self.owner, self.framework, self.rule = owner, framework, convention.rule
         self.maximize, self.ema = maximize, ema is not None
         self.decay = decay or convention.decay

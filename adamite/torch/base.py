@@ -40,6 +40,7 @@ class Extras(TypedDict, total=False):
     cautious: bool
     state: State
     rounding: Rounding
+    seed: int
 
 
 _WORDS = Words(
@@ -71,6 +72,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
             elements, and complex ones, keep float32 states.
         rounding: how bfloat16 parameters are rounded: to the "nearest" (the default), where small steps are lost;
             "stochastic"; or "kahan", with what was lost kept beside them in two more bytes.
+        seed: in [0, 2**32), where random rounding begins. The same seed gives the same bits, on any number of threads.
 
     >>> import torch, adamite.torch
     >>> model = torch.nn.Linear(3, 1)
@@ -100,7 +102,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         self.skipped = 0
         self.gradient_norm: float | None = None
         self.clip_norm, self.nonfinite = extras.get("clip_norm"), extras.get("nonfinite", "propagate")
-        self._rests = Rests(extras.get("state", "float32"), extras.get("rounding", "nearest"))
+        self._rests = Rests(**{name: extras[name] for name in Rests._fields if name in extras})
         layouts.check(type(self).__name__, self._rests, [])
         # What isn't asked for isn't in the groups: other libraries expect torch's keys there.
         defaults = {
@@ -290,7 +292,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
     def __repr__(self) -> str:
         """The groups, and what holds for all of them."""
         own = "".join(f"{name}: {getattr(self, name)}\n" for name in ("clip_norm", "nonfinite")) * self._inspects
-        own += "".join(f"{n}: {v}\n" for n, v in self._rests._asdict().items()) * (self._rests != Rests())
+        own += "".join(f"{n}: {v}\n" for n, v in self._rests._asdict().items() if v != Rests._field_defaults[n])
         return f"{super().__repr__()[:-1]}{own})"
 
     # ---- averages

@@ -71,7 +71,7 @@ class Member(NamedTuple):
     group: int
     name: str
     state: dict[str, Any]
-    number: int = 0  # among all parameters: what is drawn at random depends on it
+    stream: int = 0  # where its random bits begin
 
 
 def local(tensor: Any) -> Any:
@@ -365,7 +365,7 @@ class MachineBatch(Batch):
         self.job.lengths(self.units)
         if layout.blocks:  # the last two columns
             self.job.fill(columns - 2, self.sizes)
-            self.job.fill(columns - 1, [m.number for m in members])
+            self.job.fill(columns - 1, [m.stream for m in members])
         columns_of_states = list(zip(*self.states, strict=True))
         self._flat = list(chain.from_iterable(columns_of_states))
         self._places, self._facts = list(map(_pointer, self.tensors)), self._facts_of_states()
@@ -532,7 +532,7 @@ class MachineBatch(Batch):
             written = [self.tensors[row], *self.states[row]]
             copies = [t.detach().clone(memory_format=torch.contiguous_format) for t in (*written, self.grads[row])]
             x, *states, g = map(_pointer, copies)
-            self._run_piece(self.units[row], [x, g, *states, self.sizes[row], self.members[row].number])
+            self._run_piece(self.units[row], [x, g, *states, self.sizes[row], self.members[row].stream])
             with torch.no_grad():
                 for t, copy in zip(written, copies):
                     t.copy_(copy)

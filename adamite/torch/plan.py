@@ -70,7 +70,8 @@ class Plan:
                     continue
                 if p.grad is not None or state.get(p) or (stateless and optimizable(p)):
                     name = names[k] if len(names) == len(params) else f"parameter {k} of group {index}"
-                    yield Member(p, index, name, dict(state.get(p, {})), self._before[index] + k)
+                    stream = self.rests.stream(self._before[index] + k)
+                    yield Member(p, index, name, dict(state.get(p, {})), stream)
 
     def _bind(self, times: Mapping[int, int]) -> None:
         """Make the batches. Parameters that share memory, as tied ones may, move one after another, as in torch."""
