@@ -124,14 +124,17 @@ class _Body:
         mended = {n: self._memory(f"mended.{n}", f"[{BLOCK} x float]") for n in self.eight}
 
         def mend(i: str, found: Sequence[str]) -> list[str]:
-            gradients = self._load("g", i)
-            new = []
-            for (name, format), most in zip(self.eight.items(), found, strict=True):
-                for j, g in enumerate(gradients):
-                    value = format.finite_text(on, self._taken(self.outputs[name], i, j), g)
+            new = list(found)
+            for j in range(_PER_GROUP):
+                values = [self._taken(self.outputs[name], i, j) for name in self.eight]
+                odd = on.apply("fsub", "float", values[0], values[0])  # NaN where a value isn't finite
+                for value in values[1:]:
+                    odd = on.apply("fadd", "float", odd, on.apply("fsub", "float", value, value))
+                bad = on.apply("fcmp uno", "float", odd, odd)
+                for k, (name, format) in enumerate(self.eight.items()):
+                    value = on.select(bad, "float", on.number("float", "0.0"), values[k])
                     self._store(mended[name], i, j, value)
-                    most = format.larger(on, most, format.measured(on, value))
-                new.append(most)
+                    new[k] = format.larger(on, new[k], format.measured(on, value))
             return new
 
         most = self._loop("mending", "mend", zeros, mend)

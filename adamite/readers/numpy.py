@@ -121,18 +121,18 @@ def block_step(graph: Graph, layout: Layout) -> Kernel:
                     exponents = _view(cells[name] + row[0] * RANDOM_BLOCK + first, blocks.size, np.dtype(np.uint8))
                     bytes_[name] = codes.reshape(-1, RANDOM_BLOCK), exponents
                     tensors[name], scales[name] = form.raw(bytes_[name][0]), form.factor(exponents)
-                gradient = tensors["g"].copy()
                 if COMPENSATION in formats:
                     tensors["x"] = tensors["x"] + tensors[COMPENSATION]
                 with np.errstate(all="ignore"):
                     new = evaluate(passes, tensors, numbers, layout.compute, scales)
                     new = {name: np.broadcast_to(value, drawn.shape) for name, value in new.items()}
-                    bad = np.zeros(blocks.size, bool)
+                    bad = np.zeros(drawn.shape, bool)
+                    for name in eight:
+                        bad |= ~np.isfinite(new[name])
+                    seen = [form.largest(new[name]) >= INFINITY for name, form in eight.items()]
+                    bad &= np.any(seen, axis=0)[:, None] if eight else False
                     for name, form in eight.items():
-                        bad |= form.largest(new[name]) >= INFINITY
-                    for name, form in eight.items():
-                        mended = np.where(np.isfinite(gradient), form.finite(new[name]), np.float32(0))
-                        values = np.where(bad[:, None], mended, new[name])
+                        values = np.where(bad, np.float32(0), new[name])
                         bytes_[name][0][...], bytes_[name][1][...] = form.codes(values, drawn ^ words["8bit"])
                     for name, value in new.items():
                         if name in eight:

@@ -12,8 +12,10 @@ number by less than an eighth of it plus S/4, where S/4 is at most 2⁻¹⁸ of 
 than an eighth, and what is below 2⁻³¹ of the largest is raised to it. On average a number doesn't change, so that slow
 averages neither stall nor drift; an average accumulates a standard deviation of about a fifth.
 
-What isn't finite has no code. A gradient that is infinite or NaN leaves zero behind, a state that has overflowed the
-largest number, and neither counts for the scale that the others have. Numbers below 2⁻¹¹⁹ aren't told apart.
+What isn't finite has no code. An element of whose new states one is infinite or NaN, since its gradient was, or its
+square has overflowed, leaves zero behind in all of them, and doesn't count for the scales that the others have. An
+outlier does: what is 2¹⁸ times smaller than it is lost in the noise of a first moment, though right on average, and the
+floor under second moments keeps steps small where that happens. Numbers below 2⁻¹¹⁹ aren't told apart.
 
 Bytes rest in groups of 64: byte 4·l + j is element 16·j + l, so that 16 words hold four vectors, and neither reading
 nor writing them needs to move bytes between lanes, on any processor. The scales follow after all codes.
@@ -76,7 +78,7 @@ class EightBit(Format):
         blocks[: flat.size] = flat
         stored = np.zeros(self.length(flat.size), np.uint8)
         codes, scales = self.parts(stored)
-        rows = self.finite(blocks.reshape(-1, BLOCK))
+        rows = np.where(np.isfinite(blocks), blocks, np.float32(0)).reshape(-1, BLOCK)
         if random is None:
             random = np.uint32(1 << RANDOM_BITS - 1)
         codes[...], scales[...] = self.codes(rows, random)
@@ -100,11 +102,6 @@ class EightBit(Format):
     def factor(self, scales: Array) -> Array:
         """The blocks' S."""
         return _power(scales.astype(np.uint32) + np.uint32(_SMALLEST - 1))[:, None]
-
-    def finite(self, values: Array) -> Array:
-        """The numbers as they can be stored."""
-        largest = np.finfo(np.float32).max
-        return np.where(np.isnan(values), np.float32(0), np.clip(values, -largest, largest))
 
     def largest(self, values: Array) -> Array:
         """The bits of each block's largest number."""
@@ -161,15 +158,6 @@ class EightBit(Format):
 
     def larger(self, on: Lanes, a: str, b: str) -> str:
         return on.call("umax" if self.signed else "smax", "i32", a, b)
-
-    def finite_text(self, on: Lanes, value: str, gradient: str) -> str:
-        """The number as it can be stored."""
-        largest = on.number("float", FLOAT32.literal(float(np.finfo(np.float32).max)))
-        size = on.call("fabs", "float", value)
-        infinite = on.apply("fcmp oeq", "float", size, "0x7FF0000000000000")
-        limited = on.select(infinite, "float", on.call("copysign", "float", largest, value), value)
-        unknown = on.apply("fcmp uno", "float", on.apply("fsub", "float", gradient, gradient), value)
-        return on.select(unknown, "float", on.number("float", "0.0"), limited)
 
     def scaled(self, out: Text, largest: str, place: str) -> Scale:
         """Choose and store the scale of a block whose largest number has these bits."""
