@@ -22,7 +22,7 @@ import numpy as np
 from adamite import pool
 from adamite.errors import NonFiniteError
 from adamite.graph import Graph, lower
-from adamite.readers import blocks, llvm
+from adamite.readers import blocks, llvm, numpy_blocks
 from adamite.readers import numpy as interpreter
 from adamite.readers.job import BLOCK, GRAIN, SCALE, Job
 from adamite.readers.job import Kernel as Call
@@ -144,7 +144,7 @@ def step_kernel(update: Update, layout: Layout, backend: Backend) -> Kernel:
             backend,
             layout.unit,
             lambda: blocks.step_text(steps, layout, machine()),
-            lambda: interpreter.block_step(steps, layout),
+            lambda: numpy_blocks.Step(steps, layout),
         )
     return _kernel(
         backend,

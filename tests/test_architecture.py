@@ -25,7 +25,7 @@ LAYERS: list[set[str]] = [
     {"coefficients", "layouts"},
     {"readers.job", "readers.passes"},
     {"readers.llvm", "readers.numpy", "readers.text", "readers.arrays"},
-    {"readers.xla", "readers.blocks"},
+    {"readers.xla", "readers.blocks", "readers.numpy_blocks"},
     {"pool"},
     {"tree", "arrays", "settings", "conventions", "schedules"},
     {"engine", "about", "named"},

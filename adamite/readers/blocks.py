@@ -35,16 +35,14 @@ class _Body:
         self.on = Lanes(self.out, LANES)
         self.passes, self.graph, self.layout = passes, passes.graph, layout
         self.scratch: list[str] = []
-        names = [*self.graph.inputs, *[COMPENSATION] * (layout.rounding == "kahan")]
-        self.formats = {name: BFLOAT16 if name == COMPENSATION else layout.of(name) for name in names}
+        self.formats: dict[str, Format] = {name: layout.of(name) for name in self.graph.inputs}
+        self.formats |= dict.fromkeys(layout.more[:-2], BFLOAT16)
         self.eight = {n: f for n, f in self.formats.items() if isinstance(f, EightBit)}
         self.plain = {n: f for n, f in self.formats.items() if n not in self.eight}
-        self.pairs = layout.pairs(names)
+        self.pairs = layout.pairs([*self.formats])
         self.outputs = dict(self.graph.outputs)
         # Which outputs draw random bits, each from words of its own; 8-bit states share theirs.
-        drawing = [
-            n for n in self.outputs if self.formats[n] is BFLOAT16 and (n != "x" or layout.rounding == "stochastic")
-        ]
+        drawing = [name for name in self.outputs if layout.draws(name)]
         self.draws = {n: k for k, n in enumerate([*["8bit"] * bool(self.eight), *drawing])}
         self.values: dict[int, str] = {}  # uniform nodes
         self.places: dict[str, str] = {}  # of a block's tensors

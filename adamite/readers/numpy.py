@@ -11,11 +11,7 @@ import numpy as np
 
 from adamite.graph import Graph
 from adamite.readers.job import BLOCK, COUNTER, GRAIN, HEADER, LANES, ROWS, SCALE, TOTAL, Kernel
-from adamite.readers.passes import scaled
-from adamite.storage import BFLOAT16, COMPENSATION, EightBit, Format, Layout, stored
-from adamite.storage.eight_bit import INFINITY
-from adamite.storage.random import BLOCK as RANDOM_BLOCK
-from adamite.storage.random import VECTORS, hashed, places
+from adamite.storage import Format, stored
 
 NO_SCALES: Mapping[str, Any] = MappingProxyType({})
 
@@ -70,11 +66,11 @@ def step(graph: Graph, format: Format) -> Kernel:
     formats = {name: stored(name, format) for name in graph.inputs}
 
     def kernel(address: int) -> None:
-        for row, begin, end in _claims(address, 2 + len(graph.inputs)):
-            coefficients = _view(row[1], graph.coefficient_count, format.compute.dtype)
+        for row, begin, end in claims(address, 2 + len(graph.inputs)):
+            coefficients = view(row[1], graph.coefficient_count, format.compute.dtype)
             for at in range(begin, end, BLOCK):
                 parts = {
-                    name: _view(place + at * formats[name].itemsize, min(BLOCK, end - at), formats[name].dtype)
+                    name: view(place + at * formats[name].itemsize, min(BLOCK, end - at), formats[name].dtype)
                     for name, place in zip(graph.inputs, row[2:], strict=True)
                 }
                 wide = {name: formats[name].widen(part) for name, part in parts.items()}
@@ -85,100 +81,36 @@ def step(graph: Graph, format: Format) -> Kernel:
     return kernel
 
 
-def block_step(graph: Graph, layout: Layout) -> Kernel:
-    """A kernel that updates every tensor of a job, block by block."""
-    passes = scaled(graph, layout)
-    formats = {name: layout.of(name) for name in graph.inputs}
-    if layout.rounding == "kahan":
-        formats[COMPENSATION] = BFLOAT16
-    columns = [*graph.inputs, *layout.more]
-    eight = {name: f for name, f in formats.items() if isinstance(f, EightBit)}
-    plain = {name: f for name, f in formats.items() if name not in eight}
-    pairs = layout.pairs([*formats])
-    drawing = [n for n, _ in graph.outputs if formats[n] is BFLOAT16 and (n != "x" or layout.rounding == "stochastic")]
-    draws = {name: k for k, name in enumerate([*["8bit"] * bool(eight), *drawing])}
-    vectors, lanes = places(pairs)
-
-    def kernel(address: int) -> None:
-        for row, begin, end in _claims(address, 2 + len(columns)):
-            numbers = _view(row[1], graph.coefficient_count + 1, np.dtype(np.float32))
-            step = int(numbers[-1:].view(np.uint32)[0])
-            words = {n: hashed(np.arange(VECTORS) + k * VECTORS, step)[vectors] for n, k in draws.items()}
-            cells = dict(zip(columns, row[2:], strict=True))
-            for first in range(begin, end, BLOCK // RANDOM_BLOCK):
-                blocks = np.arange(first, min(first + BLOCK // RANDOM_BLOCK, end))
-                drawn = hashed((blocks[:, None] * VECTORS + np.arange(VECTORS)), cells["seed"])[:, lanes]
-                at = first * RANDOM_BLOCK
-                size = min(blocks.size * RANDOM_BLOCK, cells["elements"] - at)
-                parts = {n: _view(cells[n] + at * f.itemsize, size, f.dtype) for n, f in plain.items()}
-                tensors, scales, bytes_ = {}, {}, {}
-                for name, format in plain.items():
-                    padded = np.zeros(blocks.size * RANDOM_BLOCK, np.float32)
-                    padded[:size] = format.widen(parts[name])
-                    tensors[name] = padded.reshape(-1, RANDOM_BLOCK)
-                for name, form in eight.items():
-                    codes = _view(cells[name] + at, blocks.size * RANDOM_BLOCK, np.dtype(np.uint8))
-                    exponents = _view(cells[name] + row[0] * RANDOM_BLOCK + first, blocks.size, np.dtype(np.uint8))
-                    bytes_[name] = codes.reshape(-1, RANDOM_BLOCK), exponents
-                    tensors[name], scales[name] = form.raw(bytes_[name][0]), form.factor(exponents)
-                if COMPENSATION in formats:
-                    tensors["x"] = tensors["x"] + tensors[COMPENSATION]
-                with np.errstate(all="ignore"):
-                    new = evaluate(passes, tensors, numbers, layout.compute, scales)
-                    new = {name: np.broadcast_to(value, drawn.shape) for name, value in new.items()}
-                    bad = np.zeros(drawn.shape, bool)
-                    for name in eight:
-                        bad |= ~np.isfinite(new[name])
-                    seen = [form.largest(new[name]) >= INFINITY for name, form in eight.items()]
-                    bad &= np.any(seen, axis=0)[:, None] if eight else False
-                    for name, form in eight.items():
-                        values = np.where(bad, np.float32(0), new[name])
-                        bytes_[name][0][...], bytes_[name][1][...] = form.codes(values, drawn ^ words["8bit"])
-                    for name, value in new.items():
-                        if name in eight:
-                            continue
-                        if name in draws:
-                            stored = BFLOAT16.narrow(value, drawn ^ words[name])
-                        else:
-                            stored = formats[name].narrow(value)
-                        parts[name][...] = stored.reshape(-1)[:size]
-                        if name == "x" and COMPENSATION in formats:
-                            rest = BFLOAT16.narrow(value - BFLOAT16.widen(stored))
-                            parts[COMPENSATION][...] = rest.reshape(-1)[:size]
-
-    return kernel
-
-
 def squares(format: Format) -> Kernel:
     """A kernel that sums scaled squares, block by block."""
 
     def kernel(address: int) -> None:
         scale = ctypes.c_double.from_address(address + 8 * SCALE).value
-        for (_, elements, place, sums), begin, end in _claims(address, 4):
+        for (_, elements, place, sums), begin, end in claims(address, 4):
             for block in range(begin, end):
                 at = block * BLOCK
-                part = _view(place + at * format.itemsize, min(BLOCK, elements - at), format.dtype)
+                part = view(place + at * format.itemsize, min(BLOCK, elements - at), format.dtype)
                 padded = np.zeros(-(-part.size // LANES) * LANES)
                 padded[: part.size] = format.widen(part)
                 with np.errstate(all="ignore"):
                     padded *= scale
                     lanes = np.add.reduce(np.square(padded).reshape(-1, LANES), axis=0)
-                    _view(sums + 8 * block, 1, np.dtype(float))[0] = np.add.accumulate(lanes)[-1]
+                    view(sums + 8 * block, 1, np.dtype(float))[0] = np.add.accumulate(lanes)[-1]
 
     return kernel
 
 
-def _view(address: int, size: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+def view(address: int, size: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
     """The array that lies at an address."""
     buffer: Any = (ctypes.c_char * (size * dtype.itemsize)).from_address(address)
     return np.frombuffer(buffer, dtype, size) if size else np.empty(0, dtype)
 
 
-def _claims(address: int, columns: int) -> Iterator[tuple[list[int], int, int]]:
+def claims(address: int, columns: int) -> Iterator[tuple[list[int], int, int]]:
     """Each row's cells with the range of it that is claimed, until the job is done."""
     header = (ctypes.c_int64 * HEADER).from_address(address)
     rows, total, grain = header[ROWS], header[TOTAL], header[GRAIN]
-    table = _view(address + 8 * HEADER, rows * columns, np.dtype(np.int64)).reshape(columns, rows)
+    table = view(address + 8 * HEADER, rows * columns, np.dtype(np.int64)).reshape(columns, rows)
     ends = np.cumsum(table[0])
     while (begin := header[COUNTER]) < total:
         header[COUNTER] = begin + grain

@@ -34,6 +34,10 @@ class Layout(NamedTuple):
         """Whether it is read block by block: what is drawn at random, or has a scale, belongs to one."""
         return bool(self.states) or self.rounding != "nearest"
 
+    def draws(self, name: str) -> bool:
+        """Whether an output of the graph is rounded at random by itself; 8-bit states draw together."""
+        return self.of(name) is BFLOAT16 and (name != "x" or self.rounding == "stochastic")
+
     @property
     def unit(self) -> int:
         """Elements of one unit of a job's work."""
