@@ -7,11 +7,12 @@ from operator import attrgetter, is_
 from typing import Any, NamedTuple
 
 import torch
+from keras import ops
 from torch import Tensor
 
 from adamite import layouts
 from adamite.layouts import Rests
-from adamite.storage import COMPENSATION, Format, Layout
+from adamite.storage import Format, Layout
 from adamite.torch import state
 from adamite.torch.batch import ArrayBatch, Batch, MachineBatch, Member, format_of, native
 from adamite.torch.plan import run
@@ -51,7 +52,7 @@ def made(variable: Any, start: float | str, numbers: Mapping[str, float], format
 
 def adapted(value: Any, variable: Any, name: str, layout: Layout, update: Update) -> Tensor:
     """A saved state as it is kept here, where either is of 8 bits."""
-    return state.adapted(torch.as_tensor(value), variable.value, name, layout.of(name), update)
+    return state.adapted(ops.convert_to_tensor(value), variable.value, name, layout.of(name), update)
 
 
 class Row(NamedTuple):
@@ -61,7 +62,7 @@ class Row(NamedTuple):
     states: Mapping[str, Any]
     update: Update
     layout: Layout
-    number: int  # among the optimizer's variables
+    stream: int  # where its random bits begin
 
 
 class _Given(Batch):
@@ -93,8 +94,8 @@ class InPlace:
             found.setdefault((row.update, row.layout, native(p), p.device), []).append(index)
         for (update, layout, machine, _), indices in found.items():
             members = [
-                Member(row.variable.path and row.variable._value, 0, row.variable.path, row.tensors(), row.number)
-                for row in (rows[i] for i in indices)
+                Member(p, 0, row.variable.path, {name: s._value for name, s in row.states.items()}, row.stream)
+                for row, p in ((rows[i], self.parameters[i]) for i in indices)
             ]
             kind: type[_Machine | _Arrays] = _Machine if machine else _Arrays
             batch = kind(update, layout, members, {name: name for name in update.states})
