@@ -35,7 +35,7 @@ elif arrays.BACKEND == "jax":
 
 Coefficients = dict[tuple[Update, str], Sequence[Any]]  # by the type that is computed in
 EIGHT_BIT = "uint8"  # the type of such states
-_FORMATS = {EIGHT_BIT: "8bit"}  # as they are asked for
+_NARROW = {EIGHT_BIT: "8bit", "bfloat16": "bfloat16"}  # as they are asked for
 
 
 class Options(TypedDict, total=False):
@@ -409,13 +409,13 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
             there, here = map(_type, (value, variable))
             if slot is not None and there != here:
                 name, of = slot
-                if {there, here} & {EIGHT_BIT, "bfloat16"} and there != _type(of):  # Keras's are of the variable's type
+                if here in _NARROW or (there in _NARROW and there != _type(of)):  # Keras's are of the variable's type
                     converted.setdefault((there, here), set()).add(id(of))
                 if EIGHT_BIT in (there, here):
                     value = in_place.adapted(value, of, name, self._layout(of), self._read().plain)
             variable.assign(value)
         for (there, here), found in converted.items():
-            layouts.tell_converted(owner, _FORMATS.get(there, there), _FORMATS.get(here, here), len(found))
+            layouts.tell_converted(owner, _NARROW.get(there, there), _NARROW.get(here, here), len(found))
 
     def _check_fits(self, value: Any, variable: Any, slot: tuple[str, Any] | None) -> None:
         """Refuse a value of another size than the variable's; a slot is the state's name, and the model's variable."""
