@@ -48,7 +48,8 @@ def bits(value: Any) -> Array:
 
 
 def states(optimizer: Any) -> list[Any]:
-    return optimizer.variables[2:]  # behind the step number and the learning rate
+    found: list[Any] = optimizer.variables[2:]  # behind the step number and the learning rate
+    return found
 
 
 def saved(optimizer: Any) -> dict[str, Any]:
