@@ -27,6 +27,7 @@ from adamite.rule import Rule, Scalar, Unsigned, rule
 
 if TYPE_CHECKING:
     from adamite import schedules
+    from adamite.footprint import memory
     from adamite.minimization import minimize
 
 __version__ = "0.1.0"
@@ -55,6 +56,7 @@ __all__ = [
     "Unsigned",
     "abs",
     "maximum",
+    "memory",
     "minimize",
     "minimum",
     "optimizer",
@@ -80,6 +82,8 @@ def __getattr__(name: str) -> Any:
         return import_module(f"adamite.{name}")
     if name == "minimize":
         return import_module("adamite.minimization").minimize
+    if name == "memory":
+        return import_module("adamite.footprint").memory
     from adamite.settings import unknown
 
     raise AttributeError(unknown("adamite", name, __all__, "attribute"))

@@ -27,11 +27,11 @@ LAYERS: list[set[str]] = [
     {"readers.llvm", "readers.numpy", "readers.text", "readers.arrays"},
     {"readers.xla", "readers.blocks", "readers.numpy_blocks"},
     {"pool"},
-    {"tree", "arrays", "settings", "conventions", "schedules"},
+    {"tree", "arrays", "settings", "conventions", "schedules", "safetensors"},
     {"engine", "about", "named"},
     {"numpy", "torch", "jax"},
     {"keras"},  # of the other frameworks on the backend that runs
-    {"minimization", "testing"},
+    {"minimization", "testing", "footprint"},
     {"adamite"},  # what `import adamite` gives
     {"lab"},
     {"cli"},
