@@ -114,7 +114,7 @@ class Memory:
         first, least = self.rows[0], min(self.rows, key=lambda row: row.total)
         if least.total == first.total:
             return "There is no smaller choice than the first."
-        chosen = ", ".join(filter(None, (least.dtype, least.rounding, f"state={least.state!r}")))
+        chosen = ", ".join(filter(None, (least.dtype, least.rounding, least.state)))
         saved = first.total - least.total
         return f"The smallest saves {shown(saved)} of {shown(first.total)} ({saved / first.total:.0%}): {chosen}."
 
@@ -159,7 +159,7 @@ def memory(model: Any, optimizer: str | Rule = "adamw", dtype: str | None = None
     bfloat16  kahan       bfloat16  2.00 MB    2.00 MB  4.00 MB  8.00 MB     4.00
     bfloat16  kahan       8bit      2.00 MB    2.00 MB  3.00 MB  7.00 MB     3.00
     <BLANKLINE>
-    The smallest saves 7.00 MB of 12.0 MB (58%): bfloat16, stochastic, state='8bit'.
+    The smallest saves 7.00 MB of 12.0 MB (58%): bfloat16, stochastic, 8bit.
     """
     if dtype is not None and dtype not in DTYPES:
         raise ValueError(f"memory: dtype must be one of {', '.join(map(repr, DTYPES))}, or None; got {dtype!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import adamite
 from adamite.footprint import DTYPES, SCALAR, STEP, Memory, Row, memory, shown
 from adamite.numpy import OPTIMIZERS
-from tests.support import python
+from tests.support import ROOT, python
 from tests.test_cli import adamite as command
 
 torch = pytest.importorskip("torch")
@@ -266,7 +267,7 @@ def test_the_verdict() -> None:
     found = memory(np.ones((100, 100), np.float32), "adam")
     least = min(r.total for r in found.rows)
     share = 100 - 100 * least / found.rows[0].total
-    assert f"({share:.0f}%): bfloat16, stochastic, state='8bit'." in found.verdict
+    assert f"({share:.0f}%): bfloat16, stochastic, 8bit." in found.verdict
 
 
 # ---- the command ----------------------------------------------------------------------------------
@@ -347,3 +348,28 @@ def test_wrong_input_is_answered_in_words(model: str, options: list[str], said: 
     assert said in result.stderr and "Traceback" not in result.stderr
     assert result.stdout == ""
     assert len(result.stderr.partition("Error: ")[2].splitlines()) == 1
+
+
+def test_the_output_of_the_page(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "memory.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(# gpt2.py\n.*?)```", page, re.DOTALL)
+    ((arguments, printed),) = re.findall(r"```\n\$ adamite (.*?)\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "gpt2.py").write_text(code, encoding="utf-8")
+    command_, where = arguments.split()
+    result = command(command_, f"{tmp_path}/{where}", COLUMNS="80")
+    assert [line.rstrip() for line in result.stdout.splitlines()] == printed.splitlines(), result.stderr
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = re.search(r"GPT-2's size.*?\n\n(.*?)\n\n", readme, re.DOTALL)
+    assert table
+    rows = [line.strip("| ").split(" | ") for line in table[1].splitlines()[2:]]
+    assert len(rows) == 5
+    spec = importlib.util.spec_from_file_location("gpt2", tmp_path / "gpt2.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found = memory(module.model())
+    for kind, state, both, states, total in rows:
+        dtype, _, rounding = kind.partition(", ")
+        counted = row(found, dtype, state, rounding)
+        sizes = map(shown, (counted.weights + counted.gradients, counted.states, counted.total))
+        assert [both, states, total] == [*sizes]
