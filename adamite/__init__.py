@@ -23,6 +23,7 @@ from adamite.numpy import (
     RMSprop,
     optimizer,
 )
+from adamite.rows import Rows
 from adamite.rule import Rule, Scalar, rule
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ __all__ = [
     "Optimizer",
     "RAdam",
     "RMSprop",
+    "Rows",
     "Rule",
     "RuleError",
     "Scalar",

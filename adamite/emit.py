@@ -58,6 +58,14 @@ class Lanes:
         """A value as it is, a number in every lane."""
         return b if isinstance(b, str) and b[0] in "%<" else self.number(kind, b)
 
+    def splat(self, kind: str, value: str) -> str:
+        """A value in every lane."""
+        if not self.lanes:
+            return value
+        first = self.out.value(f"insertelement {self.type(kind)} poison, {kind} {value}, i64 0")
+        nowhere = f"{self.type(kind)} poison, <{self.lanes} x i32> zeroinitializer"
+        return self.out.value(f"shufflevector {self.type(kind)} {first}, {nowhere}")
+
     def unary(self, op: str, kind: str, a: str) -> str:
         return self.out.value(f"{op} {self.type(kind)} {a}")
 

@@ -22,7 +22,7 @@ import numpy as np
 from adamite import pool
 from adamite.errors import NonFiniteError
 from adamite.graph import Graph, lower
-from adamite.readers import llvm
+from adamite.readers import idle, llvm
 from adamite.readers import numpy as interpreter
 from adamite.readers.job import BLOCK, GRAIN, SCALE, Job
 from adamite.readers.job import Kernel as Call
@@ -141,6 +141,16 @@ def step_kernel(update: Update, format: Format, backend: Backend) -> Kernel:
         backend,
         lambda: llvm.step_text(graph(update), format, machine()),
         lambda: interpreter.step(graph(update), format),
+    )
+
+
+@functools.cache
+def idle_kernel(update: Update, format: Format, backend: Backend) -> Kernel:
+    """The kernel that does steps with gradients of zero: readers/idle.py has the columns."""
+    return _kernel(
+        backend,
+        lambda: idle.text(graph(update), format, machine()),
+        lambda: idle.interpreted(graph(update), format),
     )
 
 

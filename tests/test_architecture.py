@@ -25,10 +25,11 @@ LAYERS: list[set[str]] = [
     {"coefficients"},
     {"readers.job"},
     {"readers.llvm", "readers.numpy", "readers.text", "readers.arrays"},
-    {"readers.xla"},
+    {"readers.xla", "readers.idle"},
     {"pool"},
-    {"tree", "arrays", "settings", "conventions", "schedules"},
+    {"tree", "arrays", "settings", "conventions", "schedules", "rows", "idle"},
     {"engine", "about", "named"},
+    {"tables"},
     {"numpy", "torch", "jax"},
     {"keras"},  # of the other frameworks on the backend that runs
     {"minimization", "testing"},

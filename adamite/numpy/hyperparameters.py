@@ -12,7 +12,7 @@ from adamite.settings import Schedule, Settings, unknown
 from adamite.storage import Format
 from adamite.update import CLIP_NORM, EMA, WEIGHT_DECAY, Decay, Surroundings, Update, build
 
-_OPTIONS = ("convention", "groups", "weight_decay", "decay", "clip_norm", "nonfinite", "ema", "maximize")
+_OPTIONS = ("convention", "groups", "weight_decay", "decay", "clip_norm", "nonfinite", "ema", "maximize", "sparse")
 
 
 class Hyperparameters:

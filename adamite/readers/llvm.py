@@ -23,7 +23,7 @@ from adamite.storage import Format, stored
 # What a kernel may call: these become instructions, never calls of a library that may not be there.
 _INTRINSICS = (
     r"@llvm\.(sqrt|fabs|copysign|is\.fpclass|[us](min|max)|vector\.reduce\.(fadd|mul)|lifetime\.(start|end)|"
-    r"x86\.sse\.(st|ld)mxcsr|aarch64\.[gs]et\.fpcr)\b"
+    r"masked\.(load|store)|x86\.sse\.(st|ld)mxcsr|aarch64\.[gs]et\.fpcr)\b"
 )
 
 
@@ -52,7 +52,7 @@ def step_text(graph: Graph, format: Format, machine: str) -> str:
     out.line("%i.next = add nsw i64 %i, 1")
     out.line("%again = icmp slt i64 %i.next, %high")
     out.line("br i1 %again, label %loop, label %next, !llvm.loop !1")
-    return _frame(out, machine)
+    return frame(out, machine)
 
 
 _GROUP = ", !llvm.access.group !0"
@@ -155,10 +155,10 @@ def squares_text(format: Format, machine: str) -> str:
     out.line("%b.next = add nsw i64 %b, 1")
     out.line("%b.more = icmp slt i64 %b.next, %high")
     out.line("br i1 %b.more, label %block, label %next")
-    return _frame(out, machine, scratch=f"%lanes.place = alloca {wide}")
+    return frame(out, machine, scratch=f"%lanes.place = alloca {wide}")
 
 
-def _frame(out: Text, machine: str, scratch: str = "") -> str:
+def frame(out: Text, machine: str, scratch: str = "") -> str:
     """Claim ranges, walk the rows, run the body with %low and %high; in the default floating-point mode."""
     save, restore, declare = _float_mode(machine)
     text = f"""
