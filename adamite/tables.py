@@ -194,7 +194,7 @@ class Behind:
         many = np.zeros_like(since)
         if self.idle.powers is not None:
             bound = -self.logs[: self.count + 1, -1]
-            negligible = float(-np.log(np.finfo(self.compute.dtype).eps / 128))
+            negligible = float(-np.log(np.finfo(self.compute.dtype).eps / 16))
             until = np.searchsorted(bound, bound[since] + negligible)
             many = np.where(had < 0, 0, np.minimum(until, self.count) - since)
         return since, many, np.exp(self.logs[self.count, :-1] - self.logs[since + many, :-1])

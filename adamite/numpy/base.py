@@ -385,7 +385,8 @@ class Optimizer(metaclass=_Documented):
             )
         for name in rows:
             refuse_scattered(slots[name])
-        return {name: checked(indices, len(slots[name].x), f" of {name!r}") for name, indices in rows.items()}
+        found = {name: checked(indices, len(slots[name].x), f" of {name!r}") for name, indices in rows.items()}
+        return {name: np.unique(indices) for name, indices in found.items()}
 
     # ---- averages
 

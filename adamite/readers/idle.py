@@ -134,7 +134,9 @@ def interpreted(graph: Graph, format: Format) -> Kernel:
     def kernel(address: int) -> None:
         for row, begin, end in _claims(address, columns(graph)):
             steps, factors = row[steps_column(graph)], np.array(row[steps_column(graph) + 1 :]).view(np.float64)
-            numbers = _view(row[FIRST], steps * graph.coefficient_count, computed.dtype).reshape(steps, -1)
+            numbers = _view(row[FIRST], steps * graph.coefficient_count, computed.dtype).reshape(
+                steps, graph.coefficient_count
+            )
             for at in range(begin, end, BLOCK):
                 size = min(BLOCK, end - at)
                 parts = {

@@ -23,7 +23,7 @@ from adamite.storage import Format, stored
 # What a kernel may call: these become instructions, never calls of a library that may not be there.
 _INTRINSICS = (
     r"@llvm\.(sqrt|fabs|copysign|is\.fpclass|[us](min|max)|vector\.reduce\.(fadd|mul)|lifetime\.(start|end)|"
-    r"masked\.(load|store)|x86\.sse\.(st|ld)mxcsr|aarch64\.[gs]et\.fpcr)\b"
+    r"masked\.(load|store)|assume|x86\.sse\.(st|ld)mxcsr|aarch64\.[gs]et\.fpcr)\b"
 )
 
 

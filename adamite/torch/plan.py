@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from adamite import engine
 from adamite.torch.batch import ArrayBatch, Batch, MachineBatch, Member, format_of, local, native, optimizable
 from adamite.torch.settings import Settings
+from adamite.torch.sparse import RowsBatch, Tables, by_rows
 from adamite.torch.state import bind, complete, keys
 
 _stands = methodcaller("stands")
@@ -35,8 +36,9 @@ class Plan:
         clip: bool,
         only: Tensor | None = None,
         early: bool = False,
+        tables: Tables | None = None,
     ) -> None:
-        self.settings, self.clip, self.only, self.early = settings, clip, only, early
+        self.settings, self.clip, self.only, self.early, self.tables = settings, clip, only, early, tables
         self.committed = False
         self._count = len(groups)
         self._groups = dict(enumerate(groups))
@@ -76,16 +78,33 @@ class Plan:
             known = complete(p, m.state, reading, spelling, m.name)
             mesh = (p.device_mesh, p.placements) if own is not p else None  # type: ignore[attr-defined]
             alone = row if row in shared or times[id(p)] > 1 else None
-            key = (reading.update, format_of(p), native(own) and not FORCE_ARRAYS, p.device, p.dtype, mesh, alone)
+            machine, rows = native(own) and not FORCE_ARRAYS, self._rows(p)
+            key = (reading.update, format_of(p), machine, rows, p.device, p.dtype, mesh, alone)
             members, started = found.setdefault(key, ([], []))
             members.append(m)
             started.append(known)
-        for (update, format, machine, *_), (members, started) in found.items():
-            kind = MachineBatch if machine else ArrayBatch
+        for (update, format, machine, rows, *_), (members, started) in found.items():
+            kind: Any = MachineBatch if machine else ArrayBatch
+            if rows and self.tables is not None:
+                kind = partial(RowsBatch, tables=self.tables)
             batch = kind(update, format, members, keys(spelling))
             bind(batch, update.rule, spelling, started)
             self.batches.append(batch)
             self._again += [batch] * (times[id(members[0].parameter)] - 1)
+
+    def _rows(self, p: Tensor) -> bool:
+        """Whether a parameter is stepped on by rows."""
+        if self.tables is None or p.grad is None:
+            return False
+        if not by_rows(p):
+            self.tables.settle(p)
+            return False
+        if not native(p) or FORCE_ARRAYS or local(p) is not p:
+            raise RuntimeError(
+                f"{self.settings.owner}: sparse={self.tables.mode!r} is for whole tensors on the CPU, and a sparse "
+                f"gradient is on {p.device}; leave sparse= out, or make the gradient dense (sparse=False)"
+            )
+        return True
 
     def holds(self, groups: Groups, state: Any) -> bool:
         """Whether the plan is still what the groups and states say; takes over changed numbers."""
