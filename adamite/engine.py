@@ -145,11 +145,11 @@ def step_kernel(update: Update, format: Format, backend: Backend) -> Kernel:
 
 
 @functools.cache
-def idle_kernel(update: Update, format: Format, backend: Backend) -> Kernel:
-    """The kernel that does steps with gradients of zero: readers/idle.py has the columns."""
+def idle_kernel(update: Update, format: Format, width: int, backend: Backend) -> Kernel:
+    """The kernel that does steps with gradients of zero, on so many elements at once: readers/idle.py."""
     return _kernel(
         backend,
-        lambda: idle.text(graph(update), format, machine()),
+        lambda: idle.text(graph(update), format, width, machine()),
         lambda: idle.interpreted(graph(update), format),
     )
 

@@ -207,6 +207,7 @@ class CatchUp:
         self.update, self.format, self.backend = update, format, backend
         self.graph = engine.graph(update)
         self.job = RowsJob(columns.columns(self.graph))
+        self.width = columns.WIDTHS[0]
         self.steps_of_a_row = 1
         self.pending: list[tuple[Behind, Indices]] = []
 
@@ -227,6 +228,8 @@ class CatchUp:
             start += len(indices)
             work += memory.width * int(many.sum())
         self.job.count(int(table[columns.LENGTH].sum()))
+        widest = int(table[columns.LENGTH].max(initial=0))
+        self.width = next((width for width in columns.WIDTHS if width >= widest), columns.WIDTHS[-1])
         self.steps_of_a_row = 1 + work // max(1, self.job.total)
         engine.threads()  # raises what would stop `go`
 
@@ -234,7 +237,7 @@ class CatchUp:
         """May be interrupted and called again: nothing is done twice."""
         if not self.pending:
             return
-        kernel = engine.idle_kernel(self.update, self.format, self.backend)
+        kernel = engine.idle_kernel(self.update, self.format, self.width, self.backend)
         engine.run(kernel, self.job, self.steps_of_a_row)
         for behind, indices in self.pending:
             behind.caught_up(indices)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from adamite.graph import Graph
+from adamite.graph import Graph, Node
 from adamite.readers.job import BLOCK, COUNTER, GRAIN, HEADER, LANES, ROWS, SCALE, TOTAL, Kernel
 from adamite.storage import Format, stored
 
@@ -36,22 +36,27 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
 def evaluate(graph: Graph, tensors: dict[str, Any], coefficients: Any, format: Format) -> dict[str, Any]:
     """What the graph stores, by name. Coefficients are NumPy scalars of the type that is computed in."""
     format = format.compute
-    kind = format.dtype.type
     values: list[Any] = []
     with np.errstate(all="ignore"):
         for node in graph.nodes:
             if node.op == "tensor":
                 values.append(tensors[node.value])
-            elif node.op == "coefficient":
-                values.append(coefficients[node.value])
-            elif node.op == "const":
-                values.append(kind(node.value))
-            elif node.op == "flush":
-                state = values[node.args[0]]
-                values.append(np.where(np.abs(state) < format.smallest_state, kind(0), state))
             else:
-                values.append(_OPERATIONS[node.op](*(values[a] for a in node.args)))
+                values.append(applied(node, values, coefficients, format))
     return {name: values[index] for name, index in graph.outputs}
+
+
+def applied(node: Node, values: Sequence[Any], coefficients: Any, format: Format) -> Any:
+    """What a node is, after those before it."""
+    kind = format.dtype.type
+    if node.op == "coefficient":
+        return coefficients[node.value]
+    if node.op == "const":
+        return kind(node.value)
+    if node.op == "flush":
+        state = values[node.args[0]]
+        return np.where(np.abs(state) < format.smallest_state, kind(0), state)
+    return _OPERATIONS[node.op](*(values[a] for a in node.args))
 
 
 def step(graph: Graph, format: Format) -> Kernel:
