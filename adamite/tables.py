@@ -207,8 +207,7 @@ class CatchUp:
         self.update, self.format, self.backend = update, format, backend
         self.graph = engine.graph(update)
         self.job = RowsJob(columns.columns(self.graph))
-        self.width = columns.WIDTHS[0]
-        self.steps_of_a_row = 1
+        self.work_of_a_unit = 1
         self.pending: list[tuple[Behind, Indices]] = []
 
     def prepare(self, wanted: Sequence[tuple[Memory, Behind, Indices]]) -> None:
@@ -229,16 +228,18 @@ class CatchUp:
             work += memory.width * int(many.sum())
         self.job.count(int(table[columns.LENGTH].sum()))
         widest = int(table[columns.LENGTH].max(initial=0))
-        self.width = next((width for width in columns.WIDTHS if width >= widest), columns.WIDTHS[-1])
-        self.steps_of_a_row = 1 + work // max(1, self.job.total)
+        width = next((width for width in columns.WIDTHS if width >= widest), columns.WIDTHS[-1])
+        if late:
+            self.kernel = engine.idle_kernel(self.update, self.format, width, self.backend)
+        # A step in registers takes about an eighth of one from memory.
+        self.work_of_a_unit = 1 + work // max(1, 8 * self.job.total)
         engine.threads()  # raises what would stop `go`
 
     def go(self) -> None:
         """May be interrupted and called again: nothing is done twice."""
         if not self.pending:
             return
-        kernel = engine.idle_kernel(self.update, self.format, self.width, self.backend)
-        engine.run(kernel, self.job, self.steps_of_a_row)
+        engine.run(self.kernel, self.job, self.work_of_a_unit)
         for behind, indices in self.pending:
             behind.caught_up(indices)
 

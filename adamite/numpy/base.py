@@ -197,9 +197,10 @@ class Optimizer(metaclass=_Documented):
         for slot in changed:
             if not slot.by_rows:
                 refuse_scattered(slot)
-        for slot in changed:
-            slot.by_rows = not slot.by_rows
         if changed:
+            self._hyper.stale = True  # until the batches are made, whatever interrupts that
+            for slot in changed:
+                slot.by_rows = not slot.by_rows
             self._refresh()
 
     def _go(self, after: int) -> None:
