@@ -64,19 +64,18 @@ def checked(indices: Any, rows: int | None = None, whose: str = "") -> Indices:
     return found.astype(np.int64, copy=False)
 
 
-def ascending(indices: Indices) -> bool:
-    """Whether indices are in order, and none is there twice."""
-    return bool((indices[1:] > indices[:-1]).all())
+def distinct(indices: Indices) -> bool:
+    """Whether no row is there twice."""
+    ordered = np.sort(indices)
+    return bool((ordered[1:] != ordered[:-1]).all())
 
 
 def merged(indices: Indices, values: Array) -> tuple[Indices, Array]:
-    """Rows in order, each once, with the sum of what it has."""
-    if ascending(indices):
+    """Rows, each once, with the sum of what it has."""
+    if distinct(indices):
         return indices, np.ascontiguousarray(values)
     order = np.argsort(indices, kind="stable")
     ordered = indices[order]
     starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    if len(starts) == len(ordered):
-        return ordered, values[order]
     with np.errstate(all="ignore"):
         return ordered[starts], np.add.reduceat(values[order], starts, axis=0)

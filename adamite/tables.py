@@ -62,7 +62,7 @@ class Touched(NamedTuple):
     """Rows of one table, and what they are stepped by."""
 
     memory: Memory
-    indices: Indices  # in order, each once
+    indices: Indices  # each once
     gradient: int  # where the gradients lie, one behind the other
     coefficients: int  # where those of the step lie
     behind: Behind | None = None

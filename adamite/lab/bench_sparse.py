@@ -44,7 +44,7 @@ def cases(size: int = 40_000_000) -> int:
 def _gradients(table: Tensor) -> list[Tensor]:
     """All rows once, in any order, a part at a time."""
     values = torch.randn(_ROWS_A_STEP, table.shape[1])
-    parts = torch.randperm(len(table)).split(_ROWS_A_STEP)
+    parts = torch.split(torch.randperm(len(table)), _ROWS_A_STEP)
     return [
         torch.sparse_coo_tensor(part[None], values[: len(part)], table.shape, check_invariants=False) for part in parts
     ]

@@ -111,7 +111,7 @@ def memory(slot: Slot) -> Memory:
 
 
 def admitted(slot: Slot, g: Rows) -> tuple[Indices, Array]:
-    """A gradient of this table's rows, each row once and in order; or refused."""
+    """A gradient of this table's rows, each row once; or refused."""
     indices = checked(g.indices, len(slot.x), f" of {slot.name!r}")
     if g.values.dtype != slot.dtype:
         raise TypeError(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from adamite import engine
-from adamite.rows import Indices, ascending, checked
+from adamite.rows import Indices, checked, distinct
 from adamite.storage import Format
 from adamite.tables import Behind, CatchUp, Memory, Sparse, Steps, Touched, refuse_inexact
 from adamite.torch.batch import Batch, Cohort, Member
@@ -158,7 +158,7 @@ def memory(x: Tensor, states: Sequence[Tensor]) -> Memory:
 
 
 def admitted(name: str, p: Tensor, g: Tensor) -> tuple[Indices, Tensor]:
-    """A sparse gradient's rows, each once and in order, and what they have; or refused."""
+    """A sparse gradient's rows, each once, and what they have; or refused."""
     if g.shape != p.shape or g.sparse_dim() != 1:
         raise ValueError(
             f"the sparse gradient of {name} must be of whole rows: of shape {tuple(p.shape)} with 1 sparse dimension, "
@@ -173,7 +173,7 @@ def admitted(name: str, p: Tensor, g: Tensor) -> tuple[Indices, Tensor]:
             f"index, got {tuple(values.shape)}"
         )
     found = checked(indices.numpy(), len(p), f" of {name}")
-    if not ascending(found):
+    if not distinct(found):
         g = torch.sparse_coo_tensor(g._indices(), values, g.shape, check_invariants=False).coalesce()
         found, values = g._indices()[0].numpy(), g._values()
     return found, values.to(p.dtype).resolve_conj().resolve_neg().contiguous()
