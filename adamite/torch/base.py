@@ -47,7 +47,8 @@ _WORDS = Words(
         "    foreach, fused, capturable: accepted where torch has them; there is one engine.",
         "    differentiable: refused, since the step is machine code.",
         "",
-        "The arguments of every optimizer (clip_norm, nonfinite, ema, cautious): help(adamite.torch.Optimizer).",
+        "The arguments of every optimizer (clip_norm, nonfinite, ema, cautious, sparse): "
+        "help(adamite.torch.Optimizer).",
     ),
 )
 
