@@ -23,6 +23,7 @@ from adamite.numpy import (
     RMSprop,
     optimizer,
 )
+from adamite.rows import Rows
 from adamite.rule import Rule, Scalar, Unsigned, rule
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ __all__ = [
     "Optimizer",
     "RAdam",
     "RMSprop",
+    "Rows",
     "Rule",
     "RuleError",
     "Scalar",

@@ -22,7 +22,7 @@ import numpy as np
 from adamite import pool
 from adamite.errors import NonFiniteError
 from adamite.graph import Graph, lower
-from adamite.readers import blocks, llvm, numpy_blocks
+from adamite.readers import blocks, idle, llvm, numpy_blocks
 from adamite.readers import numpy as interpreter
 from adamite.readers.job import BLOCK, GRAIN, SCALE, Job
 from adamite.readers.job import Kernel as Call
@@ -151,6 +151,17 @@ def step_kernel(update: Update, layout: Layout, backend: Backend) -> Kernel:
         layout.unit,
         lambda: llvm.step_text(steps, layout.x, machine()),
         lambda: interpreter.step(steps, layout.x),
+    )
+
+
+@functools.cache
+def idle_kernel(update: Update, format: Format, width: int, backend: Backend) -> Kernel:
+    """The kernel that does steps with gradients of zero, on so many elements at once: readers/idle.py."""
+    return _kernel(
+        backend,
+        1,
+        lambda: idle.text(graph(update), format, width, machine()),
+        lambda: idle.interpreted(graph(update), format),
     )
 
 

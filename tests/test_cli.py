@@ -275,7 +275,7 @@ def test_bench_in_json() -> None:
         (["show", "adam", "--latx"], "--latex"),
         (["show", "adam", "--asm", "--latex"], "--asm"),
         (["verify", "adam"], "'adam'; give numpy, torch or states"),
-        (["bench", "adam"], "'adam'; give numpy, torch, jax, keras or bytes"),
+        (["bench", "adam"], "'adam'; give numpy, torch, jax, keras, bytes or sparse"),
         (["verify", "torch", "adam"], "unexpected extra argument"),
         (["bench", "--size", "10"], "'--size'"),
         (["bench", "--size", "1e5"], "'--size'"),

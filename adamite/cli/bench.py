@@ -28,7 +28,7 @@ def bench(
     ] = 40_000_000,
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Interleaved rounds of each comparison.")] = 9,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list for machines.")] = False,
-    what: Annotated[str, library("numpy", "torch", "jax", "keras", "bytes")] = "numpy",
+    what: Annotated[str, library("numpy", "torch", "jax", "keras", "bytes", "sparse")] = "numpy",
 ) -> None:
     """Measure the speed, side by side with the machine's limit and the peers that are installed.
 

@@ -51,6 +51,7 @@ err = Console(highlight=False, markup=False, stderr=True)
 LIBRARIES = {
     "numpy": "adamite itself",
     "torch": "adamite.torch beside torch.optim",
+    "sparse": "gradients of rows, beside torch's SparseAdam and dense AdamW",
     "jax": "adamite.jax beside optax",
     "keras": "adamite.keras beside keras.optimizers",
     "bytes": "bfloat16 and 8-bit states and weights beside float32",

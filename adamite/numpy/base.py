@@ -17,10 +17,13 @@ from adamite.conventions import Convention, Framework
 from adamite.layouts import AVERAGE, Rests, State, layout
 from adamite.numpy.batch import Batch, Slot
 from adamite.numpy.hyperparameters import Group, Hyperparameters
+from adamite.numpy.sparse import RowsBatch, refuse_scattered
 from adamite.numpy.state import Loading, made, saved
+from adamite.rows import Indices, Rows, checked
 from adamite.rule import DEFAULT, Rule
 from adamite.settings import NonFinite, Schedule, check_nonfinite
 from adamite.storage import Layout
+from adamite.tables import Sparse, check_sparse, refuse_inexact
 from adamite.tree import Tree
 from adamite.update import Decay, Update
 
@@ -61,6 +64,9 @@ class Optimizer(metaclass=_Documented):
             or "8bit" (a quarter), both rounded stochastically, for float32 parameters. Parameters of fewer than 4,096
             elements keep float32 states.
         seed: in [0, 2**32), where random rounding begins. The same seed gives the same bits, on any number of threads.
+        sparse: what a gradient that is `adamite.Rows` means to the rows that it doesn't have: "lazy", they stay as
+            they are, and so do their states; "exact", they come to what dense gradients would make of them, at the
+            latest when they are next touched, or at `flush`. None refuses such gradients.
         hyperparameters: the rule's own (lr, beta1, ...), each a number or a schedule, a function of the number
             of steps done. All can be read and assigned later: `opt.lr = 0.01`. Reading gives the number that the
             next step will use.
@@ -86,6 +92,7 @@ class Optimizer(metaclass=_Documented):
         maximize: bool = False,
         state: State = "float32",
         seed: int = 0,
+        sparse: Sparse | None = None,
         **hyperparameters: Any,
     ) -> None:
         name = type(self).__name__
@@ -120,6 +127,7 @@ class Optimizer(metaclass=_Documented):
             given=hyperparameters,
         )
         self.nonfinite = nonfinite
+        self._sparse = check_sparse(name, sparse, hyper.rests)
         self._skipped = 0
         self._norm: float | None = None
         self._swapped = False
@@ -174,6 +182,8 @@ class Optimizer(metaclass=_Documented):
             self._refresh()
         self._tree.check()
         found = self._tree.flatten(grads)
+        if self._sparse is not None:
+            self._sort(found)
         for batch in self._batches:
             batch.look(found, self._guard)
         clip = 1.0
@@ -187,6 +197,19 @@ class Optimizer(metaclass=_Documented):
             batch.prepare(hyper.steps, clip)
         after = hyper.steps + 1
         engine.to_the_end(functools.partial(self._go, after))
+
+    def _sort(self, found: list[Any]) -> None:
+        """Let gradients of rows, and those that are dense, come to batches of their kinds."""
+        present = [slot for slot in self._slots if found[slot.index] is not None]
+        changed = [slot for slot in present if isinstance(found[slot.index], Rows) is not slot.by_rows]
+        for slot in changed:
+            if not slot.by_rows:
+                refuse_scattered(slot)
+        if changed:
+            self._hyper.stale = True  # until the batches are made, whatever interrupts that
+            for slot in changed:
+                slot.by_rows = not slot.by_rows
+            self._refresh()
 
     def _go(self, after: int) -> None:
         """Update everything; called again after an interrupt it does what is left."""
@@ -306,17 +329,71 @@ class Optimizer(metaclass=_Documented):
 
     def _refresh(self) -> None:
         """Follow changed settings; compiles only where an option was turned on or off."""
-        kinds: dict[tuple[Update, Layout], list[Slot]] = {}
+        kinds: dict[tuple[Update, Layout, bool], list[Slot]] = {}
         for slot in self._slots:
-            kinds.setdefault((self._hyper.update(slot.absent), slot.rests), []).append(slot)
-        if [engine.graph(update) for update, _ in kinds] != [b.graph for b in self._batches]:
+            kinds.setdefault((self._hyper.update(slot.absent), slot.rests, slot.by_rows), []).append(slot)
+        if self._sparse == "exact":
+            for update, *_ in kinds:
+                refuse_inexact(type(self).__name__, engine.graph(update))
+        now = [(engine.graph(update), by_rows, slots) for (update, _, by_rows), slots in kinds.items()]
+        if now != [(b.graph, isinstance(b, RowsBatch), b.slots) for b in self._batches]:
+            self.flush()
             self._history = self._histories()
-            self._batches = [Batch(update, rests, slots, self._history) for (update, rests), slots in kinds.items()]
+            self._batches = [self._batch(*kind, slots) for kind, slots in kinds.items()]
         for batch in self._batches:
             for cohort in batch.cohorts:
                 cohort.read(self.steps)
         self._inspects = self._hyper.settings.source("clip_norm") is not None or self._nonfinite != "propagate"
         self._hyper.stale = False
+
+    def _batch(self, update: Update, rests: Layout, by_rows: bool, slots: list[Slot]) -> Batch:
+        if by_rows and self._sparse is not None:
+            return RowsBatch(update, rests, slots, self._history, self._sparse)
+        return Batch(update, rests, slots, self._history)
+
+    # ---- rows
+
+    @property
+    def sparse(self) -> Sparse | None:
+        """What is done with gradients of rows: lazy, exact, or None, which refuses them."""
+        return self._sparse
+
+    def flush(self, rows: Mapping[str, Any] | None = None) -> None:
+        """Under sparse="exact", bring rows that were left alone to what dense gradients would have made of them.
+
+        What saves or copies the optimizer does it by itself; what reads the parameters needs it.
+
+        Args:
+            rows: numbers of the rows that are read next, by their parameters' names; by default all rows of all.
+
+        Raises:
+            TypeError, ValueError: for names that aren't parameters', and for indices that aren't rows'.
+
+        >>> import adamite
+        >>> table = np.ones((4, 2))
+        >>> opt = adamite.AdamW({"words": table}, lr=0.1, sparse="exact")
+        >>> opt.step({"words": adamite.Rows([0], np.ones((1, 2)))})
+        >>> opt.flush()  # the others have decayed
+        >>> table[:, 0].round(3).tolist()
+        [0.899, 0.999, 0.999, 0.999]
+        """
+        wanted = None if rows is None else self._wanted(rows)
+        for batch in self._batches:
+            if wanted is None:
+                batch.flush()
+            elif isinstance(batch, RowsBatch):
+                batch.flush(wanted)
+
+    def _wanted(self, rows: Any) -> dict[str, Indices]:
+        slots = {slot.name: slot for slot in self._slots}
+        if not isinstance(rows, Mapping) or not rows.keys() <= slots.keys():
+            raise ValueError(
+                f"flush takes {{a parameter's name: the rows' indices}}, of {', '.join([*slots][:6])}; got {rows!r:.60}"
+            )
+        for name in rows:
+            refuse_scattered(slots[name])
+        found = {name: checked(indices, len(slots[name].x), f" of {name!r}") for name, indices in rows.items()}
+        return {name: np.unique(indices) for name, indices in found.items()}
 
     # ---- averages
 
@@ -368,6 +445,7 @@ class Optimizer(metaclass=_Documented):
         ['m', 'step', 'v']
         """
         self._refuse_swapped()
+        self.flush()
         return saved(self._hyper, self._slots, self._histories(), self._skipped)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -399,6 +477,7 @@ class Optimizer(metaclass=_Documented):
 
     def __getstate__(self) -> dict[str, Any]:
         self._refuse_swapped()
+        self.flush()
         state = dict(self.__dict__)
         state["_history"] = self._histories()
         state["_batches"] = []

@@ -16,6 +16,7 @@ from adamite.coefficients import Coefficients
 from adamite.graph import Graph
 from adamite.numpy import look
 from adamite.readers.job import BLOCK, COEFFICIENTS, STATES, G, Job, X
+from adamite.rows import Rows
 from adamite.settings import Settings
 from adamite.storage import FORMATS, EightBit, Format, Layout
 from adamite.update import Update
@@ -64,6 +65,7 @@ class Slot:
         self.stream = 0  # where its random bits begin
         self.settings: Settings
         self.absent: frozenset[str]
+        self.by_rows = False  # whether its last gradient was of rows
 
     def box(self, found: list[Any]) -> None:
         """NumPy makes numbers of 0-d arrays: put such a gradient into an array."""
@@ -105,6 +107,11 @@ class Slot:
         """A gradient that isn't simply an array of this shape and type: converted, or refused."""
         if g is None:
             return None
+        if isinstance(g, Rows):
+            raise TypeError(
+                f"the gradient of {self.name!r} is of rows; say what becomes of the other rows when you make the "
+                'optimizer: sparse="lazy" (they stay as they are) or sparse="exact" (what dense gradients make of them)'
+            )
         if isinstance(g, np.generic):
             g = np.asarray(g)
         if not isinstance(g, np.ndarray) or isinstance(g, np.ma.MaskedArray):
@@ -314,7 +321,7 @@ class Batch:
             if not all(np.isfinite(part).all() for part in parts):
                 yield slot.name
 
-    def prepare(self, step: int, clip: float) -> None:
+    def evaluate(self, step: int, clip: float) -> None:
         """Evaluate the coefficients."""
         if self.missing:
             self._part(step)
@@ -323,6 +330,10 @@ class Batch:
             self.active = self.cohorts
         for cohort in self.active:
             cohort.prepare(step, clip)
+
+    def prepare(self, step: int, clip: float) -> None:
+        """Make ready to go."""
+        self.evaluate(step, clip)
         out = self.missing + self.odd if self.missing or self.odd else _NONE
         if out != self._out:
             self.job.lengths([0 if row in out else units for row, units in enumerate(self.units)])
@@ -351,8 +362,15 @@ class Batch:
         while self._left:
             with engine.uninterrupted():
                 self._buffered(self._left.pop())
+        self.count()
+
+    def count(self) -> None:
+        """The step is done; harmless when repeated."""
         for cohort in self.active:
             cohort.t, cohort.scalars = cohort.next
+
+    def flush(self) -> None:
+        """Nothing is behind, where gradients are dense."""
 
     def _buffered(self, row: int) -> None:
         """Update one parameter piece by piece, each contiguous; by blocks all of it at once, as a copy."""

@@ -14,17 +14,9 @@ from adamite.storage import Format
 from adamite.update import CLIP_NORM, EMA, WEIGHT_DECAY, Decay, Surroundings, Update, build
 
 _OPTIONS = (
-    "convention",
-    "groups",
-    "weight_decay",
-    "decay",
-    "clip_norm",
-    "nonfinite",
-    "ema",
-    "maximize",
-    "state",
-    "seed",
-)
+    "convention", "groups", "weight_decay", "decay", "clip_norm", "nonfinite", "ema", "maximize", "state", "seed",
+    "sparse",
+)  # fmt: skip
 
 
 class Hyperparameters:

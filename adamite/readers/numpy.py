@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from adamite.graph import Graph
+from adamite.graph import Graph, Node
 from adamite.readers.job import BLOCK, COUNTER, GRAIN, HEADER, LANES, ROWS, SCALE, TOTAL, Kernel
 from adamite.storage import Format, stored
 
@@ -41,7 +41,6 @@ def evaluate(
 ) -> dict[str, Any]:
     """What the graph stores, by name. Coefficients are NumPy scalars of the type that is computed in."""
     format = format.compute
-    kind = format.dtype.type
     values: list[Any] = []
     with np.errstate(all="ignore"):
         for node in graph.nodes:
@@ -49,16 +48,22 @@ def evaluate(
                 values.append(tensors[node.value])
             elif node.op == "scale":
                 values.append(scales[node.value])
-            elif node.op == "coefficient":
-                values.append(coefficients[node.value])
-            elif node.op == "const":
-                values.append(kind(node.value))
-            elif node.op == "flush":
-                state = values[node.args[0]]
-                values.append(np.where(np.abs(state) < (node.value or format.smallest_state), kind(0), state))
             else:
-                values.append(_OPERATIONS[node.op](*(values[a] for a in node.args)))
+                values.append(applied(node, values, coefficients, format))
     return {name: values[index] for name, index in graph.outputs}
+
+
+def applied(node: Node, values: Sequence[Any], coefficients: Any, format: Format) -> Any:
+    """What a node is, after those before it."""
+    kind = format.dtype.type
+    if node.op == "coefficient":
+        return coefficients[node.value]
+    if node.op == "const":
+        return kind(node.value)
+    if node.op == "flush":
+        state = values[node.args[0]]
+        return np.where(np.abs(state) < (node.value or format.smallest_state), kind(0), state)
+    return _OPERATIONS[node.op](*(values[a] for a in node.args))
 
 
 def step(graph: Graph, format: Format) -> Kernel:

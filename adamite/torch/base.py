@@ -22,11 +22,13 @@ from adamite.layouts import Rests, State
 from adamite.rule import Rule
 from adamite.settings import NonFinite, check_nonfinite, check_number, unknown
 from adamite.storage import Rounding
+from adamite.tables import Sparse, check_sparse, refuse_inexact
 from adamite.torch import ranks
 from adamite.torch.batch import format_of, optimizable
 from adamite.torch.loading import Loading
 from adamite.torch.plan import Plan
 from adamite.torch.settings import ACCEPTED, OPTIONS, RANGES, Settings
+from adamite.torch.sparse import Tables, indices_of
 from adamite.torch.state import AVERAGE
 from adamite.update import CLIP_NORM
 
@@ -41,6 +43,7 @@ class Extras(TypedDict, total=False):
     state: State
     rounding: Rounding
     seed: int
+    sparse: Sparse | None
 
 
 _WORDS = Words(
@@ -50,7 +53,8 @@ _WORDS = Words(
         "    foreach, fused, capturable: accepted where torch has them; there is one engine.",
         "    differentiable: refused, since the step is machine code.",
         "",
-        "The arguments of every optimizer (clip_norm, nonfinite, ema, cautious): help(adamite.torch.Optimizer).",
+        "The arguments of every optimizer (clip_norm, nonfinite, ema, cautious, sparse): "
+        "help(adamite.torch.Optimizer).",
     ),
 )
 
@@ -73,6 +77,10 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         rounding: how bfloat16 parameters are rounded: to the "nearest" (the default), where small steps are lost;
             "stochastic"; or "kahan", with what was lost kept beside them in two more bytes.
         seed: in [0, 2**32), where random rounding begins. The same seed gives the same bits, on any number of threads.
+        sparse: what a sparse gradient, as of `torch.nn.Embedding(sparse=True)`, means to the rows that it doesn't have:
+            "lazy", they stay as they are, and so do their states, as in torch.optim.SparseAdam; "exact", they come to
+            what dense gradients would make of them, at the latest when they are next touched, or at `flush`. None does
+            what torch's optimizer of this name does: it takes them as dense ones (SGD, Adagrad), or refuses them.
 
     >>> import torch, adamite.torch
     >>> model = torch.nn.Linear(3, 1)
@@ -90,6 +98,8 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
     _clip_norm: float | None = None
     _nonfinite: NonFinite = "propagate"
     _rests = Rests()
+    sparse: Sparse | None = None
+    _tables: Tables | None = None
     _swapped = False  # whether the averages are in the parameters
     _stepping: StepInBackward | None = None
 
@@ -104,6 +114,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         self.clip_norm, self.nonfinite = extras.get("clip_norm"), extras.get("nonfinite", "propagate")
         self._rests = Rests(**{name: extras[name] for name in Rests._fields if name in extras})
         layouts.check(type(self).__name__, self._rests, [])
+        self.sparse = check_sparse(type(self).__name__, extras.get("sparse"), self._rests)
         # What isn't asked for isn't in the groups: other libraries expect torch's keys there.
         defaults = {
             **defaults,
@@ -118,6 +129,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
     def _prepare(self, defaults: Mapping[str, Any]) -> None:
         self._settings = Settings(type(self).__name__, self._spelling, defaults)
         self._plans: dict[int, Plan] = {}  # of all parameters (0), and of single ones
+        self._tables = None if self.sparse is None else Tables(type(self).__name__, self.sparse)
 
     # ---- a step
 
@@ -164,12 +176,13 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         groups, state = self.param_groups, self.state
         try:
             if plan is not None and plan.holds(groups, state) and not plan.late(groups):
-                return plan
+                if self._tables is None or self._tables.sorts(plan.batches):
+                    return plan
         except KeyError:
             for group in groups:
                 for name, value in self.defaults.items():
                     group.setdefault(name, value)
-        return Plan(self._settings, groups, state, self._clip_norm is not None, self._rests, only)
+        return Plan(self._settings, groups, state, self._clip_norm is not None, self._rests, only, tables=self._tables)
 
     def _step(self, plan: Plan) -> None:
         self._refuse_swapped()
@@ -200,8 +213,13 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
     def _sparse(self, group: int) -> str | None:
         """Why a group refuses sparse gradients, if it does."""
         name = type(self).__name__
+        if self.sparse is not None:
+            return f"{name}: sparse={self.sparse!r} takes sparse gradients of the layout torch.sparse_coo"
         if not self._spelling.sparse:
-            return f"{name} does not support sparse gradients; use SGD or Adagrad, or torch.optim.SparseAdam"
+            return (
+                f'{name} does not support sparse gradients; make it with sparse="lazy" (rows without a gradient stay '
+                'as they are) or sparse="exact" (they come to what dense gradients would make of them)'
+            )
         if name == "Adagrad" and self.param_groups[group]["weight_decay"] != 0:
             return "weight_decay option is not compatible with sparse gradients"
         return None
@@ -286,14 +304,59 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
                 close = get_close_matches(str(key), known, n=1, cutoff=0.85)
                 if close:
                     raise TypeError(f"{type(self).__name__}: a group says {key!r}; did you mean {close[0]!r}?")
-            self._settings.check({**self.defaults, **param_group})
+            whole = {**self.defaults, **param_group}
+            self._settings.check(whole)
+            if self.sparse == "exact":
+                refuse_inexact(type(self).__name__, engine.graph(self._settings.read(whole, False).update))
         super().add_param_group(param_group)
 
     def __repr__(self) -> str:
         """The groups, and what holds for all of them."""
         own = "".join(f"{name}: {getattr(self, name)}\n" for name in ("clip_norm", "nonfinite")) * self._inspects
         own += "".join(f"{n}: {v}\n" for n, v in self._rests._asdict().items() if v != Rests._field_defaults[n])
+        own += f"sparse: {self.sparse}\n" * (self.sparse is not None)
         return f"{super().__repr__()[:-1]}{own})"
+
+    # ---- sparse gradients
+
+    def flush(self, weight: Tensor | None = None, indices: Any = None) -> None:
+        """Under sparse="exact", bring rows that were left alone to what dense gradients would have made of them.
+
+        `state_dict` and what copies the optimizer does it by itself; what reads the parameters needs it.
+
+        Args:
+            weight: the parameter whose rows are read next; by default all.
+            indices: the rows' numbers, as they go into the embedding; by default all.
+
+        Raises:
+            TypeError, ValueError: for a tensor that isn't optimized here, and for indices that aren't rows'.
+
+        >>> import torch, adamite.torch
+        >>> table = torch.nn.Embedding(4, 2, sparse=True)
+        >>> with torch.no_grad(): _ = table.weight.fill_(1.0)
+        >>> optimizer = adamite.torch.AdamW(table.parameters(), lr=0.1, sparse="exact")
+        >>> words = torch.tensor([0, 3])
+        >>> for _ in range(2):
+        ...     optimizer.flush(table.weight, words)  # the forward pass sees what dense training would
+        ...     table(words[:1]).sum().backward()
+        ...     optimizer.step()
+        ...     optimizer.zero_grad()
+        >>> optimizer.flush()
+        >>> [round(x, 4) for x in table.weight[:, 0].tolist()]
+        [0.7981, 0.998, 0.998, 0.998]
+        """
+        tables = {} if self._tables is None else self._tables.tables
+        if weight is None:
+            if indices is not None:
+                raise TypeError("flush takes the indices of one parameter's rows: flush(weight, indices)")
+            for table in tables.values():
+                table.flush()
+            return
+        if not any(p is weight for group in self.param_groups for p in group["params"]):
+            raise ValueError(f"flush takes a parameter of this {type(self).__name__}, got {weight!r:.60}")
+        rows = None if indices is None else indices_of(weight, indices)
+        if id(weight) in tables:
+            tables[id(weight)].flush(rows)
 
     # ---- averages
 
@@ -328,6 +391,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
     def state_dict(self) -> dict[str, Any]:
         """What torch's state_dict of this optimizer holds, in its layout."""
         self._refuse_swapped()
+        self.flush()
         return super().state_dict()
 
     def _refuse_swapped(self) -> None:
@@ -372,7 +436,8 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
 
     def __getstate__(self) -> dict[str, Any]:
         self._refuse_swapped()
-        kept = ("_clip_norm", "_nonfinite", "_rests", "skipped", "gradient_norm")
+        self.flush()
+        kept = ("_clip_norm", "_nonfinite", "_rests", "sparse", "skipped", "gradient_norm")
         own = {name: getattr(self, name) for name in kept}
         return {**super().__getstate__(), **own}
 

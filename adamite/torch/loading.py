@@ -109,8 +109,8 @@ class Loading:
         except ValueError as error:
             self.problems.append(f"{name}, state {key}: {error}")
             return value
-        narrow = {value.dtype, kept.dtype} & {torch.uint8, torch.bfloat16}
-        if not narrow or value.dtype in (kept.dtype, p.dtype):  # torch's states are of the parameter's type
+        narrow = kept.dtype in _NARROW or (value.dtype in _NARROW and value.dtype != p.dtype)  # torch's are of p's type
+        if not narrow or value.dtype == kept.dtype:
             return value.detach().to(p.device, copy=True)
         self.converted[word(value.dtype), word(kept.dtype)] += key == min(owned.names)
         return kept
@@ -121,6 +121,9 @@ class Loading:
         if "param_names" in mine:
             new["param_names"] = mine["param_names"]
         return new
+
+
+_NARROW = (torch.uint8, torch.bfloat16)
 
 
 def word(dtype: torch.dtype) -> str:

@@ -18,6 +18,7 @@ from adamite.layouts import Rests
 from adamite.storage import EightBit, Layout
 from adamite.torch.batch import ArrayBatch, Batch, MachineBatch, Member, format_of, local, native, optimizable
 from adamite.torch.settings import Settings
+from adamite.torch.sparse import RowsBatch, Tables, by_rows
 from adamite.torch.state import bind, complete, keys, resting
 
 _stands = methodcaller("stands")
@@ -39,8 +40,10 @@ class Plan:
         rests: Rests,
         only: Tensor | None = None,
         early: bool = False,
+        tables: Tables | None = None,
     ) -> None:
         self.settings, self.clip, self.rests, self.only, self.early = settings, clip, rests, only, early
+        self.tables = tables
         self.committed = False
         self._count = len(groups)
         self._groups = dict(enumerate(groups))
@@ -85,12 +88,15 @@ class Plan:
             known = complete(p, m.state, reading, spelling, m.name, rests)
             mesh = (p.device_mesh, p.placements) if own is not p else None  # type: ignore[attr-defined]
             alone = row if row in shared or times[id(p)] > 1 else None
-            key = (reading.update, rests, native(own) and not FORCE_ARRAYS, p.device, p.dtype, mesh, alone)
+            machine, rows = native(own) and not FORCE_ARRAYS, self._rows(p)
+            key = (reading.update, rests, machine, rows, p.device, p.dtype, mesh, alone)
             members, started = found.setdefault(key, ([], []))
             members.append(m)
             started.append(known)
-        for (update, rests, machine, *_), (members, started) in found.items():
-            kind = MachineBatch if machine else ArrayBatch
+        for (update, rests, machine, rows, *_), (members, started) in found.items():
+            kind: Any = MachineBatch if machine else ArrayBatch
+            if rows and self.tables is not None:
+                kind = partial(RowsBatch, tables=self.tables)
             batch = kind(update, rests, members, keys(spelling))
             bind(batch, update.rule, spelling, started)
             self.batches.append(batch)
@@ -111,6 +117,20 @@ class Plan:
             f"{self.settings.owner}: state={self.rests.state!r}, rounding={self.rests.rounding!r} is for plain tensors "
             f"on the CPU, and {m.name} is {kind}; leave it out" + (', or take state="bfloat16"' if not whole else "")
         )
+
+    def _rows(self, p: Tensor) -> bool:
+        """Whether a parameter is stepped on by rows."""
+        if self.tables is None or p.grad is None:
+            return False
+        if not by_rows(p):
+            self.tables.settle(p)
+            return False
+        if not native(p) or FORCE_ARRAYS or local(p) is not p:
+            raise RuntimeError(
+                f"{self.settings.owner}: sparse={self.tables.mode!r} is for whole tensors on the CPU, and a sparse "
+                f"gradient is on {p.device}; leave sparse= out, or make the gradient dense (sparse=False)"
+            )
+        return True
 
     def holds(self, groups: Groups, state: Any) -> bool:
         """Whether the plan is still what the groups and states say; takes over changed numbers."""

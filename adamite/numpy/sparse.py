@@ -1,0 +1,127 @@
+"""Arrays whose gradients are of rows: a batch that steps on those rows alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from adamite import engine
+from adamite.arrays import Array, address
+from adamite.numpy.batch import Batch, Guard, Slot
+from adamite.rows import Indices, Rows, checked, merged
+from adamite.storage import Layout
+from adamite.tables import Behind, Memory, Sparse, Steps, Touched
+from adamite.update import Update
+
+
+class RowsBatch(Batch):
+    """Parameters that one native call updates, each in some of its rows."""
+
+    def __init__(
+        self,
+        update: Update,
+        rests: Layout,
+        slots: list[Slot],
+        history: Mapping[str, tuple[int, Any]],
+        sparse: Sparse,
+    ) -> None:
+        super().__init__(update, rests, slots, history)
+        format = rests.x
+        self.steps = Steps(update, format, self.backend)
+        self.gradients: list[tuple[Indices, Array] | None] = []
+        self.behind: list[Behind | None] = [None] * len(slots)
+        for row, slot in enumerate(slots):
+            refuse_scattered(slot)
+            if sparse == "exact":
+                self.behind[row] = Behind(update, format, len(slot.x), fresh=history[slot.name][0] == 0)
+
+    def look(self, found: list[Any], guard: Guard) -> None:
+        self.found = found
+        gradients: list[tuple[Indices, Array] | None] = []
+        places = []
+        for slot in self.slots:
+            places.append(where(slot))
+            g = found[slot.index]
+            gradients.append(None if g is None else admitted(slot, g))
+        ranges = guard(places != self.xs)
+        self.xs, self.gradients = places, gradients
+        self.missing = [row for row, g in enumerate(gradients) if g is None]
+        for row, g in enumerate(gradients):
+            if g is not None and ranges.clash(g[1]) is not None:
+                gradients[row] = g[0], g[1].copy()  # which the step would write
+
+    def square(self, before: float, scale: float = 1.0) -> float:
+        values = [np.empty(0, self.rests.x.dtype) if g is None else g[1] for g in self.gradients]
+        self.sums = engine.Squares(self.rests.x, [v.size for v in values], self.backend)
+        self.sums.run([address(v) for v in values], scale)
+        return self.sums.total(before)
+
+    def nonfinite(self) -> Iterator[str]:
+        for slot, g in zip(self.slots, self.gradients, strict=True):
+            if g is not None and not np.isfinite(g[1]).all():
+                yield slot.name
+
+    def prepare(self, step: int, clip: float) -> None:
+        self.evaluate(step, clip)
+        touched = []
+        for slot, g, behind, cohort in zip(self.slots, self.gradients, self.behind, self.of, strict=True):
+            if g is not None:
+                touched.append(Touched(memory(slot), g[0], address(g[1]), cohort.coefficients.address, behind))
+        self.steps.prepare(touched)
+
+    def go(self) -> None:
+        self.steps.go()
+        self.count()
+
+    def flush(self, rows: Mapping[str, Indices] | None = None) -> None:
+        """Catch up the rows that are behind, all or those of some parameters."""
+        for slot, behind in zip(self.slots, self.behind, strict=True):
+            if behind is None or (rows is not None and slot.name not in rows):
+                continue
+            where(slot)
+            self.steps.late.flush(memory(slot), behind, None if rows is None else rows[slot.name])
+
+
+def refuse_scattered(slot: Slot) -> None:
+    """Raise if the rows of a table aren't stretches of memory."""
+    for array in (slot.x, *slot.states.values()):
+        if array.ndim == 0:
+            raise ValueError(f"parameter {slot.name!r} is a number, which has no rows; give its gradient as an array")
+        if (array.size and not array[0:1].flags.c_contiguous) or not array.flags.aligned:
+            raise ValueError(
+                f"parameter {slot.name!r} of strides {slot.x.strides} has rows that aren't contiguous, and a step on "
+                "some rows works where they lie; make the table with np.ascontiguousarray"
+            )
+
+
+def where(slot: Slot) -> int:
+    """Where a parameter lies now, if it is what it was."""
+    x = slot.x
+    if x.shape != slot.shape or x.dtype != slot.dtype or x.strides != slot.strides:
+        slot.refuse_change()
+    return slot.place()
+
+
+def memory(slot: Slot) -> Memory:
+    """Where the rows lie."""
+    arrays = [slot.x, *slot.states.values()]
+    width = slot.size // len(slot.x) if slot.size else 0
+    return Memory([address(a) for a in arrays], [a.strides[0] for a in arrays], width)
+
+
+def admitted(slot: Slot, g: Rows) -> tuple[Indices, Array]:
+    """A gradient of this table's rows, each row once; or refused."""
+    indices = checked(g.indices, len(slot.x), f" of {slot.name!r}")
+    if g.values.dtype != slot.dtype:
+        raise TypeError(
+            f"the gradient of {slot.name!r} must be {slot.dtype}, as its parameter is, got values of {g.values.dtype}; "
+            f"convert them with .astype(np.{slot.dtype})"
+        )
+    if g.values.shape != (len(indices), *slot.shape[1:]):
+        raise ValueError(
+            f"the gradient of {slot.name!r} must have values of shape {(len(indices), *slot.shape[1:])}, a row of the "
+            f"parameter for each index, got {g.values.shape}"
+        )
+    return merged(indices, g.values.view(np.ndarray))

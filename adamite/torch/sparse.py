@@ -1,0 +1,185 @@
+"""Parameters whose gradients are sparse: a batch that steps on their rows, and what the other rows have missed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adamite import engine
+from adamite.rows import Indices, checked, distinct
+from adamite.storage import Format, Layout
+from adamite.tables import Behind, CatchUp, Memory, Sparse, Steps, Touched, refuse_inexact
+from adamite.torch.batch import Batch, Cohort, Member
+from adamite.torch.batch import Sparse as Refusal
+from adamite.torch.settings import Reading
+from adamite.update import Update
+
+
+def by_rows(p: Tensor) -> bool:
+    """Whether a parameter's gradient is of rows."""
+    return p.grad is not None and p.grad.layout is torch.sparse_coo
+
+
+class Table:
+    """What the rows of one parameter have missed."""
+
+    def __init__(self, p: Tensor, states: Sequence[Tensor], update: Update, format: Format, fresh: bool) -> None:
+        self.parameter, self.states, self.update = p, states, update
+        self.kind = p.dtype, p.shape
+        self.behind = Behind(update, format, len(p), fresh)
+        self.late = CatchUp(update, format, engine.default_backend())
+
+    def belongs(self, update: Update, states: Sequence[Tensor]) -> bool:
+        """Whether these are still the states, and the update."""
+        return self.update is update and all(a is b for a, b in zip(self.states, states, strict=True))
+
+    def flush(self, indices: Indices | None = None) -> None:
+        """Catch up all rows, or some; of a parameter that has become another there is nothing to catch up."""
+        if (self.parameter.dtype, self.parameter.shape) == self.kind:
+            torch.autograd.graph.increment_version([self.parameter])
+            self.late.flush(memory(self.parameter, self.states), self.behind, indices)
+
+
+class Tables:
+    """The parameters that have had gradients of rows, and what their rows have missed, whichever plan steps on them."""
+
+    def __init__(self, owner: str, mode: Sparse) -> None:
+        self.owner, self.mode = owner, mode
+        self.tables: dict[int, Table] = {}
+
+    def sorts(self, batches: Iterable[Batch]) -> bool:
+        """Whether gradients of rows are in batches of rows, and dense ones aren't."""
+        for batch in batches:
+            expected = isinstance(batch, RowsBatch)
+            for p in batch.parameters:
+                if p.grad is not None and (by_rows(p) is not expected or (not expected and id(p) in self.tables)):
+                    return False
+        return True
+
+    def settle(self, p: Tensor) -> None:
+        """All rows of a parameter have a gradient now."""
+        table = self.tables.pop(id(p), None)
+        if table is not None:
+            table.flush()
+
+    def behind(self, m: Member, states: Sequence[Tensor], update: Update, format: Format, fresh: bool) -> Behind | None:
+        """What the rows of a parameter have missed; None under "lazy"."""
+        if self.mode == "lazy":
+            return None
+        p = m.parameter
+        if id(p) in self.tables and not self.tables[id(p)].belongs(update, states):
+            self.settle(p)
+            fresh = False
+        if id(p) not in self.tables:
+            self.tables[id(p)] = Table(p, states, update, format, fresh)
+        return self.tables[id(p)].behind
+
+    def flush(self) -> None:
+        for table in self.tables.values():
+            table.flush()
+
+
+class RowsBatch(Batch):
+    """Rows of tables on the CPU, which one native call updates where they lie. `grads` are indices and values."""
+
+    def __init__(
+        self, update: Update, layout: Layout, members: Sequence[Member], keys: Mapping[str, str], tables: Tables
+    ) -> None:
+        super().__init__(update, layout, members, keys)
+        self.tables = tables
+        if tables.mode == "exact":
+            refuse_inexact(tables.owner, self.graph)
+        for m, x, states in zip(members, self.tensors, self.states, strict=True):
+            refuse_scattered(m.name, [x, *states])
+
+    @cached_property
+    def steps(self) -> Steps:
+        return Steps(self.update, self.format, engine.default_backend())
+
+    def look(self, sparse: Refusal) -> None:
+        pairs = zip(self.gradients(), self.parameters, self.members, strict=True)
+        self.grads = [None if g is None else admitted(m.name, p, g.detach()) for g, p, m in pairs]
+        self.missing = [row for row, g in enumerate(self.grads) if g is None]
+
+    def _values(self) -> Iterator[tuple[int, Tensor]]:
+        for row, g in enumerate(self.grads):
+            if g is not None:
+                yield row, g[1]
+
+    def square(self, before: float, scale: float) -> float:
+        values = [torch.view_as_real(v) if v.is_complex() else v for _, v in self._values()]
+        sums = engine.Squares(self.format, [v.numel() for v in values], engine.default_backend())
+        sums.run([v.data_ptr() for v in values], scale)
+        return sums.total(before)
+
+    def nonfinite(self) -> Iterator[str]:
+        for row, values in self._values():
+            if not torch.isfinite(values).all():
+                yield self.members[row].name
+
+    def divide(self, readings: Mapping[int, Reading]) -> None:
+        super().divide(readings)
+        self._of: dict[int, Cohort] = {row: cohort for cohort in self.cohorts for row in cohort.rows}
+
+    def prepare(self, readings: Mapping[int, Reading], clip: float) -> None:
+        super().prepare(readings, clip)
+        touched = []
+        for row, values in self._values():
+            m, x, states, cohort = self.members[row], self.tensors[row], self.states[row], self._of[row]
+            behind = self.tables.behind(m, states, self.update, self.format, fresh=cohort.t == 0)
+            place = cohort.coefficients.address
+            touched.append(Touched(memory(x, states), self.grads[row][0], values.data_ptr(), place, behind))
+        self.steps.prepare(touched)
+
+    def go(self) -> None:
+        self.steps.go()
+
+
+def refuse_scattered(name: str, tensors: Sequence[Tensor]) -> None:
+    """Raise if the rows of a table aren't stretches of memory."""
+    for t in tensors:
+        if not t[:1].is_contiguous():
+            raise ValueError(
+                f"{name} of strides {tuple(t.stride())} has rows that aren't contiguous, and a step on some rows works "
+                "where they lie; make the table with .contiguous()"
+            )
+
+
+def memory(x: Tensor, states: Sequence[Tensor]) -> Memory:
+    """Where the rows lie."""
+    tensors = [x, *states]
+    width = x[:1].numel() * (2 if x.is_complex() else 1)
+    return Memory([t.data_ptr() for t in tensors], [t.stride(0) * t.element_size() for t in tensors], width)
+
+
+def admitted(name: str, p: Tensor, g: Tensor) -> tuple[Indices, Tensor]:
+    """A sparse gradient's rows, each once, and what they have; or refused."""
+    if g.shape != p.shape or g.sparse_dim() != 1:
+        raise ValueError(
+            f"the sparse gradient of {name} must be of whole rows: of shape {tuple(p.shape)} with 1 sparse dimension, "
+            f"as torch.nn.Embedding(sparse=True) makes it; got {tuple(g.shape)} with {g.sparse_dim()}"
+        )
+    if g.device != p.device:
+        raise ValueError(f"the gradient of {name} is on {g.device}, and the parameter on {p.device}")
+    indices, values = g._indices()[0], g._values()
+    if values.shape != (len(indices), *p.shape[1:]):
+        raise ValueError(
+            f"the sparse gradient of {name} must have values of shape {(len(indices), *p.shape[1:])}, a row for each "
+            f"index, got {tuple(values.shape)}"
+        )
+    found = checked(indices.numpy(), len(p), f" of {name}")
+    if not distinct(found):
+        g = torch.sparse_coo_tensor(g._indices(), values, g.shape, check_invariants=False).coalesce()
+        found, values = g._indices()[0].numpy(), g._values()
+    return found, values.to(p.dtype).resolve_conj().resolve_neg().contiguous()
+
+
+def indices_of(p: Tensor, given: Any) -> Indices:
+    """The rows' numbers that somebody gives, each once."""
+    plain = given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
+    return np.unique(checked(plain.reshape(-1), len(p)))
