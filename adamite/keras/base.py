@@ -164,7 +164,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         spelled, read = self._spelling, self._read()
         if self._rests != Rests():
             in_place.check(type(self).__name__, variables, self._rests)
-            for variable in variables:
+            for variable in variables:  # refused before anything is made
                 self._layout(variable)
         super().build(variables)
         kept = [name for name in spelled.states if name in read.plain.states]

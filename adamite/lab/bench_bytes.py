@@ -1,8 +1,9 @@
 """bfloat16 and 8-bit states beside float32: time, bytes, what the bytes allow, and peers that are installed.
 
-`bytes` is what a step reads and writes for a parameter. `floor` is the ratio that it can't beat: of its bytes to
-float32's, or of its arithmetic alone, on a tensor that stays in the cache, to float32's time, whichever is more. What
-is promised of AdamW depends on the machine: where two threads move at most 65 GB/s the bytes decide, else arithmetic.
+`bytes` is what a step reads and writes for a parameter. `limit` is the ratio of these to float32's, and beside it what
+the format adds in arithmetic: how much longer a step takes on a tensor that stays in the cache, over float32's time in
+memory. What is promised of AdamW depends on the machine: where all threads move at most 65 GB/s the bytes decide, else
+arithmetic.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ import adamite.torch as ours
 from adamite import engine
 from adamite.lab.bench import Row, Step, compare, yours
 
-MORE = ("bytes", "floor")  # columns of these rows
+MORE = ("bytes", "limit")  # columns of these rows
 SLOW = 65.0  # GB/s of float32
 PEERS = {"bitsandbytes": "bitsandbytes.optim", "torchao": "torchao.optim"}
 FASTER = 40  # times than these
 STATE_BYTES = 2.1  # a parameter, of 8-bit AdamW
-MARGIN = 1.15  # over the floor, for any rule
+MARGIN = 1.15  # over the limit, for any rule
 _CACHED = 16_384, 65_536  # elements of steps in the second cache; in their difference is no overhead
 
 
@@ -45,7 +46,8 @@ class ByteRow(Row):
     """A measurement, with the bytes that a parameter takes."""
 
     bytes: float | None = None
-    floor: float | None = None
+    arithmetic: float | None = None  # that the format adds, as a part of float32's time
+    limit: float | None = None  # the ratio of the bytes, and this
 
 
 class Made:
@@ -95,7 +97,7 @@ def bench(size: int = 40_000_000, rounds: int = 9) -> Iterator[Row]:
         kinds = {state: functools.partial(Made, state=state, cls=cls) for state in ("float32", "8bit")}
         for threads in counts():
             with engine.using_threads(threads):
-                yield from _formats(f"{name}, {_threads(threads)}", kinds, size, rounds, threads, _by_the_floor)
+                yield from _formats(f"{name}, {_threads(threads)}", kinds, size, rounds, threads, _by_the_limit)
     yield from _arrays(size, rounds)
     yield from _beside_peers(size, max(1, rounds // 3))
     yield from _memory(size)
@@ -111,8 +113,8 @@ def said() -> str:
     missing = [name for name in PEERS if name not in peers()]
     return (
         "Medians of interleaved rounds in one process; ratio: to the case's yardstick, the median over rounds. bytes: "
-        "that a step reads and writes a parameter; of memory, a parameter's states in resident memory. floor: the "
-        "ratio of the bytes, or of the arithmetic alone if it is more. Machines are noisy: trust ratios, and repeat."
+        "that a step reads and writes a parameter; of memory, a parameter's states in resident memory. limit: the "
+        "ratio of the bytes, and what the format adds in arithmetic. Machines are noisy: trust ratios, and repeat."
         + (f" Not installed, and left out: {', '.join(missing)}." if missing else "")
     )
 
@@ -146,8 +148,9 @@ def _formats(
         moved = made[row.name].bytes
         gigabytes = moved * size / row.seconds / 1e9
         speed = speed or gigabytes
-        floor = max(moved / made["float32"].bytes, cached[row.name] * size / threads / plain)
-        found = ByteRow(**{**asdict(row), "gigabytes": gigabytes}, bytes=moved, floor=floor)
+        more = max(0.0, cached[row.name] - cached["float32"]) * size / threads / plain
+        limit = moved / made["float32"].bytes + more
+        found = ByteRow(**{**asdict(row), "gigabytes": gigabytes}, bytes=moved, arithmetic=more, limit=limit)
         yield ByteRow(**{**asdict(found), "bar": promise(found, speed, threads)})
 
 
@@ -158,8 +161,8 @@ def _promises(row: ByteRow, speed: float, threads: int) -> float | None:
     return slow if speed <= SLOW else fast
 
 
-def _by_the_floor(row: ByteRow, speed: float, threads: int) -> float | None:
-    return None if row.name == "float32" or row.floor is None else MARGIN * row.floor
+def _by_the_limit(row: ByteRow, speed: float, threads: int) -> float | None:
+    return None if row.name == "float32" or row.limit is None else MARGIN * row.limit
 
 
 def _in_cache(make: Make) -> float:

@@ -46,14 +46,14 @@ def test_rows(rows: list[Row]) -> None:
 
 def test_numbers(rows: list[Row]) -> None:
     for row in rows:
-        numbers = [row.seconds, row.ratio, row.gigabytes, getattr(row, "bytes", None), getattr(row, "floor", None)]
+        numbers = [row.seconds, row.ratio, row.gigabytes, getattr(row, "bytes", None), getattr(row, "limit", None)]
         assert all(math.isfinite(n) for n in numbers if n is not None), row
         assert row.seconds > 0 and (row.ratio or 1) > 0
         assert isinstance(row, ByteRow) or row.case.startswith("8bit beside")
 
 
 def test_bytes_moved(rows: list[Row]) -> None:
-    """A byte an element and one a block of 256, read and written; the floor isn't below their ratio."""
+    """A byte an element and one a block of 256, read and written; the limit isn't below their ratio."""
     for row in rows:
         if not isinstance(row, ByteRow) or row.bytes is None:
             continue
@@ -63,7 +63,7 @@ def test_bytes_moved(rows: list[Row]) -> None:
             assert row.gigabytes == pytest.approx(moved * SIZE / row.seconds / 1e9)
         if row.case.startswith(("AMSGrad", "your")) and row.name == "8bit":
             assert row.bytes == pytest.approx(12 + (6 if "AMS" in row.case else 4) * (1 + 1 / 256))
-            assert (row.floor or 0) >= row.bytes / (36 if "AMS" in row.case else 28)
+            assert (row.limit or 0) >= row.bytes / (36 if "AMS" in row.case else 28)
 
 
 @pytest.mark.parametrize(
@@ -85,10 +85,10 @@ def test_promises(name: str, speed: float, threads: int, bar: float | None) -> N
     assert bench_bytes._promises(ByteRow("case", name, 1.0), speed, threads) == bar
 
 
-def test_any_rule_is_promised_its_floor() -> None:
-    row = ByteRow("case", "8bit", 1.0, ratio=0.6, floor=0.5)
-    assert bench_bytes._by_the_floor(row, 60, 2) == pytest.approx(0.575)
-    assert bench_bytes._by_the_floor(ByteRow("case", "float32", 1.0, floor=1.0), 60, 2) is None
+def test_any_rule_is_promised_its_limit() -> None:
+    row = ByteRow("case", "8bit", 1.0, ratio=0.6, limit=0.5)
+    assert bench_bytes._by_the_limit(row, 60, 2) == pytest.approx(0.575)
+    assert bench_bytes._by_the_limit(ByteRow("case", "float32", 1.0, limit=1.0), 60, 2) is None
 
 
 def test_memory_is_promised_in_bytes() -> None:
@@ -120,7 +120,7 @@ def test_peers_that_are_missing_are_said() -> None:
 
 def test_the_command(rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:
     """The rows above; what can be long is made long."""
-    long: dict[str, Any] = {"seconds": 0.0123, "ratio": 12.34, "gigabytes": 123.0, "bytes": 12.34, "floor": 0.571}
+    long: dict[str, Any] = {"seconds": 0.0123, "ratio": 12.34, "gigabytes": 123.0, "bytes": 12.34, "limit": 0.571}
     shown = [replace(r, **{k: v for k, v in long.items() if getattr(r, k, None) is not None}) for r in rows]
     monkeypatch.setattr(bench_bytes, "bench", lambda size, rounds: iter(shown))
     monkeypatch.setattr("adamite.cli.terminal.out.width", 80)
@@ -128,6 +128,6 @@ def test_the_command(rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(map(len, printed.splitlines())) <= 80 and "…" not in printed
     for row in rows:
         assert row.case in printed and row.name in printed
-    assert "floor" in printed
+    assert "limit" in printed
     found = json.loads(CliRunner().invoke(cli.app, ["bench", "bytes", "--json"]).output)
     assert [row["name"] for row in found] == [row.name for row in rows] and "bytes" in found[0]
