@@ -69,7 +69,7 @@ def library(*names: str) -> Any:
         return text
 
     said = "; ".join(f"{name}: {LIBRARIES[name]}" for name in names)
-    return typer.Argument(parser=read, metavar="LIBRARY", help=f"{said}.")
+    return typer.Argument(parser=read, metavar="WHAT", help=f"{said}.")
 
 
 def print_table(content: "page.Table") -> None:
