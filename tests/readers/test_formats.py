@@ -58,7 +58,7 @@ def kernels(update: Any, format: Format) -> Mapping[str, engine.Kernel]:
 def on_levels(text: str) -> Mapping[str, engine.Kernel]:
     """Machine code for this processor's levels."""
     codes = {level: llvm.compile(text, level) for level in levels()}
-    return {level: engine.Kernel(code.call, code.call_held, code) for level, code in codes.items()}
+    return {level: engine.Kernel(code.call, code.call_held, 1, code) for level, code in codes.items()}
 
 
 @NARROW
