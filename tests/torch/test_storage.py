@@ -416,6 +416,12 @@ def test_groups_that_are_added(state: Any) -> None:
     for optimizer in (whole, parts):
         run(optimizer, range(3))
     assert same(snapshot(whole), snapshot(parts))
+    flat = made("AdamW", [*parameters(), *parameters()], state=state)
+    parts = made("AdamW", [{"params": parameters()}, {"params": parameters()}], state=state)
+    for optimizer in (flat, parts):
+        run(optimizer, range(3))
+    (ps, there), (qs, here) = snapshot(flat), snapshot(parts)
+    assert same(ps, qs) and same(there["state"], here["state"])
     parts.add_param_group({"params": [nn.Parameter(torch.ones(5000))]})
     run(parts, range(3, 5))
     added = parts.state[parts.param_groups[2]["params"][0]]
