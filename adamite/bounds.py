@@ -71,6 +71,8 @@ class _Known:
             return self.inputs.get(e.args[0], _ANY)
         if e.op == "where":
             return _union(self.of(e.args[1]), self.of(e.args[2]))
+        if e.op in _CHOICES:
+            return _CHOICES[e.op](*(self.of(a) for a in e.args))
         if e.op in DEFINITIONS:
             return self.of(DEFINITIONS[e.op](*e.args))
         if e.boolean:
@@ -109,6 +111,12 @@ def _pow(a: Interval, b: Interval) -> Interval:
         return (0.0, 1.0) if a[1] <= 1 and b[0] >= 0 else _NOT_NEGATIVE
     return _NOT_NEGATIVE if b[0] == b[1] and b[0] % 2 == 0 else _ANY
 
+
+# Closer than what their definitions say.
+_CHOICES: dict[str, Callable[..., Interval]] = {
+    "maximum": lambda a, b: (max(a[0], b[0]), max(a[1], b[1])),
+    "minimum": lambda a, b: (min(a[0], b[0]), min(a[1], b[1])),
+}
 
 _OPERATIONS: dict[str, Callable[..., Interval]] = {
     "add": lambda a, b: (a[0] + b[0], a[1] + b[1]),

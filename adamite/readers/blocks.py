@@ -13,8 +13,8 @@ from adamite.graph import Graph
 from adamite.readers.job import COEFFICIENTS, X
 from adamite.readers.llvm import AS_IT_IS, frame, operation
 from adamite.readers.passes import Passes, divided
-from adamite.storage import BFLOAT16, COMPENSATION, EightBit, Format, Layout
-from adamite.storage.eight_bit import GROUP, INFINITY, RANDOM_BITS, Scale, byte_order
+from adamite.storage import BFLOAT16, COMPENSATION, FLOAT32, EightBit, Format, Layout
+from adamite.storage.eight_bit import GROUP, LIMIT, LIMIT_BITS, RANDOM_BITS, Scale, byte_order
 from adamite.storage.random import BLOCK, LANES, VECTORS, hashed_text
 
 _PER_GROUP = GROUP // LANES
@@ -110,7 +110,7 @@ class _Body:
         largest = {name: self._reduced(name, value) for name, value in largest.items()}
         bad = "false"
         for value in largest.values():
-            bad = out.value(f"or i1 {bad}, {one.apply('icmp sge', 'i32', value, INFINITY)}")
+            bad = out.value(f"or i1 {bad}, {one.apply('icmp sge', 'i32', value, LIMIT_BITS)}")
         out.line(f"br i1 {bad}, label %mend, label %plain")
 
         out.label("plain")
@@ -125,10 +125,10 @@ class _Body:
             new = list(found)
             for j in range(_PER_GROUP):
                 values = [self._taken(self.outputs[name], i, j) for name in self.eight]
-                odd = on.apply("fsub", "float", values[0], values[0])  # NaN where a value isn't finite
-                for value in values[1:]:
-                    odd = on.apply("fadd", "float", odd, on.apply("fsub", "float", value, value))
-                bad = on.apply("fcmp uno", "float", odd, odd)
+                bad = on.number("i1", "false")
+                for value in values:
+                    size = on.call("fabs", "float", value)
+                    bad = on.apply("or", "i1", bad, on.apply("fcmp uge", "float", size, FLOAT32.literal(LIMIT)))
                 for k, (name, format) in enumerate(self.eight.items()):
                     value = on.select(bad, "float", on.number("float", "0.0"), values[k])
                     self._store(mended[name], i, j, value)
@@ -257,7 +257,9 @@ class _Body:
         self.out.line(f"store {kind} {value}, {place}")
 
     def _taken(self, index: int, i: str, j: int) -> str:
-        """What the first pass has kept."""
+        """What the first pass has kept, or what is the same everywhere."""
+        if index in self.values:
+            return self.values[index]
         return self._fetch(self.kept, i, self.slots[index] * VECTORS + j)
 
     def _bytes(self, codes: str, order: Sequence[int]) -> str:

@@ -11,7 +11,7 @@ from adamite.readers.job import BLOCK as PART
 from adamite.readers.numpy import claims, evaluate, view
 from adamite.readers.passes import scaled
 from adamite.storage import BFLOAT16, COMPENSATION, Array, EightBit, Layout
-from adamite.storage.eight_bit import INFINITY
+from adamite.storage.eight_bit import LIMIT_BITS, codable
 from adamite.storage.random import BLOCK, VECTORS, hashed, places
 
 _BYTE, _FLOAT = np.dtype(np.uint8), np.dtype(np.float32)
@@ -75,8 +75,8 @@ class Step:
         """The elements of which a state isn't finite, in blocks whose largest number says that there is one."""
         if not states:
             return False
-        seen = np.any([form.largest(values) >= INFINITY for form, values in states], axis=0)
-        bad: Array = ~np.all([np.isfinite(values) for _, values in states], axis=0) & seen[:, None]
+        seen = np.any([form.largest(values) >= LIMIT_BITS for form, values in states], axis=0)
+        bad: Array = ~np.all([codable(values) for _, values in states], axis=0) & seen[:, None]
         return bad
 
     def _store(self, name: str, parts: Mapping[str, Array], values: Array, random: Array | None) -> None:

@@ -2,7 +2,7 @@
 
 Rounded to the nearest a number changes by at most 1/256 of itself. Rounded stochastically, by adding random bits under
 the half that stays and cutting, it changes by less than 1/128, and not at all on average: so a small change isn't
-lost, it happens seldom. Zero, infinity and NaN stay what they are.
+lost, it happens seldom. Zero and infinity stay what they are, and so does a NaN that arithmetic has made.
 """
 
 from __future__ import annotations

@@ -8,11 +8,11 @@ number just fits.
     unsigned  value = S·F(c)         for second moments: 8 bits, and never zero, so that no step divides by zero
 
 Numbers are rounded stochastically, by adding random bits under the code and cutting. One rounding changes a signed
-number by less than an eighth of it plus S/4, where S/4 is at most 2⁻¹⁸ of the block's largest; an unsigned one by less
-than an eighth, and what is below 2⁻³¹ of the largest is raised to it. On average a number doesn't change, so that slow
-averages neither stall nor drift; an average accumulates a standard deviation of about a fifth.
+number by less than an eighth of it plus S/4, where S/4 is about 2⁻¹⁸ of the block's largest; an unsigned one by less
+than an eighth, and what is below about 2⁻³¹ of the largest is raised to it. On average a number doesn't change, so that
+slow averages neither stall nor drift; an average accumulates a standard deviation of about a fifth.
 
-What isn't finite has no code. An element of whose new states one is infinite or NaN, since its gradient was, or its
+NaN and what is 2¹²⁷ or more have no code. An element of whose new states one is such, since its gradient was, or its
 square has overflowed, leaves zero behind in all of them, and doesn't count for the scales that the others have. An
 outlier does: what is 2¹⁸ times smaller than it is lost in the noise of a first moment, though right on average, and the
 floor under second moments keeps steps small where that happens. Numbers below 2⁻¹¹⁹ aren't told apart.
@@ -34,7 +34,8 @@ from adamite.storage.random import BLOCK, LANES
 GROUP = 64  # elements whose bytes lie together
 RANDOM_BITS = 20  # of a float32's mantissa, below the code's three bits
 _SMALLEST = 8  # the exponent of a scale that a byte of 0 means: nothing decoded is near the subnormal numbers
-INFINITY = 0x7F800000
+LIMIT = 2.0**127  # what is as large has no code
+LIMIT_BITS = 0x7F000000
 _WINDOW = 0x40000000  # codes are read as floats from 2 on
 _ORDER = np.arange(GROUP) % LANES * 4 + np.arange(GROUP) // LANES  # where an element's byte lies
 _BYTES = "<64 x i8>"
@@ -55,7 +56,7 @@ class EightBit(Format):
         super().__init__(name, np.uint8, "i8", FLOAT32)
         self.signed = signed
         self._exponents = 4 if signed else 5
-        self._most = 254 - (1 << self._exponents)
+        self._most = 255 - (1 << self._exponents)
         # Adding this to the largest number's bits rounds its exponent up, where it wouldn't fit with random bits.
         self._room = (1 << RANDOM_BITS) - 1 + (0x200 if signed else 0)
 
@@ -78,7 +79,7 @@ class EightBit(Format):
         blocks[: flat.size] = flat
         stored = np.zeros(self.length(flat.size), np.uint8)
         codes, scales = self.parts(stored)
-        rows = np.where(np.isfinite(blocks), blocks, np.float32(0)).reshape(-1, BLOCK)
+        rows = np.where(codable(blocks), blocks, np.float32(0)).reshape(len(codes), BLOCK)
         if random is None:
             random = np.uint32(1 << RANDOM_BITS - 1)
         codes[...], scales[...] = self.codes(rows, random)
@@ -197,6 +198,12 @@ class EightBit(Format):
             return out
         # The code's eighth bit is what the sign takes.
         return group.apply("or", "i8", out, on.out.value(f"bitcast <16 x i32> {signs} to {_BYTES}"))
+
+
+def codable(values: Array) -> Array:
+    """Whether numbers have a code."""
+    found: Array = np.abs(values) < LIMIT
+    return found
 
 
 def _power(exponent: Array) -> Array:

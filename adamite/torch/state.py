@@ -118,16 +118,21 @@ def bind(batch: Batch, rule: Rule, spelling: Spelling, started: Sequence[bool]) 
     defaults = {s.name: s.start for s in rule.states}
     keys = {spelling.states[own]: defaults[own] for own in scalars}
     double = torch.get_default_dtype() is torch.float64
-    steps = _together(states, {"step": 0.0}, torch.float64 if double else torch.float32)[:, 0]
-    if not spelling.counts:
+    counts = spelling.counts or batch.layout.blocks  # random bits are drawn by the step's number
+    if counts:
+        for state, known in zip(states, started, strict=True):
+            if not spelling.counts and "step" not in state:
+                state["step"] = torch.tensor(float(known))
+        steps = _together(states, {"step": 0.0}, torch.float64 if double else torch.float32)[:, 0]
+    else:
         steps = torch.tensor([float(known) for known in started], dtype=torch.float64, device="cpu")
     table = _together(states, keys, torch.float64) if scalars else None
     for row, state in enumerate(states):
-        if spelling.counts:
+        if counts:
             state["step"] = steps[row]
         if table is not None:
             state.update(zip(keys, table[row].unbind(), strict=True))
-    batch.watch([*["step"] * spelling.counts, *keys, *batch.names], steps, table)
+    batch.watch([*["step"] * counts, *keys, *batch.names], steps, table)
 
 
 def _together(states: Sequence[Mapping[str, Any]], keys: Mapping[str, float | str], dtype: torch.dtype) -> Tensor:

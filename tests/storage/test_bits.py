@@ -350,7 +350,9 @@ def counting_state(g, m, v, *, t, lr=0.1):
 
 
 @pytest.mark.parametrize("body", [constant_state, counting_state], ids=lambda b: b.__name__)
-@pytest.mark.parametrize("rests", [(FLOAT16, Rests("bfloat16")), (BFLOAT16, Rests("bfloat16", "kahan"))], ids=named)
+@pytest.mark.parametrize(
+    "rests", [FIRST, LAST, (FLOAT16, Rests("bfloat16")), (BFLOAT16, Rests("bfloat16", "kahan"))], ids=named
+)
 def test_states_that_depend_on_numbers_alone(body: Callable[..., Any], rests: tuple[Format, Rests]) -> None:
     agree(build(adamite.rule(body)), rests)
 

@@ -209,7 +209,7 @@ def through_safetensors(optimizer: Any, place: Path) -> Any:
 
 
 @NARROW
-@pytest.mark.parametrize("name", [name for name in CLASSES if TORCH[name].counts])
+@EVERY
 def test_to_itself_bit_for_bit(name: str, state: Any, tmp_path: Path) -> None:
     more: dict[str, Any] = {"state": state, "ema": 0.9, "clip_norm": 1.0}
     mine = made(name, parameters(), **more)
