@@ -143,6 +143,8 @@ class RowsBatch(Batch):
 def refuse_scattered(name: str, tensors: Sequence[Tensor]) -> None:
     """Raise if the rows of a table aren't stretches of memory."""
     for t in tensors:
+        if t.dim() == 0:
+            raise ValueError(f"{name} is a number, which has no rows; make its gradient dense")
         if not t[:1].is_contiguous():
             raise ValueError(
                 f"{name} of strides {tuple(t.stride())} has rows that aren't contiguous, and a step on some rows works "
