@@ -24,10 +24,11 @@ from adamite.numpy import (
     optimizer,
 )
 from adamite.rows import Rows
-from adamite.rule import Rule, Scalar, rule
+from adamite.rule import Rule, Scalar, Unsigned, rule
 
 if TYPE_CHECKING:
     from adamite import schedules
+    from adamite.footprint import memory
     from adamite.minimization import minimize
 
 __version__ = "0.1.0"
@@ -54,8 +55,10 @@ __all__ = [
     "RuleError",
     "Scalar",
     "StateDictError",
+    "Unsigned",
     "abs",
     "maximum",
+    "memory",
     "minimize",
     "minimum",
     "optimizer",
@@ -81,6 +84,8 @@ def __getattr__(name: str) -> Any:
         return import_module(f"adamite.{name}")
     if name == "minimize":
         return import_module("adamite.minimization").minimize
+    if name == "memory":
+        return import_module("adamite.footprint").memory
     from adamite.settings import unknown
 
     raise AttributeError(unknown("adamite", name, __all__, "attribute"))

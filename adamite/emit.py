@@ -35,7 +35,7 @@ class Text:
         return self.load("%table", index, kind)
 
 
-_SUFFIX = {"float": "f32", "double": "f64", "i16": "i16", "i32": "i32", "i64": "i64"}
+_SUFFIX = {"float": "f32", "double": "f64", "i8": "i8", "i32": "i32"}
 
 
 class Lanes:

@@ -22,11 +22,11 @@ import numpy as np
 from adamite import pool
 from adamite.errors import NonFiniteError
 from adamite.graph import Graph, lower
-from adamite.readers import idle, llvm
+from adamite.readers import blocks, idle, llvm, numpy_blocks
 from adamite.readers import numpy as interpreter
 from adamite.readers.job import BLOCK, GRAIN, SCALE, Job
 from adamite.readers.job import Kernel as Call
-from adamite.storage import Format
+from adamite.storage import Format, Layout
 from adamite.update import Update
 
 Backend = Literal["llvm", "numpy"]
@@ -114,10 +114,11 @@ def using_threads(count: int) -> Iterator[None]:
 
 
 class Kernel(NamedTuple):
-    """A compiled step, or sum of squares; `call_held` keeps the GIL."""
+    """A compiled step, or sum of squares; `call_held` keeps the GIL. A unit of its jobs is `unit` elements."""
 
     call: Call
     call_held: Call
+    unit: int
     code: llvm.Compiled | None = None  # owns the machine code; None for the NumPy reading
 
 
@@ -135,12 +136,21 @@ def graph(update: Update) -> Graph:
 
 
 @functools.cache
-def step_kernel(update: Update, format: Format, backend: Backend) -> Kernel:
-    """The kernel that updates every tensor of a job: length, coefficients, x, g, states."""
+def step_kernel(update: Update, layout: Layout, backend: Backend) -> Kernel:
+    """The kernel that updates every tensor of a job: length, coefficients, x, g, states, and `layout.more`."""
+    steps = graph(update)
+    if layout.blocks:
+        return _kernel(
+            backend,
+            layout.unit,
+            lambda: blocks.step_text(steps, layout, machine()),
+            lambda: numpy_blocks.Step(steps, layout),
+        )
     return _kernel(
         backend,
-        lambda: llvm.step_text(graph(update), format, machine()),
-        lambda: interpreter.step(graph(update), format),
+        layout.unit,
+        lambda: llvm.step_text(steps, layout.x, machine()),
+        lambda: interpreter.step(steps, layout.x),
     )
 
 
@@ -149,6 +159,7 @@ def idle_kernel(update: Update, format: Format, width: int, backend: Backend) ->
     """The kernel that does steps with gradients of zero, on so many elements at once: readers/idle.py."""
     return _kernel(
         backend,
+        1,
         lambda: idle.text(graph(update), format, width, machine()),
         lambda: idle.interpreted(graph(update), format),
     )
@@ -159,22 +170,23 @@ def squares_kernel(format: Format, backend: Backend) -> Kernel:
     """The kernel that sums squares: blocks, elements, g, where the sums go."""
     return _kernel(
         backend,
+        BLOCK,
         lambda: llvm.squares_text(format, machine()),
         lambda: interpreter.squares(format),
     )
 
 
-def _kernel(backend: Backend, text: Callable[[], str], interpreted: Callable[[], Call]) -> Kernel:
+def _kernel(backend: Backend, unit: int, text: Callable[[], str], interpreted: Callable[[], Call]) -> Kernel:
     if backend == "llvm":
         try:
             compiled = llvm.compile(text())
-            return Kernel(compiled.call, compiled.call_held, compiled)
+            return Kernel(compiled.call, compiled.call_held, unit, compiled)
         except NotImplementedError:
             raise  # our fault, not the installation's
         except (ImportError, OSError, RuntimeError, AttributeError) as error:
             _warn(f"{type(error).__name__}: {error}")
     call = interpreted()
-    return Kernel(call, call)
+    return Kernel(call, call, unit)
 
 
 @functools.cache
@@ -212,14 +224,14 @@ def using(backend: Backend) -> Iterator[None]:
 # ---- running --------------------------------------------------------------------------------------
 
 
-def ready(job: Job) -> None:
+def ready(kernel: Kernel, job: Job) -> None:
     """Raise what would stop `run`: a wrong ADAMITE_THREADS."""
-    if job.total >= _crew.worth:
+    if job.total * kernel.unit >= _crew.worth:
         threads()
 
 
-def run(kernel: Kernel, job: Job, unit: int = 1) -> None:
-    """Do what is left of a job; a unit of it is `unit` elements.
+def run(kernel: Kernel, job: Job) -> None:
+    """Do what is left of a job.
 
     Ctrl-C may raise out of it, with the job part done: run it again and the rest is done, each unit once.
     """
@@ -228,7 +240,8 @@ def run(kernel: Kernel, job: Job, unit: int = 1) -> None:
             job.cells[GRAIN] = max(1, job.total)
             kernel.call(job.address)
         return
-    cells, elements = job.cells, job.total * unit
+    cells, unit = job.cells, kernel.unit
+    elements = job.total * unit
     if elements < _crew.worth or (count := min(threads(), elements // _SHARE)) < 2:
         cells[GRAIN] = job.total
         (kernel.call_held if elements < HOLD else kernel.call)(job.address)
@@ -303,7 +316,7 @@ class Squares:
         ctypes.c_double.from_address(job.address + 8 * SCALE).value = scale
         self.sums[...] = 0.0
         job.rewind()
-        run(self.kernel, job, BLOCK)
+        run(self.kernel, job)
         return self.sums
 
     def total(self, before: float = 0.0, tensor: int | None = None) -> float:

@@ -7,8 +7,8 @@ Numbers are evaluated in float64 by a generated straight-line function and round
     add sub mul div neg sqrt abs | gt ge lt le eq ne and or not | where | flush
 
 A division by a number is a multiplication by its reciprocal; whole powers are products; a state is flushed to zero
-near the subnormal numbers (`Format.smallest_state`), as it is read and as it is stored, since arithmetic on those is
-many times slower. Nothing else is reordered or contracted.
+near the subnormal numbers (below `Format.smallest_state`, unless the node says another value), as it is read and as it
+is stored, since arithmetic on those is many times slower. Nothing else is reordered or contracted.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ _VARARGS, _VARKEYWORDS, _GENERATOR = 0x04, 0x08, 0x20 | 0x80 | 0x200  # flags of
 _TAKEN_STATES = frozenset({"x", "g", "t", "step", "average"})
 _TAKEN = frozenset({
     "params", "convention", "conventions", "groups", "weight_decay", "decay", "clip", "clip_norm", "nonfinite", "ema",
-    "maximize", "step", "steps", "update", "skipped", "gradient_norm", "schedule", "averaged", "state_dict",
-    "load_state_dict", "self",
+    "maximize", "state", "seed", "step", "steps", "update", "skipped", "gradient_norm", "schedule", "averaged",
+    "state_dict", "load_state_dict", "self",
 })  # fmt: skip
 
 
@@ -41,10 +41,17 @@ DEFAULT: Any = _Mark("default")  # an argument that wasn't given
 
 if typing.TYPE_CHECKING:
     Scalar: typing.TypeAlias = float
+    Unsigned: typing.TypeAlias = float
 else:
 
     class Scalar(float):
         """Annotation for a state that is one float64 number a parameter: `mu_product: Scalar = 1.0`."""
+
+    class Unsigned(float):
+        """Annotation for a state that can't be negative, as second moments: `v: Unsigned`. It is checked.
+
+        What is seen to be so without it is stored alike; with it a rule that doesn't keep the promise is refused.
+        """
 
 
 class State(NamedTuple):
@@ -53,6 +60,7 @@ class State(NamedTuple):
     name: str
     scalar: bool
     start: float | str
+    unsigned: bool = False  # declared so
 
 
 class Number(NamedTuple):
@@ -155,7 +163,8 @@ def rule(function: Callable[..., Any] | None = None, /, *, variant_of: Rule | No
 
     A keyword with a bool or str default is a choice, fixed before tracing. `name: float | None = None` is a
     number that may be left out. A state starts at 0 or at its default: a number, a hyperparameter's name, or
-    "x", the parameter. `name: Scalar = 1.0` is a state of one number a parameter.
+    "x", the parameter. `name: Scalar = 1.0` is a state of one number a parameter, `name: Unsigned` one that can't be
+    negative.
 
     Inside: + - * / **, comparisons, & | ~, and sqrt, abs, maximum, minimum, sign, where of adamite. Numbers may be
     raised to any power, tensors to whole numbers and 0.5. `help(adamite.optimizer(rule))` prints the equations.
@@ -249,7 +258,8 @@ def _read(function: Callable[..., Any], variant_of: Rule | None = None) -> Rule:
             raise refuse(f"state {p.name} can't start at {start!r}; a number, a hyperparameter's name or 'x'")
         if isinstance(start, str) and start not in numbers and (start != "x" or scalar):
             raise refuse(f"state {p.name} starts at {start!r}, which is no hyperparameter and not 'x'")
-        states.append(State(p.name, scalar, start if isinstance(start, str) else float(start)))
+        number = start if isinstance(start, str) else float(start)
+        states.append(State(p.name, scalar, number, p.hint is Unsigned))
 
     return Rule(function, doc, uses_x, tuple(states), numbers, choices, variant_of)
 
@@ -293,7 +303,8 @@ def _annotation(hint: Any, names: dict[str, Any]) -> Any:
     if not isinstance(hint, str):
         return hint
     try:
-        return eval(hint, {**names, "Scalar": Scalar})  # what typing.get_type_hints does, one by one
+        # What typing.get_type_hints does, one by one.
+        return eval(hint, {**names, "Scalar": Scalar, "Unsigned": Unsigned})
     except Exception:
         return None
 

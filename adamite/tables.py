@@ -15,10 +15,11 @@ import numpy as np
 from adamite import engine
 from adamite.graph import Graph
 from adamite.idle import Unpredictable, idle
+from adamite.layouts import Rests
 from adamite.readers import idle as columns
 from adamite.readers.job import COEFFICIENTS, HEADER, LENGTH, ROWS, TOTAL, G, Job, X
 from adamite.rows import Indices
-from adamite.storage import Format
+from adamite.storage import Format, Layout
 from adamite.update import Update
 
 Table = np.ndarray[Any, np.dtype[np.int64]]
@@ -28,12 +29,17 @@ LONGEST = 1 << 16  # steps that a row may be behind, before all rows are caught 
 _FLUSHED = 1 << 16  # rows that are caught up at a time
 
 
-def check_sparse(owner: str, value: Any) -> Sparse | None:
+def check_sparse(owner: str, value: Any, rests: Rests) -> Sparse | None:
     """What is done with gradients of rows, or the error that lists what there is."""
     if value is not None and value not in get_args(Sparse):
         raise ValueError(
             f'{owner}: sparse must be "lazy" (rows without a gradient stay as they are), "exact" (they come to what '
             f"dense gradients would make of them) or None; got {value!r}"
+        )
+    if value is not None and (rests.state, rests.rounding) != ("float32", "nearest"):
+        raise ValueError(
+            f"{owner}: sparse={value!r} can't be combined with state={rests.state!r}, rounding={rests.rounding!r}: "
+            "rows have no blocks of their own; give the tables an optimizer of their own, with float32 states"
         )
     mode: Sparse | None = value
     return mode
@@ -97,7 +103,7 @@ class Steps:
 
     def __init__(self, update: Update, format: Format, backend: engine.Backend) -> None:
         self.format = format
-        self.kernel = engine.step_kernel(update, format, backend)
+        self.kernel = engine.step_kernel(update, Layout(format), backend)
         self.job = RowsJob(2 + len(engine.graph(update).inputs))
         self.late = CatchUp(update, format, backend)
         self.touched: Sequence[Touched] = ()
@@ -123,7 +129,7 @@ class Steps:
             _point(part, (X, *range(G + 1, len(part))), t.memory, t.indices)
             start += len(t.indices)
         self.job.count(int(table[LENGTH].sum()))
-        engine.ready(self.job)
+        engine.ready(self.kernel, self.job)
 
     def go(self) -> None:
         """Catch up and update. May be interrupted and called again: nothing is done twice."""
@@ -207,7 +213,6 @@ class CatchUp:
         self.update, self.format, self.backend = update, format, backend
         self.graph = engine.graph(update)
         self.job = RowsJob(columns.columns(self.graph))
-        self.work_of_a_unit = 1
         self.pending: list[tuple[Behind, Indices]] = []
 
     def prepare(self, wanted: Sequence[tuple[Memory, Behind, Indices]]) -> None:
@@ -230,16 +235,16 @@ class CatchUp:
         widest = int(table[columns.LENGTH].max(initial=0))
         width = next((width for width in columns.WIDTHS if width >= widest), columns.WIDTHS[-1])
         if late:
-            self.kernel = engine.idle_kernel(self.update, self.format, width, self.backend)
-        # A step in registers takes about an eighth of one from memory.
-        self.work_of_a_unit = 1 + work // max(1, 8 * self.job.total)
+            kernel = engine.idle_kernel(self.update, self.format, width, self.backend)
+            # A step in registers takes about an eighth of one from memory.
+            self.kernel = kernel._replace(unit=1 + work // max(1, 8 * self.job.total))
         engine.threads()  # raises what would stop `go`
 
     def go(self) -> None:
         """May be interrupted and called again: nothing is done twice."""
         if not self.pending:
             return
-        engine.run(self.kernel, self.job, self.work_of_a_unit)
+        engine.run(self.kernel, self.job)
         for behind, indices in self.pending:
             behind.caught_up(indices)
 

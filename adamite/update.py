@@ -10,6 +10,7 @@ import functools
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
+from adamite.bounds import nonnegative
 from adamite.expression import Expression, number, tensor
 from adamite.maths import where
 from adamite.rule import Number, Rule
@@ -63,6 +64,7 @@ class Update:
         self.outputs = outputs  # "x" or "g", the tensor states, "average"
         self.scalars = trace.scalars  # Scalar states
         self.named = trace.locals  # the rule's local variables
+        self.nonnegative = nonnegative(rule, trace.states)  # states that can't be negative
 
     @property
     def states(self) -> tuple[str, ...]:

@@ -59,6 +59,7 @@ PAGES = sorted((ROOT / "docs").glob("*.md"))
 RUNS: dict[str, tuple[str, dict[str, str]]] = {
     "torch": ("torch.md", {}),
     "compare": ("compare.md", {}),
+    "memory": ("memory.md", {}),
     "sparse": ("sparse.md", {}),
     "jax": ("jax.md", {}),
     **{f"keras-{b}": ("keras.md", {"KERAS_BACKEND": b}) for b in ("tensorflow", "jax", "torch")},

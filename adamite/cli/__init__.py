@@ -8,7 +8,7 @@ from adamite.cli.terminal import app, err, install, out  # first: it says which 
 # isort: split
 import typer
 
-from adamite.cli import bench, claims, compare, demo, find_lr, rules  # noqa: F401 - each adds its commands
+from adamite.cli import bench, claims, compare, demo, find_lr, memory, rules  # noqa: F401 - each adds its commands
 
 
 def main() -> None:

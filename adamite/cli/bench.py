@@ -28,7 +28,7 @@ def bench(
     ] = 40_000_000,
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Interleaved rounds of each comparison.")] = 9,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list for machines.")] = False,
-    what: Annotated[str, library("numpy", "torch", "jax", "keras", "sparse")] = "numpy",
+    what: Annotated[str, library("numpy", "torch", "jax", "keras", "bytes", "sparse")] = "numpy",
 ) -> None:
     """Measure the speed, side by side with the machine's limit and the peers that are installed.
 
@@ -56,9 +56,10 @@ def bench(
     if as_json:
         typer.echo(json.dumps([row.as_dict() for row in rows], indent=1))
         return
-    table = Table(box=SIMPLE_HEAD)
+    more = getattr(measured, "MORE", ())  # what these rows have besides
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0) if more else (0, 1))
     table.add_column("", no_wrap=True)
-    for column in ("median", "GB/s", "ratio", "promise"):
+    for column in ("median", "GB/s", "ratio", *more, "promise"):
         table.add_column(column, justify="right", no_wrap=True)
     case = ""
     for row in rows:
@@ -71,9 +72,13 @@ def bench(
             bench.shown(row.seconds),
             "" if row.gigabytes is None else f"{row.gigabytes:.0f}",
             "" if row.ratio is None else f"{row.ratio:.2f}",
+            *("" if (value := getattr(row, name, None)) is None else f"{value:.3g}" for name in more),
             promise + ("" if row.kept is None else " kept" if row.kept else " missed"),
         )
     out.print(table, markup=True)
+    if hasattr(measured, "said"):
+        out.print(measured.said())
+        return
     out.print(
         "Medians of interleaved rounds in one process; ratio: to the case's yardstick (the limit kernel, torch fused, "
         "optax, ...), the median over rounds. The limit kernel loads and stores the same and adds once for each store. "

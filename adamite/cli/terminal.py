@@ -54,6 +54,8 @@ LIBRARIES = {
     "sparse": "gradients of rows, beside torch's SparseAdam and dense AdamW",
     "jax": "adamite.jax beside optax",
     "keras": "adamite.keras beside keras.optimizers",
+    "bytes": "bfloat16 and 8-bit states and weights beside float32",
+    "states": "bfloat16 and 8-bit states beside float32",
 }
 
 
@@ -62,7 +64,8 @@ def library(*names: str) -> Any:
 
     def read(text: str) -> str:
         if text not in names:
-            raise typer.BadParameter(f"{text!r}; give {', '.join(names[:-1])} or {names[-1]}")
+            gap = "\n" if len(names) > 4 else " "  # so that it fits the screen
+            raise typer.BadParameter(f"{text!r}; give{gap}{', '.join(names[:-1])} or {names[-1]}")
         return text
 
     said = "; ".join(f"{name}: {LIBRARIES[name]}" for name in names)

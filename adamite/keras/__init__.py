@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from adamite.conventions import KERAS
-from adamite.keras.base import Optimizer, Options, class_of, register
+from adamite.keras.base import Extras, Optimizer, Options, class_of, register
 from adamite.named import named
 from adamite.rule import Rule
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = [
-    "ADOPT", "OPTIMIZERS", "SGD", "AdaBelief", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Lion", "Nadam",
-    "Optimizer", "Options", "RAdam", "RMSprop", "optimizer",
+    "ADOPT", "OPTIMIZERS", "SGD", "AdaBelief", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Extras", "Lion",
+    "Nadam", "Optimizer", "Options", "RAdam", "RMSprop", "optimizer",
 ]  # fmt: skip
 
 
@@ -28,7 +28,7 @@ class SGD(Optimizer):
         momentum: float = 0.0,
         nesterov: bool = False,
         weight_decay: float | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[Extras],
     ) -> None:
         super().__init__(_given(locals()), options)
 
@@ -44,7 +44,7 @@ class RMSprop(Optimizer):
         epsilon: float = 1e-7,
         centered: bool = False,
         weight_decay: float | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[Extras],
     ) -> None:
         super().__init__(_given(locals()), options)
 
@@ -58,7 +58,7 @@ class Adagrad(Optimizer):
         initial_accumulator_value: float = 0.1,
         epsilon: float = 1e-7,
         weight_decay: float | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[Extras],
     ) -> None:
         super().__init__(_given(locals()), options)
 
@@ -72,7 +72,7 @@ class Adadelta(Optimizer):
         rho: float = 0.95,
         epsilon: float = 1e-7,
         weight_decay: float | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[Extras],
     ) -> None:
         super().__init__(_given(locals()), options)
 
@@ -88,7 +88,7 @@ class Adam(Optimizer):
         epsilon: float = 1e-7,
         amsgrad: bool = False,
         weight_decay: float | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[Extras],
     ) -> None:
         super().__init__(_given(locals()), options)
 
@@ -104,7 +104,7 @@ class AdamW(Adam):
         beta_2: float = 0.999,
         epsilon: float = 1e-7,
         amsgrad: bool = False,
-        **options: Unpack[Options],
+        **options: Unpack[Extras],
     ) -> None:
         if weight_decay is None:
             raise ValueError("AdamW: weight_decay must be a number in [0, inf), got None; for none take Adam")
@@ -121,7 +121,7 @@ class Adamax(Optimizer):
         beta_2: float = 0.999,
         epsilon: float = 1e-7,
         weight_decay: float | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[Extras],
     ) -> None:
         super().__init__(_given(locals()), options)
 
@@ -136,7 +136,7 @@ class Nadam(Optimizer):
         beta_2: float = 0.999,
         epsilon: float = 1e-7,
         weight_decay: float | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[Extras],
     ) -> None:
         super().__init__(_given(locals()), options)
 
@@ -150,7 +150,7 @@ class Lion(Optimizer):
         beta_1: float = 0.9,
         beta_2: float = 0.99,
         weight_decay: float | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[Extras],
     ) -> None:
         super().__init__(_given(locals()), options)
 
@@ -167,7 +167,7 @@ class AdaBelief(Optimizer):
         weight_decay: float | None = None,
         *,
         epsilon_root: float = 1e-16,
-        **options: Unpack[Options],
+        **options: Unpack[Extras],
     ) -> None:
         super().__init__(_given(locals()), options)
 
@@ -182,7 +182,7 @@ class RAdam(Optimizer):
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
         weight_decay: float | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[Extras],
     ) -> None:
         super().__init__(_given(locals()), options)
 
@@ -197,7 +197,7 @@ class ADOPT(Optimizer):
         beta_2: float = 0.9999,
         epsilon: float = 1e-6,
         weight_decay: float | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[Extras],
     ) -> None:
         super().__init__(_given(locals()), options)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from operator import is_
 from typing import Any, ClassVar, TypedDict
@@ -11,14 +12,16 @@ from typing import Any, ClassVar, TypedDict
 import keras
 from keras import initializers, ops
 
-from adamite import engine
+from adamite import engine, layouts
 from adamite.about import Documented, Words
 from adamite.conventions import Spelling, spelling
 from adamite.errors import StateDictError
 from adamite.keras import arrays
 from adamite.keras.settings import RANGES, Reading, Settings
+from adamite.layouts import Rests, State
 from adamite.rule import Rule
 from adamite.settings import unknown
+from adamite.storage import BFLOAT16, COMPENSATION, EIGHT_BIT_SIGNED, Format, Layout, Rounding
 from adamite.update import Update
 
 together: Any = None
@@ -31,6 +34,8 @@ elif arrays.BACKEND == "jax":
         from adamite.keras import together
 
 Coefficients = dict[tuple[Update, str], Sequence[Any]]  # by the type that is computed in
+EIGHT_BIT = "uint8"  # the type of such states
+_NARROW = {EIGHT_BIT: "8bit", "bfloat16": "bfloat16"}  # as they are asked for
 
 
 class Options(TypedDict, total=False):
@@ -47,12 +52,20 @@ class Options(TypedDict, total=False):
     name: str | None
 
 
+class Extras(Options, total=False):
+    """What every class takes, Keras's and ours."""
+
+    state: State
+    rounding: Rounding
+    seed: int
+
+
 _WORDS = Words(
     RANGES,
     after=(
         "",
         "learning_rate may be a keras LearningRateSchedule, or a function without arguments. The arguments of every",
-        "optimizer (clipnorm, use_ema, gradient_accumulation_steps, ...): help(adamite.keras.Optimizer).",
+        "optimizer (clipnorm, use_ema, state, rounding, ...): help(adamite.keras.Optimizer).",
     ),
 )
 
@@ -79,8 +92,21 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         loss_scale_factor: what the loss is multiplied by, and the gradients divided.
         gradient_accumulation_steps: at least 2: update once in so many steps, by the mean of the gradients.
         name: the optimizer's name.
+        state: how states rest: "float32" (the default), "bfloat16" (half the bytes) or "8bit" (a quarter), both rounded
+            stochastically. On the torch backend, for variables on the CPU that are computed in float32. Variables of
+            fewer than 4,096 elements keep float32 states.
+        rounding: how bfloat16 variables are rounded: to the "nearest" (the default), where small steps are lost;
+            "stochastic"; or "kahan", with what was lost kept beside them in two more bytes. On the torch backend.
+        seed: in [0, 2**32), where random rounding begins. The same seed gives the same bits, on any number of threads.
 
-    Variables of float16 and bfloat16 have float32 states.
+    Variables of float16 and bfloat16 have float32 states, unless `state` says otherwise.
+
+    >>> import keras, adamite.keras
+    >>> model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(1)])
+    >>> model.compile(optimizer=adamite.keras.AdamW(0.1), loss="mse")
+    >>> history = model.fit(keras.ops.ones((8, 3)), keras.ops.ones((8, 1)), verbose=0)
+    >>> int(model.optimizer.iterations)
+    1
     """
     __doc__: str | None
 
@@ -88,6 +114,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
     _spelling: ClassVar[Spelling]
     _settings: ClassVar[Settings]
     _made_from: ClassVar[Rule | None] = None
+    _rests = Rests()
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
@@ -99,8 +126,16 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         if not hasattr(type(self), "_spelling"):
             raise TypeError("Optimizer is the base: use Adam, SGD, ... or adamite.keras.optimizer(rule)")
         for name in options:
-            if name not in Options.__annotations__:
-                raise TypeError(unknown(owner, name, [*given, *Options.__annotations__]))
+            if name not in Extras.__annotations__:
+                raise TypeError(unknown(owner, name, [*given, *Extras.__annotations__]))
+        rests = Rests(**{name: options[name] for name in Rests._fields if name in options})
+        layouts.check(owner, rests, [])
+        if rests != Rests() and arrays.BACKEND != "torch":
+            raise ValueError(
+                f"{owner}: {_shown(rests)} is for Keras's torch backend, and this is {arrays.BACKEND}; leave it out or "
+                "set KERAS_BACKEND=torch; to load a model that was saved with it: load_model(..., compile=False)"
+            )
+        options = {name: value for name, value in options.items() if name not in Rests._fields}
         known = {name: self._settings.check(name, value) for name, value in {**given, **options}.items()}
         super().__init__(
             known.pop("learning_rate", 1.0),
@@ -108,6 +143,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
             **{n: known.pop(n) for n in options},
         )
         self._kept = _Kept()
+        self._rests = rests
         for name, value in known.items():
             setattr(self, name, value)
 
@@ -115,6 +151,8 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         for argument, own in self._spelling.arguments.items() if hasattr(type(self), "_spelling") else ():
             if name in own and name != argument:
                 raise AttributeError(f"{type(self).__name__} has no {name}: it is {argument} here")
+        if name in Rests._fields:
+            raise AttributeError(f"{type(self).__name__}: {name} is chosen when an optimizer is made; make a new one")
         super().__setattr__(name, self._settings.check(name, value))
 
     # ---- states
@@ -124,6 +162,10 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         if self.built:
             return
         spelled, read = self._spelling, self._read()
+        if self._rests != Rests():
+            in_place.check(type(self).__name__, variables, self._rests)
+            for variable in variables:  # refused before anything is made
+                self._layout(variable)
         super().build(variables)
         kept = [name for name in spelled.states if name in read.plain.states]
         kept += [name for name in read.plain.states if name not in kept]
@@ -134,6 +176,11 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
                 if not getattr(variable, "overwrite_with_gradient", False):
                     for name in block:
                         self._slots[name][index] = self._slot(variable, name)
+        if self._rests.rounding == "kahan":
+            self._slots[COMPENSATION] = [
+                self._narrow(v, COMPENSATION, 0.0, BFLOAT16) if COMPENSATION in self._layout(v).more else None
+                for v in variables
+            ]
         self._scalars = [
             self.add_variable(
                 shape=(),
@@ -152,6 +199,8 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
     def _slot(self, variable: Any, name: str) -> Any:
         """A new state of a variable: zero, a number, a hyperparameter's value, or the variable's own."""
         start = self._starts.get(name, 0.0)
+        if self._rests != Rests() and (format := dict(self._layout(variable).states).get(name)):
+            return self._narrow(variable, name, start, format)
         if start == "x":
             return self._made(variable, name, lambda shape, dtype, **_: ops.copy(ops.cast(variable, dtype)))
         value = self._read().numbers[start] if isinstance(start, str) else start
@@ -161,6 +210,16 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         return self.add_variable_from_reference(
             variable, name=self._spelling.states.get(name, name), initializer=initializer
         )
+
+    def _layout(self, variable: Any) -> Layout:
+        """How a variable and its states rest, on the torch backend."""
+        return in_place.resting(type(self).__name__, variable, self._read().plain, self._rests)
+
+    def _narrow(self, variable: Any, name: str, start: float | str, format: Format) -> Any:
+        """A new state that doesn't rest as it is computed."""
+        value = in_place.made(variable, start, self._read().numbers, format)
+        path = f"{variable.path.replace('/', '_')}_{self._spelling.states.get(name, name)}"
+        return super().add_variable(value.shape, lambda shape, dtype: value, dtype=value.dtype, name=path)
 
     def add_variable(self, shape: Any, initializer: Any = "zeros", dtype: Any = None, **more: Any) -> Any:
         """Add a variable of the optimizer's: of float32, where Keras would take float16 or bfloat16."""
@@ -174,9 +233,10 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         kept, values = self._kept, (*(getattr(self, name) for name in self._settings.names), self.weight_decay)
         if kept.values != values:
             read = self._settings.read(values[:-1], self.weight_decay)
-            if self.built and {*read.plain.states} != {*self._slots}:
+            made = [name for name in self._slots if name != COMPENSATION] if self.built else []
+            if self.built and {*read.plain.states} != {*made}:
                 raise ValueError(
-                    f"{type(self).__name__} was built with the states {', '.join(self._slots) or 'none'}, and needs "
+                    f"{type(self).__name__} was built with the states {', '.join(made) or 'none'}, and needs "
                     f"{', '.join(read.plain.states) or 'none'} after what was assigned to it; make a new one"
                 )
             kept.values, kept.reading = values, read
@@ -206,6 +266,10 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         if arrays.BACKEND == "torch" and not in_stateless_scope():
             self._step_in_place(grads, trainable_variables, learning_rate)
             return
+        if self._rests != Rests():
+            raise ValueError(
+                f"{type(self).__name__}: {_shown(self._rests)} is for steps in place; call apply, or leave it out"
+            )
         self._check_shapes(grads, trainable_variables)
         coefficients = self._coefficients(trainable_variables, learning_rate)
         if together is not None:
@@ -227,8 +291,9 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         rows = (*variables, *updates)
         plan = kept.in_place
         if plan is None or len(rows) != len(kept.rows) or not all(map(is_, rows, kept.rows)) or not plan.stands():
-            slots = [self._slots_of(v) for v in variables]
-            kept.in_place = plan = in_place.InPlace(list(map(in_place.Row, variables, slots, updates)))
+            slots, rests = map(self._slots_of, variables), map(self._layout, variables)
+            streams = map(self._rests.stream, map(self._get_variable_index, variables))
+            kept.in_place = plan = in_place.InPlace(list(map(in_place.Row, variables, slots, updates, rests, streams)))
             kept.rows = rows
         if not plan.fits(grads):
             self._check_shapes(grads, variables)
@@ -240,7 +305,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
 
     def _slots_of(self, variable: Any) -> dict[str, Any]:
         index = self._get_variable_index(variable)
-        return {name: slots[index] for name, slots in self._slots.items()}
+        return {name: slots[index] for name, slots in self._slots.items() if slots[index] is not None}
 
     def _step_together(self, grads: Sequence[Any], variables: Sequence[Any], coefficients: Coefficients) -> None:
         read = self._read()
@@ -298,7 +363,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         config = super().get_config()
         if "learning_rate" not in self._spelling.arguments:
             del config["learning_rate"]
-        return {**config, **{name: getattr(self, name) for name in self._settings.names}}
+        return {**config, **{name: getattr(self, name) for name in self._settings.names}, **_chosen(self._rests)}
 
     def load_own_variables(self, store: Any) -> None:
         """Go on from saved states.
@@ -310,9 +375,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         mine = self.variables
         if len(store.keys()) == len(unbuilt) and not int(store["0"]):  # saved before the first step
             mine = unbuilt
-        self._check_fits([tuple(store[str(i)].shape) for i in range(len(store.keys()))], mine)
-        for i, variable in enumerate(mine):
-            variable.assign(store[str(i)])
+        self._load(lambda i: store[str(i)], len(store.keys()), mine)
 
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Go on from the values of `variables`.
@@ -320,23 +383,66 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         Raises:
             StateDictError: where their number or shapes don't fit; nothing was set.
         """
-        self._check_fits([tuple(w.shape) for w in weights], self.variables)
-        super().set_weights(weights)
+        if not self.built:
+            super().set_weights(weights)  # which says so
+        self._load(lambda i: weights[i], len(weights), self.variables)
 
-    def _check_fits(self, shapes: Sequence[tuple[int, ...]], variables: Sequence[Any]) -> None:
+    def _load(self, saved: Callable[[int], Any], count: int, variables: Sequence[Any]) -> None:
+        """Assign what was saved, one after another, if all of it fits."""
         owner = type(self).__name__
-        if len(shapes) != len(variables):
+        if count != len(variables):
             more = "" if self.built else "; it isn't built yet: call build(model.trainable_variables) first"
             raise StateDictError(
-                f"the state doesn't fit this {owner}, nothing was loaded: {len(shapes)} variables in it, "
+                f"the state doesn't fit this {owner}, nothing was loaded: {count} variables in it, "
                 f"{len(variables)} here{more}. Was it saved by another optimizer, or with other options?"
             )
-        for shape, variable in zip(shapes, variables, strict=True):
-            if shape != tuple(variable.shape):
-                raise StateDictError(
-                    f"the state doesn't fit this {owner}, nothing was loaded: {variable.path} has the shape "
-                    f"{tuple(variable.shape)} here and {shape} in it"
-                )
+        slots = {
+            id(slot): (name, variable)
+            for name, column in (self._slots.items() if self.built else ())
+            for variable, slot in zip(self._trainable_variables, column, strict=True)
+        }
+        for i, variable in enumerate(variables):
+            self._check_fits(saved(i), variable, slots.get(id(variable)))
+        converted: dict[tuple[str, str], set[int]] = {}  # types there and here -> the model's variables
+        for i, variable in enumerate(variables):
+            value, slot = saved(i), slots.get(id(variable))
+            there, here = map(_type, (value, variable))
+            if slot is not None and there != here:
+                name, of = slot
+                if here in _NARROW or (there in _NARROW and there != _type(of)):  # Keras's are of the variable's type
+                    converted.setdefault((there, here), set()).add(id(of))
+                if EIGHT_BIT in (there, here):
+                    value = in_place.adapted(value, of, name, self._layout(of), self._read().plain)
+            variable.assign(value)
+        for (there, here), found in converted.items():
+            layouts.tell_converted(owner, _NARROW.get(there, there), _NARROW.get(here, here), len(found))
+
+    def _check_fits(self, value: Any, variable: Any, slot: tuple[str, Any] | None) -> None:
+        """Refuse a value of another size than the variable's; a slot is the state's name, and the model's variable."""
+        wrong = f"the state doesn't fit this {type(self).__name__}, nothing was loaded: {variable.path}"
+        shape, of = tuple(value.shape), slot[1] if slot else variable
+        wanted, note = tuple(of.shape), ""
+        if slot and _type(value) == EIGHT_BIT:
+            if arrays.BACKEND != "torch":
+                raise StateDictError(f"{wrong} is of 8 bits, which are read on Keras's torch backend alone")
+            wanted, note = (EIGHT_BIT_SIGNED.length(math.prod(wanted)),), ", of 8 bits"
+        if shape != wanted:
+            raise StateDictError(f"{wrong} has the shape {wanted} here and {shape} in it{note}")
+
+
+def _chosen(rests: Rests) -> dict[str, Any]:
+    """What isn't as it is by default."""
+    return {name: value for name, value in rests._asdict().items() if value != Rests._field_defaults[name]}
+
+
+def _shown(rests: Rests) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in _chosen(rests).items())
+
+
+def _type(value: Any) -> str:
+    """The type of what was saved, or of a variable."""
+    name: str = keras.backend.standardize_dtype(value.dtype)
+    return name
 
 
 @functools.cache

@@ -7,8 +7,13 @@ from operator import attrgetter, is_
 from typing import Any, NamedTuple
 
 import torch
+from keras import ops
 from torch import Tensor
 
+from adamite import layouts
+from adamite.layouts import Rests
+from adamite.storage import Format, Layout
+from adamite.torch import state
 from adamite.torch.batch import ArrayBatch, Batch, MachineBatch, Member, format_of, native
 from adamite.torch.plan import run
 from adamite.torch.settings import Reading
@@ -23,12 +28,41 @@ def number(value: Any) -> float:
     return float(getattr(value, "_value", value))
 
 
+def check(owner: str, variables: Sequence[Any], rests: Rests) -> None:
+    """Refuse variables whose states can't rest like that."""
+    layouts.check(owner, rests, [format_of(variable.value) for variable in variables])
+
+
+def resting(owner: str, variable: Any, update: Update, rests: Rests) -> Layout:
+    """How a variable and its states rest."""
+    p = variable.value
+    found = state.resting(p, update, rests)
+    if found.blocks and not native(p):
+        raise ValueError(
+            f"{owner}: state={rests.state!r}, rounding={rests.rounding!r} is for plain tensors on the CPU, and "
+            f"{variable.path} is a {p.layout} tensor on {p.device}; leave it out"
+        )
+    return found
+
+
+def made(variable: Any, start: float | str, numbers: Mapping[str, float], format: Format) -> Tensor:
+    """A new state in a format of its own."""
+    return state.create(variable.value, start, numbers, format)
+
+
+def adapted(value: Any, variable: Any, name: str, layout: Layout, update: Update) -> Tensor:
+    """A saved state as it is kept here, where either is of 8 bits."""
+    return state.adapted(ops.convert_to_tensor(value), variable.value, name, layout.of(name), update)
+
+
 class Row(NamedTuple):
     """A variable with its states, by the rule's names."""
 
     variable: Any
     states: Mapping[str, Any]
     update: Update
+    layout: Layout
+    stream: int  # where its random bits begin
 
 
 class _Given(Batch):
@@ -57,14 +91,14 @@ class InPlace:
         self._batches: list[tuple[_Machine | _Arrays, list[int]]] = []  # with the numbers of the rows
         found: dict[Any, list[int]] = {}
         for index, (row, p) in enumerate(zip(rows, self.parameters, strict=True)):
-            found.setdefault((row.update, format_of(p), native(p), p.device), []).append(index)
-        for (update, format, machine, _), indices in found.items():
+            found.setdefault((row.update, row.layout, native(p), p.device), []).append(index)
+        for (update, layout, machine, _), indices in found.items():
             members = [
-                Member(p, 0, rows[i].variable.path, {name: s._value for name, s in rows[i].states.items()})
-                for i, p in ((i, self.parameters[i]) for i in indices)
+                Member(p, 0, row.variable.path, {name: s._value for name, s in row.states.items()}, row.stream)
+                for row, p in ((rows[i], self.parameters[i]) for i in indices)
             ]
             kind: type[_Machine | _Arrays] = _Machine if machine else _Arrays
-            batch = kind(update, format, members, {name: name for name in update.states})
+            batch = kind(update, layout, members, {name: name for name in update.states})
             scalars = torch.zeros(len(members), len(update.scalars), dtype=torch.float64) if update.scalars else None
             batch.watch([], torch.zeros(len(members), dtype=torch.float64), scalars)
             self._batches.append((batch, indices))

@@ -27,7 +27,7 @@ from adamite.readers import llvm
 from adamite.readers.job import Job
 from adamite.rule import rule
 from adamite.rules import RULES
-from adamite.storage import FLOAT32
+from adamite.storage import FLOAT32, Layout
 from adamite.update import Surroundings, build
 
 Step = Callable[[], Any]
@@ -88,7 +88,7 @@ def start() -> Iterator[Row]:
         absent = frozenset(name for name, number in r.numbers.items() if number.default is None)
         began = time.perf_counter()
         update = build(r, tuple((c.name, c.default) for c in r.choices.values()), absent, Surroundings(clip=True))
-        engine.step_kernel(update, FLOAT32, "llvm")
+        engine.step_kernel(update, Layout(FLOAT32), "llvm")
         times.append(time.perf_counter() - began)
     yield Row("compile", "a rule, traced and compiled", statistics.median(times), bar=0.060)
 
@@ -204,7 +204,7 @@ def _limit(opt: Optimizer, x: Any, g: Any) -> Step:
             nodes.append(Node("add", (index, inputs.index("g"))))
     graph = Graph(inputs, tuple(outputs), tuple(nodes), 0, (), (), Program())
     code = llvm.compile(llvm.step_text(graph, FLOAT32, engine.machine()))
-    kernel = engine.Kernel(code.call, code.call_held, code)
+    kernel = engine.Kernel(code.call, code.call_held, 1, code)
     job = Job(1, 2 + len(inputs))
     job.lengths([x.size])
     for column, array in enumerate([x, g, *_states(opt)], start=2):

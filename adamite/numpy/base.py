@@ -14,14 +14,15 @@ import numpy as np
 from adamite import engine
 from adamite.arrays import Ranges
 from adamite.conventions import Convention, Framework
+from adamite.layouts import AVERAGE, Rests, State, layout
 from adamite.numpy.batch import Batch, Slot
 from adamite.numpy.hyperparameters import Group, Hyperparameters
 from adamite.numpy.sparse import RowsBatch, refuse_scattered
-from adamite.numpy.state import Loading, saved
+from adamite.numpy.state import Loading, made, saved
 from adamite.rows import Indices, Rows, checked
 from adamite.rule import DEFAULT, Rule
 from adamite.settings import NonFinite, Schedule, check_nonfinite
-from adamite.storage import Format
+from adamite.storage import Layout
 from adamite.tables import Sparse, check_sparse, refuse_inexact
 from adamite.tree import Tree
 from adamite.update import Decay, Update
@@ -59,6 +60,10 @@ class Optimizer(metaclass=_Documented):
             NonFiniteError, or "skip" the whole step; nothing is changed then, and `skipped` counts.
         ema: in [0, 1), the decay of an average of the weights, kept in the same pass: see `averaged`.
         maximize: climb instead of descending.
+        state: how the rule's states rest: "float32" (as they are computed; the default), "bfloat16" (half the bytes)
+            or "8bit" (a quarter), both rounded stochastically, for float32 parameters. Parameters of fewer than 4,096
+            elements keep float32 states.
+        seed: in [0, 2**32), where random rounding begins. The same seed gives the same bits, on any number of threads.
         sparse: what a gradient that is `adamite.Rows` means to the rows that it doesn't have: "lazy", they stay as
             they are, and so do their states; "exact", they come to what dense gradients would make of them, at the
             latest when they are next touched, or at `flush`. None refuses such gradients.
@@ -85,6 +90,8 @@ class Optimizer(metaclass=_Documented):
         nonfinite: NonFinite = "propagate",
         ema: float | Schedule | None = None,
         maximize: bool = False,
+        state: State = "float32",
+        seed: int = 0,
         sparse: Sparse | None = None,
         **hyperparameters: Any,
     ) -> None:
@@ -111,6 +118,7 @@ class Optimizer(metaclass=_Documented):
             self._conventions,
             convention,
             formats={s.format for s in self._slots},
+            rests=Rests(state, seed=seed),
             decay=decay,
             maximize=maximize,
             ema=ema,
@@ -119,7 +127,7 @@ class Optimizer(metaclass=_Documented):
             given=hyperparameters,
         )
         self.nonfinite = nonfinite
-        self._sparse = check_sparse(name, sparse)
+        self._sparse = check_sparse(name, sparse, hyper.rests)
         self._skipped = 0
         self._norm: float | None = None
         self._swapped = False
@@ -306,16 +314,14 @@ class Optimizer(metaclass=_Documented):
 
     def _keep(self, slot: Slot) -> None:
         """Allocate the parameter's states."""
-        starts = {state.name: state.start for state in self._hyper.rule.states} | {"average": "x"}
-        for name in self._hyper.update(slot.absent).states:
+        starts = {state.name: state.start for state in self._hyper.rule.states} | {AVERAGE: "x"}
+        update = self._hyper.update(slot.absent)
+        slot.rests = layout(update, slot.format, slot.size, self._hyper.rests)
+        slot.stream = self._hyper.rests.stream(slot.index)
+        for name in update.states:
             start = starts[name]
-            if start == "x":
-                slot.states[name] = np.array(slot.x, order="K", subok=False)
-                continue
-            slot.states[name] = np.zeros_like(slot.x, subok=False)
-            value = self._start(slot, start)
-            if value:
-                slot.states[name].fill(value)
+            value = None if start == "x" else self._start(slot, start)
+            slot.states[name] = made(slot.x, slot.rests.of(name), value)
 
     def _start(self, slot: Slot, start: float | str) -> float:
         """What a state starts at: a number, or a hyperparameter's."""
@@ -323,9 +329,9 @@ class Optimizer(metaclass=_Documented):
 
     def _refresh(self) -> None:
         """Follow changed settings; compiles only where an option was turned on or off."""
-        kinds: dict[tuple[Update, Format, bool], list[Slot]] = {}
+        kinds: dict[tuple[Update, Layout, bool], list[Slot]] = {}
         for slot in self._slots:
-            kinds.setdefault((self._hyper.update(slot.absent), slot.format, slot.by_rows), []).append(slot)
+            kinds.setdefault((self._hyper.update(slot.absent), slot.rests, slot.by_rows), []).append(slot)
         if self._sparse == "exact":
             for update, *_ in kinds:
                 refuse_inexact(type(self).__name__, engine.graph(update))
@@ -340,10 +346,10 @@ class Optimizer(metaclass=_Documented):
         self._inspects = self._hyper.settings.source("clip_norm") is not None or self._nonfinite != "propagate"
         self._hyper.stale = False
 
-    def _batch(self, update: Update, format: Format, by_rows: bool, slots: list[Slot]) -> Batch:
+    def _batch(self, update: Update, rests: Layout, by_rows: bool, slots: list[Slot]) -> Batch:
         if by_rows and self._sparse is not None:
-            return RowsBatch(update, format, slots, self._history, self._sparse)
-        return Batch(update, format, slots, self._history)
+            return RowsBatch(update, rests, slots, self._history, self._sparse)
+        return Batch(update, rests, slots, self._history)
 
     # ---- rows
 
@@ -493,6 +499,7 @@ class Optimizer(metaclass=_Documented):
         numbers = {name: hyper.settings.source(name) for name in names}
         shown = [f"{name}={value!r}" for name, value in {**numbers, **hyper.choices}.items() if value is not None]
         shown += [f"convention={hyper.framework!r}"] * (hyper.framework != "paper")
+        shown += [f"{n}={v!r}" for n, v in hyper.rests._asdict().items() if v != Rests._field_defaults[n]]
         shown += [f"groups={[*self.groups]}"] * bool(hyper.groups)
         return f"{type(self).__name__}({len(self._slots)} parameters, {', '.join(shown)}, steps={self.steps})"
 

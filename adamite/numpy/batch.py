@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NoReturn
 
@@ -18,7 +18,7 @@ from adamite.numpy import look
 from adamite.readers.job import BLOCK, COEFFICIENTS, STATES, G, Job, X
 from adamite.rows import Rows
 from adamite.settings import Settings
-from adamite.storage import FORMATS, Format
+from adamite.storage import FORMATS, EightBit, Format, Layout
 from adamite.update import Update
 
 Guard = Callable[[bool], Ranges]  # what must not be overlapped, read anew if the parameters have moved
@@ -61,6 +61,8 @@ class Slot:
         self.strides = x.strides
         self.boxed = np.zeros((), self.dtype)
         self.states: dict[str, Array] = {}
+        self.rests: Layout
+        self.stream = 0  # where its random bits begin
         self.settings: Settings
         self.absent: frozenset[str]
         self.by_rows = False  # whether its last gradient was of rows
@@ -73,10 +75,19 @@ class Slot:
             found[self.index] = self.boxed
 
     def layout(self) -> tuple[int, ...] | None:
-        """The strides of parameter and states, where they lie alike and without gaps."""
+        """The strides of the parameter, where it and its states lie alike and without gaps."""
         self.strides = strides = self.x.strides
-        plain = dense(self.x) and all(a.strides == strides and a.flags.aligned for a in self.states.values())
+        plain = dense(self.x) and all(self._alike(name, a) for name, a in self.states.items())
         return strides if plain else None
+
+    def _alike(self, name: str, state: Array) -> bool:
+        """Whether a state's elements lie in the parameter's order. 8-bit ones are a list, in the order of indices."""
+        if isinstance(self.rests.of(name), EightBit):
+            return self.x.flags.c_contiguous
+        return state.flags.aligned and all(
+            theirs * self.x.itemsize == ours * state.itemsize
+            for theirs, ours in zip(state.strides, self.x.strides, strict=True)
+        )
 
     def refuse_change(self) -> NoReturn:
         raise ValueError(
@@ -124,7 +135,7 @@ class Cohort:
 
     def __init__(self, graph: Graph, slot: Slot, t: int, scalars: tuple[float, ...]) -> None:
         self.settings, self.t, self.scalars = slot.settings, t, scalars
-        self.coefficients = Coefficients(graph, slot.format.compute)
+        self.coefficients = Coefficients(graph, slot.rests)
         self.rows: set[int] = set()
         self.next = t, scalars  # after the step that is prepared
         self.names = graph.numbers[: len(graph.numbers) - len(graph.scalars)]
@@ -151,13 +162,17 @@ class Batch:
     """The parameters that one native call updates."""
 
     def __init__(
-        self, update: Update, format: Format, slots: list[Slot], history: Mapping[str, tuple[int, Any]]
+        self, update: Update, rests: Layout, slots: list[Slot], history: Mapping[str, tuple[int, Any]]
     ) -> None:
         self.backend = engine.default_backend()
-        self.graph, self.format, self.slots = engine.graph(update), format, slots
-        self.kernel = engine.step_kernel(update, format, self.backend)
-        self.job = Job(len(slots), 2 + len(self.graph.inputs))
-        self.piece = Job(1, 2 + len(self.graph.inputs))  # for layouts that need buffers
+        self.graph, self.rests, self.slots = engine.graph(update), rests, slots
+        self.kernel = engine.step_kernel(update, rests, self.backend)
+        columns = 2 + len(self.graph.inputs) + len(rests.more)
+        self.job, self.piece = Job(len(slots), columns), Job(1, columns)  # a piece is what needs buffers
+        self.units = [rests.units(s.size) for s in slots]
+        self.more = [[{"elements": s.size, "seed": s.stream}[name] for name in rests.more] for s in slots]
+        for column, cells in enumerate(zip(*self.more, strict=True), start=2 + len(self.graph.inputs)):
+            self.job.fill(column, list(cells))
         self.tensors = [[s.states[name] for name in self.graph.inputs[2:]] for s in slots]
         for column in range(len(self.graph.inputs) - 2):
             self.job.fill(STATES + column, [address(states[column]) for states in self.tensors])
@@ -192,11 +207,11 @@ class Batch:
 
     @cached_property
     def squares(self) -> engine.Squares:
-        return engine.Squares(self.format, [s.size for s in self.slots], self.backend)
+        return engine.Squares(self.rests.x, [s.size for s in self.slots], self.backend)
 
     @cached_property
     def piece_squares(self) -> engine.Squares:
-        return engine.Squares(self.format, [BLOCK], self.backend)
+        return engine.Squares(self.rests.x, [BLOCK], self.backend)
 
     def _point(self) -> None:
         self.job.fill(COEFFICIENTS, [cohort.coefficients.address for cohort in self.of])
@@ -321,8 +336,8 @@ class Batch:
         self.evaluate(step, clip)
         out = self.missing + self.odd if self.missing or self.odd else _NONE
         if out != self._out:
-            self.job.lengths([0 if row in out else s.size for row, s in enumerate(self.slots)])
-            engine.ready(self.job)
+            self.job.lengths([0 if row in out else units for row, units in enumerate(self.units)])
+            engine.ready(self.kernel, self.job)
             self._out = out
         self._left = list(self.odd)
         self.job.rewind()
@@ -358,16 +373,26 @@ class Batch:
         """Nothing is behind, where gradients are dense."""
 
     def _buffered(self, row: int) -> None:
-        """Update one parameter piece by piece, each contiguous."""
+        """Update one parameter piece by piece, each contiguous; by blocks all of it at once, as a copy."""
         slot = self.slots[row]
         self.piece.fill(COEFFICIENTS, [self.of[row].coefficients.address])
-        operands = [self.found[slot.index]], [slot.x, *self.tensors[row]]
-        for size, (g, x, *states) in pieces(*operands, BLOCK):
-            self.piece.lengths([size])
-            for column, place in enumerate([x, g, *states], start=X):
-                self.piece.fill(column, [place])
-            self.piece.rewind()
-            engine.run(self.kernel, self.piece)
+        g, written = self.found[slot.index], [slot.x, *self.tensors[row]]
+        if self.rests.blocks:
+            copies = [np.array(a, order="C", subok=False) for a in (*written, g)]
+            x, *states, gradient = map(address, copies)
+            self._run_piece(self.units[row], [x, gradient, *states, *self.more[row]])
+            for array, copy in zip(written, copies):
+                array[...] = copy
+            return
+        for size, (gradient, x, *states) in pieces([g], written, BLOCK):
+            self._run_piece(size, [x, gradient, *states])
+
+    def _run_piece(self, units: int, cells: Sequence[int]) -> None:
+        self.piece.lengths([units])
+        for column, cell in enumerate(cells, start=X):
+            self.piece.fill(column, [cell])
+        self.piece.rewind()
+        engine.run(self.kernel, self.piece)
 
     def history(self) -> Iterator[tuple[str, tuple[int, tuple[float, ...]]]]:
         for slot, cohort in zip(self.slots, self.of, strict=True):

@@ -6,13 +6,17 @@ from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, get_args
 
-from adamite import engine
+from adamite import engine, layouts
 from adamite.conventions import Convention, Framework
+from adamite.layouts import Rests
 from adamite.settings import Schedule, Settings, unknown
 from adamite.storage import Format
 from adamite.update import CLIP_NORM, EMA, WEIGHT_DECAY, Decay, Surroundings, Update, build
 
-_OPTIONS = ("convention", "groups", "weight_decay", "decay", "clip_norm", "nonfinite", "ema", "maximize", "sparse")
+_OPTIONS = (
+    "convention", "groups", "weight_decay", "decay", "clip_norm", "nonfinite", "ema", "maximize", "state", "seed",
+    "sparse",
+)  # fmt: skip
 
 
 class Hyperparameters:
@@ -28,6 +32,7 @@ class Hyperparameters:
         framework: Framework,
         *,
         formats: Collection[Format],
+        rests: Rests,
         decay: Decay | None,
         maximize: bool,
         ema: float | Schedule | None,
@@ -41,7 +46,9 @@ class Hyperparameters:
             raise ValueError(f"{owner}: decay must be 'l2' or 'decoupled', got {decay!r}")
         if not isinstance(maximize, bool):
             raise TypeError(f"{owner}: maximize must be True or False, got {maximize!r}")
+        layouts.check(owner, rests, formats)
         convention = conventions[framework]
+        self.rests = rests
         self.owner, self.framework, self.rule = owner, framework, convention.rule
         self.maximize, self.ema = maximize, ema is not None
         self.decay = decay or convention.decay

@@ -11,7 +11,7 @@ from adamite import engine
 from adamite.arrays import Array, address
 from adamite.numpy.batch import Batch, Guard, Slot
 from adamite.rows import Indices, Rows, checked, merged
-from adamite.storage import Format
+from adamite.storage import Layout
 from adamite.tables import Behind, Memory, Sparse, Steps, Touched
 from adamite.update import Update
 
@@ -22,12 +22,13 @@ class RowsBatch(Batch):
     def __init__(
         self,
         update: Update,
-        format: Format,
+        rests: Layout,
         slots: list[Slot],
         history: Mapping[str, tuple[int, Any]],
         sparse: Sparse,
     ) -> None:
-        super().__init__(update, format, slots, history)
+        super().__init__(update, rests, slots, history)
+        format = rests.x
         self.steps = Steps(update, format, self.backend)
         self.gradients: list[tuple[Indices, Array] | None] = []
         self.behind: list[Behind | None] = [None] * len(slots)
@@ -52,8 +53,8 @@ class RowsBatch(Batch):
                 gradients[row] = g[0], g[1].copy()  # which the step would write
 
     def square(self, before: float, scale: float = 1.0) -> float:
-        values = [np.empty(0, self.format.dtype) if g is None else g[1] for g in self.gradients]
-        self.sums = engine.Squares(self.format, [v.size for v in values], self.backend)
+        values = [np.empty(0, self.rests.x.dtype) if g is None else g[1] for g in self.gradients]
+        self.sums = engine.Squares(self.rests.x, [v.size for v in values], self.backend)
         self.sums.run([address(v) for v in values], scale)
         return self.sums.total(before)
 

@@ -3,18 +3,47 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from adamite import layouts
 from adamite.errors import StateDictError
+from adamite.layouts import State
 from adamite.numpy.batch import Slot
 from adamite.numpy.hyperparameters import Hyperparameters
 from adamite.settings import Settings
+from adamite.storage import FORMATS, Array, EightBit, Format
 
 History = dict[str, tuple[int, tuple[float, ...]]]  # step number and Scalar states, by parameter
+
+
+def made(x: Array, format: Format, value: float | None) -> Array:
+    """A new state of a parameter: a number in every element, or the parameter's own values."""
+    if isinstance(format, EightBit):
+        return format.encode(np.full(x.shape, value, np.float32) if value is not None else x)
+    if value is None:
+        return format.narrow(np.array(x, order="K", subok=False))
+    state = np.zeros_like(x, dtype=format.dtype, subok=False)  # all formats have zero's bits for zero
+    if value:
+        state.fill(format.narrow(np.array(value, format.compute.dtype)))
+    return state
+
+
+def numbers(stored: Array, format: Format, shape: tuple[int, ...]) -> Array:
+    """A state as numbers in the parameter's shape."""
+    if isinstance(format, EightBit):
+        return format.decode(stored, math.prod(shape)).reshape(shape)
+    return format.widen(stored)
+
+
+def converted(mine: Array, theirs: Array, here: Format, there: Format, shape: tuple[int, ...]) -> None:
+    """Put a state into an array of another format."""
+    values = numbers(theirs, there, shape)
+    mine[...] = here.encode(values) if isinstance(here, EightBit) else here.narrow(values)
 
 
 def saved(hyper: Hyperparameters, slots: Sequence[Slot], history: History, skipped: int) -> dict[str, Any]:
@@ -64,6 +93,7 @@ class Loading:
         self.hyper, self.history = hyper, history
         self.problems: list[str] = []
         self.actions: list[Callable[[], Any]] = []
+        self.converted: dict[tuple[str, str], list[str]] = {}  # formats there and here -> parameters
         facts = _facts(hyper)
         keys = {*facts, "steps", "skipped", "hyperparameters", "groups", "parameters"}
         if not self._names("the state dict", keys, state):
@@ -91,6 +121,16 @@ class Loading:
             raise StateDictError(f"the state doesn't fit this {self.hyper.owner}, nothing was loaded:{listed}{more}")
         for action in self.actions:
             action()
+        for (there, here), names in self.converted.items():
+            layouts.tell_converted(self.hyper.owner, there, here, len(dict.fromkeys(names)))
+
+    def _format(self, slot: Slot, name: str, array: Array) -> Format | None:
+        """How a saved state rests, by its type, if it is one of a state."""
+        update = self.hyper.update(slot.absent)
+        words: dict[Any, State] = {np.dtype(np.uint8): "8bit", np.dtype(np.uint16): "bfloat16"}
+        if array.dtype in words:
+            return layouts.format_of(update, name, words[array.dtype])
+        return FORMATS.get(array.dtype)
 
     def _names(self, label: str, mine: set[str], theirs: Any) -> bool:
         if not isinstance(theirs, Mapping):
@@ -159,12 +199,18 @@ class Loading:
             theirs = saved[name]
             if not isinstance(theirs, np.ndarray) or isinstance(theirs, np.ma.MaskedArray):
                 self.problems.append(f"{label}, state {name}: expected an array, got {type(theirs).__name__}")
-            elif (theirs.shape, theirs.dtype) != (mine.shape, mine.dtype):
+                continue
+            here, there = slot.rests.of(name), self._format(slot, name, theirs)
+            fits = (there.length(slot.size),) if isinstance(there, EightBit) else slot.shape
+            if there is None or there.compute is not here.compute or theirs.shape != fits:
                 self.problems.append(
                     f"{label}, state {name}: here {mine.shape} {mine.dtype}, in the state {theirs.shape} {theirs.dtype}"
                 )
-            else:
+            elif here is there:
                 self.actions.append(partial(np.copyto, mine, theirs))
+            else:
+                self.converted.setdefault((there.name, here.name), []).append(slot.name)
+                self.actions.append(partial(converted, mine, theirs, here, there, slot.shape))
         if good:
             entry = int(saved["step"]), tuple(saved[name] for name in scalars)
             self.actions.append(partial(self.history.__setitem__, slot.name, entry))

@@ -16,7 +16,7 @@ from adamite.graph import Graph, Node
 from adamite.missed import EACH, NUMBER, ONCE, Missed, missed
 from adamite.readers.job import BLOCK, Kernel
 from adamite.readers.llvm import frame, operation
-from adamite.readers.numpy import _claims, _view, applied
+from adamite.readers.numpy import applied, claims, view
 from adamite.storage import Format, stored
 
 LENGTH, FIRST, X = range(3)
@@ -175,14 +175,14 @@ def interpreted(graph: Graph, format: Format) -> Kernel:
         return x, decays
 
     def kernel(address: int) -> None:
-        for row, begin, end in _claims(address, columns(graph)):
+        for row, begin, end in claims(address, columns(graph)):
             steps, factors = row[steps_column(graph)], np.array(row[steps_column(graph) + 1 :]).view(np.float64)
             count = graph.coefficient_count
-            table = _view(row[FIRST], steps * count, computed.dtype).reshape(steps, count)
+            table = view(row[FIRST], steps * count, computed.dtype).reshape(steps, count)
             for at in range(begin, end, BLOCK):
                 size = min(BLOCK, end - at)
                 parts = {
-                    name: _view(place + at * formats[name].itemsize, size, formats[name].dtype)
+                    name: view(place + at * formats[name].itemsize, size, formats[name].dtype)
                     for name, place in zip(names, row[X:], strict=False)
                 }
                 with np.errstate(all="ignore"):

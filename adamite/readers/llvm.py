@@ -13,7 +13,7 @@ import functools
 import math
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from adamite.emit import Lanes, Text
 from adamite.graph import Graph, Node
@@ -22,9 +22,15 @@ from adamite.storage import Format, stored
 
 # What a kernel may call: these become instructions, never calls of a library that may not be there.
 _INTRINSICS = (
-    r"@llvm\.(sqrt|fabs|copysign|is\.fpclass|[us](min|max)|vector\.reduce\.(fadd|mul)|lifetime\.(start|end)|"
-    r"masked\.(load|store)|assume|x86\.sse\.(st|ld)mxcsr|aarch64\.[gs]et\.fpcr)\b"
+    r"@llvm\.(sqrt|fabs|copysign|is\.fpclass|[us](min|max)|vector\.reduce\.(fadd|mul|[us]max)|fshl|assume|"
+    r"lifetime\.(start|end)|masked\.(load|store)|x86\.sse\.(st|ld)mxcsr|aarch64\.[gs]et\.fpcr)\b"
 )
+
+
+class Values(Protocol):
+    """The values of nodes by their indices."""
+
+    def __getitem__(self, index: int, /) -> str: ...
 
 
 def step_text(graph: Graph, format: Format, machine: str) -> str:
@@ -55,12 +61,13 @@ def step_text(graph: Graph, format: Format, machine: str) -> str:
     return frame(out, machine)
 
 
+AS_IT_IS = ", !llvm.loop !3"  # of a loop that isn't worth vectorising
 _GROUP = ", !llvm.access.group !0"
 _ARITHMETIC = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
 _COMPARE = {"gt": "ogt", "ge": "oge", "lt": "olt", "le": "ole", "eq": "oeq", "ne": "une"}
 
 
-def operation(on: Lanes, node: Node, values: Sequence[str], numbers: Sequence[str], format: Format) -> str:
+def operation(on: Lanes, node: Node, values: Values, numbers: Sequence[str], format: Format) -> str:
     """A primitive operation on one element, or on several at once."""
     kind = format.llvm
     args = [values[a] for a in node.args]
@@ -74,7 +81,7 @@ def operation(on: Lanes, node: Node, values: Sequence[str], numbers: Sequence[st
             integer = f"i{8 * format.itemsize}"
             bits = on.cast("bitcast", args[0], kind, integer)
             exponent = on.apply("and", integer, bits, format.bits(math.inf))
-            zero = on.apply("icmp ult", integer, exponent, format.bits(format.smallest_state))
+            zero = on.apply("icmp ult", integer, exponent, format.bits(node.value or format.smallest_state))
             return on.select(zero, kind, on.number(kind, "0.0"), args[0])
         case "add" | "sub" | "mul" | "div":
             return on.apply(_ARITHMETIC[node.op], kind, args[0], args[1])
@@ -212,6 +219,8 @@ declare i64 @llvm.smax.i64(i64, i64)
 !0 = distinct !{{}}
 !1 = distinct !{{!1, !2}}
 !2 = !{{!"llvm.loop.parallel_accesses", !0}}
+!3 = distinct !{{!3, !4}}
+!4 = !{{!"llvm.loop.vectorize.enable", i1 false}}
 """
     text += "".join(f"{line}\n" for line in out.declared)
     if "vector.reduce" in text:

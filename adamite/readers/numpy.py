@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import numpy as np
 from adamite.graph import Graph, Node
 from adamite.readers.job import BLOCK, COUNTER, GRAIN, HEADER, LANES, ROWS, SCALE, TOTAL, Kernel
 from adamite.storage import Format, stored
+
+NO_SCALES: Mapping[str, Any] = MappingProxyType({})
 
 _OPERATIONS: dict[str, Callable[..., Any]] = {
     "add": np.add,
@@ -33,7 +36,9 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-def evaluate(graph: Graph, tensors: dict[str, Any], coefficients: Any, format: Format) -> dict[str, Any]:
+def evaluate(
+    graph: Graph, tensors: Mapping[str, Any], coefficients: Any, format: Format, scales: Mapping[str, Any] = NO_SCALES
+) -> dict[str, Any]:
     """What the graph stores, by name. Coefficients are NumPy scalars of the type that is computed in."""
     format = format.compute
     values: list[Any] = []
@@ -41,6 +46,8 @@ def evaluate(graph: Graph, tensors: dict[str, Any], coefficients: Any, format: F
         for node in graph.nodes:
             if node.op == "tensor":
                 values.append(tensors[node.value])
+            elif node.op == "scale":
+                values.append(scales[node.value])
             else:
                 values.append(applied(node, values, coefficients, format))
     return {name: values[index] for name, index in graph.outputs}
@@ -55,7 +62,7 @@ def applied(node: Node, values: Sequence[Any], coefficients: Any, format: Format
         return kind(node.value)
     if node.op == "flush":
         state = values[node.args[0]]
-        return np.where(np.abs(state) < format.smallest_state, kind(0), state)
+        return np.where(np.abs(state) < (node.value or format.smallest_state), kind(0), state)
     return _OPERATIONS[node.op](*(values[a] for a in node.args))
 
 
@@ -64,11 +71,11 @@ def step(graph: Graph, format: Format) -> Kernel:
     formats = {name: stored(name, format) for name in graph.inputs}
 
     def kernel(address: int) -> None:
-        for row, begin, end in _claims(address, 2 + len(graph.inputs)):
-            coefficients = _view(row[1], graph.coefficient_count, format.compute.dtype)
+        for row, begin, end in claims(address, 2 + len(graph.inputs)):
+            coefficients = view(row[1], graph.coefficient_count, format.compute.dtype)
             for at in range(begin, end, BLOCK):
                 parts = {
-                    name: _view(place + at * formats[name].itemsize, min(BLOCK, end - at), formats[name].dtype)
+                    name: view(place + at * formats[name].itemsize, min(BLOCK, end - at), formats[name].dtype)
                     for name, place in zip(graph.inputs, row[2:], strict=True)
                 }
                 wide = {name: formats[name].widen(part) for name, part in parts.items()}
@@ -84,31 +91,31 @@ def squares(format: Format) -> Kernel:
 
     def kernel(address: int) -> None:
         scale = ctypes.c_double.from_address(address + 8 * SCALE).value
-        for (_, elements, place, sums), begin, end in _claims(address, 4):
+        for (_, elements, place, sums), begin, end in claims(address, 4):
             for block in range(begin, end):
                 at = block * BLOCK
-                part = _view(place + at * format.itemsize, min(BLOCK, elements - at), format.dtype)
+                part = view(place + at * format.itemsize, min(BLOCK, elements - at), format.dtype)
                 padded = np.zeros(-(-part.size // LANES) * LANES)
                 padded[: part.size] = format.widen(part)
                 with np.errstate(all="ignore"):
                     padded *= scale
                     lanes = np.add.reduce(np.square(padded).reshape(-1, LANES), axis=0)
-                    _view(sums + 8 * block, 1, np.dtype(float))[0] = np.add.accumulate(lanes)[-1]
+                    view(sums + 8 * block, 1, np.dtype(float))[0] = np.add.accumulate(lanes)[-1]
 
     return kernel
 
 
-def _view(address: int, size: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+def view(address: int, size: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
     """The array that lies at an address."""
     buffer: Any = (ctypes.c_char * (size * dtype.itemsize)).from_address(address)
     return np.frombuffer(buffer, dtype, size) if size else np.empty(0, dtype)
 
 
-def _claims(address: int, columns: int) -> Iterator[tuple[list[int], int, int]]:
+def claims(address: int, columns: int) -> Iterator[tuple[list[int], int, int]]:
     """Each row's cells with the range of it that is claimed, until the job is done."""
     header = (ctypes.c_int64 * HEADER).from_address(address)
     rows, total, grain = header[ROWS], header[TOTAL], header[GRAIN]
-    table = _view(address + 8 * HEADER, rows * columns, np.dtype(np.int64)).reshape(columns, rows)
+    table = view(address + 8 * HEADER, rows * columns, np.dtype(np.int64)).reshape(columns, rows)
     ends = np.cumsum(table[0])
     while (begin := header[COUNTER]) < total:
         header[COUNTER] = begin + grain

@@ -7,10 +7,27 @@ from typing import Any
 import numpy as np
 
 from adamite.storage.bfloat16 import BFLOAT16
+from adamite.storage.eight_bit import EIGHT_BIT_SIGNED, EIGHT_BIT_UNSIGNED, EightBit
 from adamite.storage.float16 import FLOAT16
 from adamite.storage.format import FLOAT32, FLOAT64, Array, Format
+from adamite.storage.layout import COMPENSATION, Layout, Rounding
 
-__all__ = ["BFLOAT16", "FLOAT16", "FLOAT32", "FLOAT64", "FORMATS", "Array", "Format", "stored"]
+__all__ = [
+    "BFLOAT16",
+    "COMPENSATION",
+    "EIGHT_BIT_SIGNED",
+    "EIGHT_BIT_UNSIGNED",
+    "FLOAT16",
+    "FLOAT32",
+    "FLOAT64",
+    "FORMATS",
+    "Array",
+    "EightBit",
+    "Format",
+    "Layout",
+    "Rounding",
+    "stored",
+]
 
 FORMATS: dict[np.dtype[Any], Format] = {f.dtype: f for f in (FLOAT32, FLOAT64)}  # of NumPy's arrays
 

@@ -15,13 +15,16 @@ from torch.autograd import profiler
 from torch.compiler import is_dynamo_compiling
 from torch.optim import optimizer as torch_optimizer
 
-from adamite import engine
+from adamite import engine, layouts
 from adamite.about import Documented, Words
 from adamite.conventions import Spelling, spelling
+from adamite.layouts import Rests, State
 from adamite.rule import Rule
 from adamite.settings import NonFinite, check_nonfinite, check_number, unknown
+from adamite.storage import Rounding
 from adamite.tables import Sparse, check_sparse, refuse_inexact
 from adamite.torch import ranks
+from adamite.torch.batch import format_of, optimizable
 from adamite.torch.loading import Loading
 from adamite.torch.plan import Plan
 from adamite.torch.settings import ACCEPTED, OPTIONS, RANGES, Settings
@@ -37,6 +40,9 @@ class Extras(TypedDict, total=False):
     nonfinite: NonFinite
     ema: float | None
     cautious: bool
+    state: State
+    rounding: Rounding
+    seed: int
     sparse: Sparse | None
 
 
@@ -65,6 +71,12 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
             NonFiniteError, or "skip" the whole step, on all ranks; nothing is changed then, and `skipped` counts.
         ema: in [0, 1), the decay of an average of the weights, kept in the same pass: see `averaged`.
         cautious: leave out the weights whose step goes against their gradient (Liang et al. 2024; without rescaling).
+        state: how states rest: "float32" (the default), "bfloat16" (half the bytes) or "8bit" (a quarter), both rounded
+            stochastically. For tensors on the CPU that are computed in float32. Parameters of fewer than 4,096
+            elements, and complex ones, keep float32 states.
+        rounding: how bfloat16 parameters are rounded: to the "nearest" (the default), where small steps are lost;
+            "stochastic"; or "kahan", with what was lost kept beside them in two more bytes.
+        seed: in [0, 2**32), where random rounding begins. The same seed gives the same bits, on any number of threads.
         sparse: what a sparse gradient, as of `torch.nn.Embedding(sparse=True)`, means to the rows that it doesn't have:
             "lazy", they stay as they are, and so do their states, as in torch.optim.SparseAdam; "exact", they come to
             what dense gradients would make of them, at the latest when they are next touched, or at `flush`. None does
@@ -85,6 +97,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
     _made_from: ClassVar[Rule | None] = None
     _clip_norm: float | None = None
     _nonfinite: NonFinite = "propagate"
+    _rests = Rests()
     sparse: Sparse | None = None
     _tables: Tables | None = None
     _swapped = False  # whether the averages are in the parameters
@@ -98,8 +111,10 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
                 raise TypeError(unknown(type(self).__name__, name, [*defaults, *Extras.__annotations__]))
         self.skipped = 0
         self.gradient_norm: float | None = None
-        self.sparse = check_sparse(type(self).__name__, extras.get("sparse"))
         self.clip_norm, self.nonfinite = extras.get("clip_norm"), extras.get("nonfinite", "propagate")
+        self._rests = Rests(**{name: extras[name] for name in Rests._fields if name in extras})
+        layouts.check(type(self).__name__, self._rests, [])
+        self.sparse = check_sparse(type(self).__name__, extras.get("sparse"), self._rests)
         # What isn't asked for isn't in the groups: other libraries expect torch's keys there.
         defaults = {
             **defaults,
@@ -108,6 +123,8 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         self._prepare(defaults)
         self._settings.check(defaults)
         super().__init__(params, defaults)
+        every = [p for group in self.param_groups for p in group["params"] if optimizable(p)]
+        layouts.check(type(self).__name__, self._rests, [*map(format_of, every)])
 
     def _prepare(self, defaults: Mapping[str, Any]) -> None:
         self._settings = Settings(type(self).__name__, self._spelling, defaults)
@@ -165,7 +182,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
             for group in groups:
                 for name, value in self.defaults.items():
                     group.setdefault(name, value)
-        return Plan(self._settings, groups, state, self._clip_norm is not None, only, tables=self._tables)
+        return Plan(self._settings, groups, state, self._clip_norm is not None, self._rests, only, tables=self._tables)
 
     def _step(self, plan: Plan) -> None:
         self._refuse_swapped()
@@ -296,6 +313,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
     def __repr__(self) -> str:
         """The groups, and what holds for all of them."""
         own = "".join(f"{name}: {getattr(self, name)}\n" for name in ("clip_norm", "nonfinite")) * self._inspects
+        own += "".join(f"{n}: {v}\n" for n, v in self._rests._asdict().items() if v != Rests._field_defaults[n])
         own += f"sparse: {self.sparse}\n" * (self.sparse is not None)
         return f"{super().__repr__()[:-1]}{own})"
 
@@ -414,12 +432,13 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
 
     def _make_states(self) -> None:
         """Make every parameter's states now."""
-        Plan(self._settings, self.param_groups, self.state, False, early=True).commit(self.state)
+        Plan(self._settings, self.param_groups, self.state, False, self._rests, early=True).commit(self.state)
 
     def __getstate__(self) -> dict[str, Any]:
         self._refuse_swapped()
         self.flush()
-        own = {name: getattr(self, name) for name in ("_clip_norm", "_nonfinite", "sparse", "skipped", "gradient_norm")}
+        kept = ("_clip_norm", "_nonfinite", "_rests", "sparse", "skipped", "gradient_norm")
+        own = {name: getattr(self, name) for name in kept}
         return {**super().__getstate__(), **own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

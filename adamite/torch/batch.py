@@ -23,7 +23,18 @@ from adamite import engine
 from adamite.arrays import pieces
 from adamite.coefficients import Coefficients
 from adamite.readers.job import BLOCK, COEFFICIENTS, STATES, G, Job, X
-from adamite.storage import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, Format
+from adamite.storage import (
+    BFLOAT16,
+    COMPENSATION,
+    EIGHT_BIT_SIGNED,
+    EIGHT_BIT_UNSIGNED,
+    FLOAT16,
+    FLOAT32,
+    FLOAT64,
+    EightBit,
+    Format,
+    Layout,
+)
 from adamite.torch import arrays, look
 from adamite.torch.settings import Reading
 from adamite.update import Update
@@ -37,6 +48,11 @@ FORMATS: dict[torch.dtype, Format] = {
     torch.complex128: FLOAT64,
 }
 DTYPES = {FLOAT32: torch.float32, FLOAT64: torch.float64}
+NARROW: dict[Format | None, torch.dtype] = {  # of states
+    BFLOAT16: torch.bfloat16,
+    EIGHT_BIT_SIGNED: torch.uint8,
+    EIGHT_BIT_UNSIGNED: torch.uint8,
+}
 
 _C: Any = torch._C.TensorBase
 _pointer: Callable[[Tensor], int] = _C.data_ptr
@@ -55,6 +71,7 @@ class Member(NamedTuple):
     group: int
     name: str
     state: dict[str, Any]
+    stream: int = 0  # where its random bits begin
 
 
 def local(tensor: Any) -> Any:
@@ -84,9 +101,16 @@ def optimizable(p: Tensor) -> bool:
     return p.dtype in FORMATS and not isinstance(p, torch.nn.parameter.UninitializedParameter)
 
 
-def kept_type(p: Tensor) -> torch.dtype:
-    """The type of a parameter's states."""
+def kept_type(p: Tensor, format: Format | None = None) -> torch.dtype:
+    """The type of a parameter's states, of those in a format of their own or of the others."""
+    if format in NARROW:
+        return NARROW[format]
     return p.dtype if p.is_complex() else DTYPES[format_of(p).compute]
+
+
+def elements(p: Tensor) -> int:
+    """How many numbers a tensor holds."""
+    return p.numel() * (2 if p.is_complex() else 1)
 
 
 def native(p: Tensor) -> bool:
@@ -131,7 +155,7 @@ class Cohort:
         graph = batch.graph
         self.names = graph.numbers[: len(graph.numbers) - len(graph.scalars)]
         self.clip = self.names.index("clip") if "clip" in self.names else None
-        self.coefficients = Coefficients(graph, batch.format.compute)
+        self.coefficients = Coefficients(graph, batch.layout)
         self.group, self.t, self.scalars = group, t, scalars
         self.next = t, scalars
         self.rows: list[int] = []
@@ -153,10 +177,11 @@ class Cohort:
 class Batch:
     """Rows of one update and format on one device; `go` is what differs between machine code and array operations."""
 
-    def __init__(self, update: Update, format: Format, members: Sequence[Member], keys: Mapping[str, str]) -> None:
-        self.update, self.format, self.members = update, format, members
+    def __init__(self, update: Update, layout: Layout, members: Sequence[Member], keys: Mapping[str, str]) -> None:
+        self.update, self.layout, self.format, self.members = update, layout, layout.x, members
         self.graph = engine.graph(update)
         self.names = [keys[name] for name in self.graph.inputs[2:]]
+        self.names += [COMPENSATION] * (COMPENSATION in layout.more)
         self.parameters = [m.parameter for m in members]
         self.wrapped = any(local(p) is not p for p in self.parameters)
         self.tensors = [local(p) for p in self.parameters]
@@ -329,14 +354,18 @@ class Batch:
 class MachineBatch(Batch):
     """Rows on the CPU, which one native call updates where they lie."""
 
-    def __init__(self, update: Update, format: Format, members: Sequence[Member], keys: Mapping[str, str]) -> None:
-        super().__init__(update, format, members, keys)
+    def __init__(self, update: Update, layout: Layout, members: Sequence[Member], keys: Mapping[str, str]) -> None:
+        super().__init__(update, layout, members, keys)
         self.backend = engine.default_backend()
-        self.kernel = engine.step_kernel(update, format, self.backend)
-        columns = len(self.graph.inputs) + 2
+        self.kernel = engine.step_kernel(update, layout, self.backend)
+        columns = 2 + len(self.graph.inputs) + len(layout.more)
         self.job, self.piece = Job(len(members), columns), Job(1, columns)
-        self.sizes = [x.numel() * (2 if x.is_complex() else 1) for x in self.tensors]
-        self.job.lengths(self.sizes)
+        self.sizes = list(map(elements, self.tensors))
+        self.units = list(map(layout.units, self.sizes))
+        self.job.lengths(self.units)
+        if layout.blocks:  # the last two columns
+            self.job.fill(columns - 2, self.sizes)
+            self.job.fill(columns - 1, [m.stream for m in members])
         columns_of_states = list(zip(*self.states, strict=True))
         self._flat = list(chain.from_iterable(columns_of_states))
         self._places, self._facts = list(map(_pointer, self.tensors)), self._facts_of_states()
@@ -346,11 +375,13 @@ class MachineBatch(Batch):
         self._contiguous = all(map(_contiguous, self.tensors))
         # Where parameter and states lie differently, or with gaps, rows go through buffers.
         self._plain = [
-            dense(x) and all(alike(x, s) for s in states) for x, states in zip(self.tensors, self.states, strict=True)
+            dense(x) and all(map(self._ordered, self._formats(), states, [x] * len(states)))
+            for x, states in zip(self.tensors, self.states, strict=True)
         ]
         self._all_plain = all(self._plain)
         self._complex = [row for row, x in enumerate(self.tensors) if x.is_complex()]
-        reads = self._all_plain and self.backend == "llvm" and not self.wrapped and look.readable(self.tensors)
+        looks = self.backend == "llvm" and not self.wrapped and not layout.blocks
+        reads = self._all_plain and looks and look.readable(self.tensors)
         self._reader = look.Look(self.tensors, self.states, self.job) if reads else None
         self._read = False  # whether machine code has found the gradients of this step
         self._notices = False  # whether it notices other states in the optimizer's dicts
@@ -359,6 +390,15 @@ class MachineBatch(Batch):
         self._through_buffers: list[int] = []  # rows that aren't plain, or whose gradient isn't
         self._left_out: list[int] = []  # rows whose length in the job is 0
         self._pending: list[int] = []  # rows through buffers that this step hasn't come to yet
+
+    def _formats(self) -> list[Format]:
+        """The formats of a row's states."""
+        return [*map(self.layout.of, self.graph.inputs[2:]), *[BFLOAT16] * (COMPENSATION in self.layout.more)]
+
+    @staticmethod
+    def _ordered(format: Format, state: Tensor, x: Tensor) -> bool:
+        """Whether a state's elements lie in the parameter's order; 8-bit ones lie in the order of indices."""
+        return x.is_contiguous() if isinstance(format, EightBit) else alike(x, state)
 
     @cached_property
     def squares(self) -> engine.Squares:
@@ -473,9 +513,9 @@ class MachineBatch(Batch):
         out = self.missing + self._through_buffers if self.missing or self._through_buffers else []
         if out != self._left_out:
             gone = set(out)
-            self.job.lengths([0 if row in gone else size for row, size in enumerate(self.sizes)])
+            self.job.lengths([0 if row in gone else units for row, units in enumerate(self.units)])
             self._left_out = out
-            engine.ready(self.job)
+            engine.ready(self.kernel, self.job)
         self._pending = self._through_buffers.copy()
         self.job.rewind()
 
@@ -486,15 +526,27 @@ class MachineBatch(Batch):
                 self._buffered(self._pending.pop())
 
     def _buffered(self, row: int) -> None:
-        """Update one parameter piece by piece, each contiguous."""
+        """Update one parameter piece by piece, each contiguous; by blocks all of it at once, as a copy."""
         self.piece.fill(COEFFICIENTS, [self._coefficients[row]])
-        writing = [view(t) for t in (self.tensors[row], *self.states[row])]
-        for size, (g, x, *states) in pieces([view(self.grads[row])], writing, BLOCK):
-            self.piece.lengths([size])
-            for column, place in enumerate([x, g, *states], start=X):
-                self.piece.fill(column, [place])
-            self.piece.rewind()
-            engine.run(self.kernel, self.piece)
+        if self.layout.blocks:
+            written = [self.tensors[row], *self.states[row]]
+            copies = [t.detach().clone(memory_format=torch.contiguous_format) for t in (*written, self.grads[row])]
+            x, *states, g = map(_pointer, copies)
+            self._run_piece(self.units[row], [x, g, *states, self.sizes[row], self.members[row].stream])
+            with torch.no_grad():
+                for t, copy in zip(written, copies):
+                    t.copy_(copy)
+            return
+        views = [view(t) for t in (self.tensors[row], *self.states[row])]
+        for size, (g, x, *states) in pieces([view(self.grads[row])], views, BLOCK):
+            self._run_piece(size, [x, g, *states])
+
+    def _run_piece(self, units: int, cells: Sequence[int]) -> None:
+        self.piece.lengths([units])
+        for column, cell in enumerate(cells, start=X):
+            self.piece.fill(column, [cell])
+        self.piece.rewind()
+        engine.run(self.kernel, self.piece)
 
 
 class ArrayBatch(Batch):

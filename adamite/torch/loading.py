@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from adamite import layouts
 from adamite.errors import StateDictError
-from adamite.torch.state import required
+from adamite.torch.state import Owned, adapted, own_states, required, resting
 
 if TYPE_CHECKING:
     from adamite.torch.base import Optimizer
@@ -42,17 +43,20 @@ class Loading:
                     "loaded state dict contains a parameter group that doesn't match the size of optimizer's group: "
                     f"group {index} has {len(theirs['params'])} parameters in it and {len(mine['params'])} here"
                 )
-        found: dict[Any, tuple[Tensor, str, list[str]]] = {}
+        self.rests = optimizer._rests
+        self.converted: Counter[tuple[str, str]] = Counter()
+        found: dict[Any, tuple[Tensor, str, list[str], Owned]] = {}
         for index, (mine, theirs) in enumerate(zip(here, saved)):
-            needed = required(optimizer._settings, {**optimizer.defaults, **theirs})
+            group = {**optimizer.defaults, **theirs}
+            needed, owned = required(optimizer._settings, group), own_states(optimizer._settings, group)
             matched = self._match(index, mine, theirs)
-            found.update({number: (p, name, needed) for number, (p, name) in matched.items()})
+            found.update({number: (p, name, needed, owned) for number, (p, name) in matched.items()})
         self.state: defaultdict[Any, Any] = defaultdict(dict)
         for key, value in state_dict["state"].items():
             if key not in found:
                 self.state[key] = copy.copy(value)
                 continue
-            p, name, needed = found[key]
+            p, name, needed, owned = found[key]
             if not isinstance(value, Mapping):
                 self.problems.append(f"{name}: expected a dict of states, got {type(value).__name__}")
                 continue
@@ -60,11 +64,13 @@ class Loading:
             if value and missing:
                 other = "; is it another optimizer's?" if len(missing) == len(needed) else ""
                 self.problems.append(f"{name}: {', '.join(missing)} not among its states ({', '.join(value)}){other}")
-            self.state[p] = {k: self._copy(name, k, v, p) for k, v in value.items()}
+            self.state[p] = {k: self._copy(name, k, v, p, owned) for k, v in value.items()}
         if self.problems:
             listed = "".join(f"\n  {problem}" for problem in self.problems[:8])
             more = f"\n  and {len(self.problems) - 8} more" if self.problems[8:] else ""
             raise StateDictError(f"the state doesn't fit this {self.owner}, nothing was loaded:{listed}{more}")
+        for (there, now), count in self.converted.items():
+            layouts.tell_converted(self.owner, there, now, count)
         self.groups = [self._group(mine, theirs) for mine, theirs in zip(here, saved)]
 
     def _match(self, index: int, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[Any, tuple[Tensor, str]]:
@@ -80,13 +86,34 @@ class Loading:
         names = names or [f"parameter {k} of group {index}" for k in range(len(params))]
         return {number: (p, name) for number, p, name in zip(numbers, params, names)}
 
-    def _copy(self, name: str, key: Any, value: Any, p: Tensor) -> Any:
+    def _copy(self, name: str, key: Any, value: Any, p: Tensor, owned: Owned) -> Any:
         if not isinstance(value, Tensor):
             return copy.deepcopy(value)
-        if value.numel() != 1 and value.shape != p.shape:
-            self.problems.append(f"{name}, state {key}: here {tuple(p.shape)}, in the state {tuple(value.shape)}")
+        if value.numel() == 1:
+            return value.detach().clone()
         with torch.no_grad():
-            return value.detach().clone() if value.numel() == 1 else value.detach().to(p.device, copy=True)
+            if key not in owned.names:
+                if value.shape != p.shape:
+                    self.problems.append(
+                        f"{name}, state {key}: here {tuple(p.shape)}, in the state {tuple(value.shape)}"
+                    )
+                return value.detach().to(p.device, copy=True)
+            return self._own(name, key, value, p, owned)
+
+    def _own(self, name: str, key: str, value: Tensor, p: Tensor, owned: Owned) -> Tensor:
+        """One of the rule's states, in the format that it rests in here."""
+        own = owned.names[key]
+        format = resting(p, owned.update, self.rests).of(own)
+        try:
+            kept = adapted(value, p, own, format, owned.update)
+        except ValueError as error:
+            self.problems.append(f"{name}, state {key}: {error}")
+            return value
+        narrow = kept.dtype in _NARROW or (value.dtype in _NARROW and value.dtype != p.dtype)  # torch's are of p's type
+        if not narrow or value.dtype == kept.dtype:
+            return value.detach().to(p.device, copy=True)
+        self.converted[word(value.dtype), word(kept.dtype)] += key == min(owned.names)
+        return kept
 
     def _group(self, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
         new = {k: copy.deepcopy(v) for k, v in theirs.items() if k != "params"}
@@ -94,3 +121,11 @@ class Loading:
         if "param_names" in mine:
             new["param_names"] = mine["param_names"]
         return new
+
+
+_NARROW = (torch.uint8, torch.bfloat16)
+
+
+def word(dtype: torch.dtype) -> str:
+    """How a state of a type is asked for."""
+    return "8bit" if dtype is torch.uint8 else str(dtype).removeprefix("torch.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from itertools import accumulate
 from operator import is_, methodcaller
 from typing import Any
 
@@ -12,11 +13,13 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from adamite import engine
+from adamite import engine, layouts
+from adamite.layouts import Rests
+from adamite.storage import EightBit, Layout
 from adamite.torch.batch import ArrayBatch, Batch, MachineBatch, Member, format_of, local, native, optimizable
 from adamite.torch.settings import Settings
 from adamite.torch.sparse import RowsBatch, Tables, by_rows
-from adamite.torch.state import bind, complete, keys
+from adamite.torch.state import bind, complete, keys, resting
 
 _stands = methodcaller("stands")
 Groups = Sequence[dict[str, Any]]
@@ -34,14 +37,17 @@ class Plan:
         groups: Groups,
         state: Any,
         clip: bool,
+        rests: Rests,
         only: Tensor | None = None,
         early: bool = False,
         tables: Tables | None = None,
     ) -> None:
-        self.settings, self.clip, self.only, self.early, self.tables = settings, clip, only, early, tables
+        self.settings, self.clip, self.rests, self.only, self.early = settings, clip, rests, only, early
+        self.tables = tables
         self.committed = False
         self._count = len(groups)
         self._groups = dict(enumerate(groups))
+        self._before = list(accumulate((len(group["params"]) for group in groups), initial=0))
         if only is not None:
             self._groups = {i: g for i, g in self._groups.items() if any(p is only for p in g["params"])}
         self._params = {i: list(group["params"]) for i, group in self._groups.items() if only is None}
@@ -59,13 +65,16 @@ class Plan:
     def _members(self, state: Any) -> Iterable[Member]:
         """Parameters that have a gradient or a state, with copies of their states: nothing is changed yet."""
         for index, group in self._groups.items():
-            params = group["params"] if self.only is None else [self.only]
+            params = group["params"]
             stateless = self.early or not self.readings[index].update.states
             names = group.get("param_names", ())
             for k, p in enumerate(params):
+                if self.only is not None and p is not self.only:
+                    continue
                 if p.grad is not None or state.get(p) or (stateless and optimizable(p)):
                     name = names[k] if len(names) == len(params) else f"parameter {k} of group {index}"
-                    yield Member(p, index, name, dict(state.get(p, {})))
+                    stream = self.rests.stream(self._before[index] + k)
+                    yield Member(p, index, name, dict(state.get(p, {})), stream)
 
     def _bind(self, times: Mapping[int, int]) -> None:
         """Make the batches. Parameters that share memory, as tied ones may, move one after another, as in torch."""
@@ -75,22 +84,39 @@ class Plan:
         for row, m in enumerate(self.members):
             p, reading = m.parameter, self.readings[m.group]
             own = local(p)
-            known = complete(p, m.state, reading, spelling, m.name)
+            rests = self._layout(m)
+            known = complete(p, m.state, reading, spelling, m.name, rests)
             mesh = (p.device_mesh, p.placements) if own is not p else None  # type: ignore[attr-defined]
             alone = row if row in shared or times[id(p)] > 1 else None
             machine, rows = native(own) and not FORCE_ARRAYS, self._rows(p)
-            key = (reading.update, format_of(p), machine, rows, p.device, p.dtype, mesh, alone)
+            key = (reading.update, rests, machine, rows, p.device, p.dtype, mesh, alone)
             members, started = found.setdefault(key, ([], []))
             members.append(m)
             started.append(known)
-        for (update, format, machine, rows, *_), (members, started) in found.items():
+        for (update, rests, machine, rows, *_), (members, started) in found.items():
             kind: Any = MachineBatch if machine else ArrayBatch
             if rows and self.tables is not None:
                 kind = partial(RowsBatch, tables=self.tables)
-            batch = kind(update, format, members, keys(spelling))
+            batch = kind(update, rests, members, keys(spelling))
             bind(batch, update.rule, spelling, started)
             self.batches.append(batch)
             self._again += [batch] * (times[id(members[0].parameter)] - 1)
+
+    def _layout(self, m: Member) -> Layout:
+        """How a parameter and its states rest."""
+        p = m.parameter
+        found = resting(p, self.readings[m.group].update, self.rests)
+        if not found.blocks:
+            return found
+        layouts.check(self.settings.owner, self.rests._replace(rounding="nearest"), [format_of(p)])
+        whole = local(p) is p or not any(isinstance(format, EightBit) for _, format in found.states)
+        if native(local(p)) and not FORCE_ARRAYS and whole:
+            return found
+        kind = "sharded" if not whole else f"a {p.layout} tensor on {p.device}"
+        raise ValueError(
+            f"{self.settings.owner}: state={self.rests.state!r}, rounding={self.rests.rounding!r} is for plain tensors "
+            f"on the CPU, and {m.name} is {kind}; leave it out" + (', or take state="bfloat16"' if not whole else "")
+        )
 
     def _rows(self, p: Tensor) -> bool:
         """Whether a parameter is stepped on by rows."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from adamite import engine
 from adamite.rows import Indices, checked, distinct
-from adamite.storage import Format
+from adamite.storage import Format, Layout
 from adamite.tables import Behind, CatchUp, Memory, Sparse, Steps, Touched, refuse_inexact
 from adamite.torch.batch import Batch, Cohort, Member
 from adamite.torch.batch import Sparse as Refusal
@@ -88,9 +88,9 @@ class RowsBatch(Batch):
     """Rows of tables on the CPU, which one native call updates where they lie. `grads` are indices and values."""
 
     def __init__(
-        self, update: Update, format: Format, members: Sequence[Member], keys: Mapping[str, str], tables: Tables
+        self, update: Update, layout: Layout, members: Sequence[Member], keys: Mapping[str, str], tables: Tables
     ) -> None:
-        super().__init__(update, format, members, keys)
+        super().__init__(update, layout, members, keys)
         self.tables = tables
         if tables.mode == "exact":
             refuse_inexact(tables.owner, self.graph)

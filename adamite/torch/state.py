@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from adamite import layouts
 from adamite.conventions import Spelling
 from adamite.errors import StateDictError
+from adamite.layouts import Rests
 from adamite.rule import Rule
-from adamite.torch.batch import Batch, kept_type
+from adamite.storage import COMPENSATION, EightBit, Format, Layout
+from adamite.torch.batch import Batch, format_of, kept_type
 from adamite.torch.settings import Reading, Settings
+from adamite.update import Update
 
 AVERAGE = "ema"  # the averaged weights
 
@@ -29,35 +33,82 @@ def required(settings: Settings, group: Mapping[str, Any]) -> list[str]:
     return [*counted, *(keys(settings.spelling)[own] for own in states if own != "average")]
 
 
-def create(p: Tensor, start: float | str, numbers: Mapping[str, float]) -> Tensor:
+def resting(p: Tensor, update: Update, rests: Rests) -> Layout:
+    """How a parameter and its states rest."""
+    own = rests._replace(state="float32") if p.is_complex() else rests
+    return layouts.layout(update, format_of(p), p.numel(), own)
+
+
+class Owned(NamedTuple):
+    """The rule's states in a group, by torch's names."""
+
+    names: Mapping[str, str]  # -> the rule's
+    update: Update
+
+
+def own_states(settings: Settings, group: Mapping[str, Any]) -> Owned:
+    update = settings.read(group, clip=False).update
+    spelled = keys(settings.spelling)
+    return Owned({spelled[own]: own for own in update.states}, update)
+
+
+def create(p: Tensor, start: float | str, numbers: Mapping[str, float], format: Format) -> Tensor:
     """A new state: zero, a number, a hyperparameter's value, or the parameter's."""
     with torch.no_grad():
         if start == "x":
-            return p.detach().to(kept_type(p), copy=True)
-        made = torch.zeros_like(p, dtype=kept_type(p), requires_grad=False)
+            return rested(p.detach(), p, format)
         value = numbers[start] if isinstance(start, str) else start
+        if isinstance(format, EightBit):
+            return rested(torch.full(p.shape, value), p, format)
+        made = torch.zeros_like(p, dtype=kept_type(p, format), requires_grad=False)
         return made.fill_(value) if value else made
 
 
-def complete(p: Tensor, state: dict[str, Any], reading: Reading, spelling: Spelling, name: str) -> bool:
+def rested(values: Tensor, p: Tensor, format: Format) -> Tensor:
+    """Numbers as a state of the parameter's."""
+    if isinstance(format, EightBit):
+        return torch.from_numpy(format.encode(values.detach().float().contiguous().numpy()))
+    return values.detach().to(device=p.device, dtype=kept_type(p, format), copy=True)
+
+
+def adapted(old: Tensor, p: Tensor, own: str, format: Format, update: Update) -> Tensor:
+    """A state that was kept in another format, or is elsewhere, as it is kept here.
+
+    Raises:
+        ValueError: where it isn't of the parameter's size.
+    """
+    there = layouts.format_of(update, own, "8bit") if old.dtype is torch.uint8 else None
+    wanted: Any = (there.length(p.numel()),) if isinstance(there, EightBit) else p.shape
+    if old.shape != wanted:
+        kind = f" of {old.dtype}, whose parameter needs {tuple(wanted)}" if there else ""
+        raise ValueError(f"here {tuple(p.shape)}, in the state {tuple(old.shape)}{kind}")
+    if old.dtype is kept_type(p, format) and old.device == p.device:
+        return old
+    if isinstance(there, EightBit):
+        old = torch.from_numpy(there.decode(old.detach().cpu().numpy(), p.numel())).view(p.shape)
+    return rested(old, p, format)
+
+
+def complete(p: Tensor, state: dict[str, Any], reading: Reading, spelling: Spelling, name: str, layout: Layout) -> bool:
     """Make the tensor states that are missing, convert those of another type; whether any of the rule's was there."""
     starts = {s.name: s.start for s in reading.update.rule.states} | {"average": "x"}
     names = keys(spelling)
     found = False
     for own in reading.update.states:
-        key = names[own]
+        key, format = names[own], layout.of(own)
         old = state.get(key)
         if old is None:
-            state[key] = create(p, starts[own], reading.numbers)
+            state[key] = create(p, starts[own], reading.numbers, format)
             continue
         found = found or key != AVERAGE
-        if old.shape != p.shape:
+        try:
+            state[key] = adapted(old, p, own, format, reading.update)
+        except ValueError as error:
             raise StateDictError(
-                f"state {key} of {name} has shape {tuple(old.shape)}, and the parameter {tuple(p.shape)}; "
-                "give the state that belongs to this parameter"
-            )
-        if old.dtype != kept_type(p) or old.device != p.device:
-            state[key] = old.detach().to(device=p.device, dtype=kept_type(p))
+                f"state {key} of {name}: {error}; give the state that belongs to this parameter"
+            ) from None
+    if COMPENSATION in layout.more and COMPENSATION not in state:
+        state[COMPENSATION] = torch.zeros_like(p, requires_grad=False)
     return found
 
 

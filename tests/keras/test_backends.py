@@ -22,9 +22,9 @@ QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0", "CUDA_VISIBL
 class Run:
     """One backend's process, which pytest runs in too."""
 
-    def __init__(self, backend: str, folder: Path) -> None:
+    def __init__(self, backend: str, folder: Path, checks: Path = CHECKS) -> None:
         self.report = folder / f"{backend}.xml"
-        command = [sys.executable, "-m", "pytest", str(CHECKS), f"--junitxml={self.report}", "-p", "no:cacheprovider"]
+        command = [sys.executable, "-m", "pytest", str(checks), f"--junitxml={self.report}", "-p", "no:cacheprovider"]
         self.process = subprocess.Popen(
             [*command, "-p", "no:xdist", "-o", "filterwarnings=default", "--durations=5"],
             env=process_environment() | QUIET | {"KERAS_BACKEND": backend},

@@ -16,7 +16,7 @@ from adamite import engine, rule
 from adamite.readers import llvm
 from adamite.readers.job import BLOCK, COEFFICIENTS, LANES, Job, X
 from adamite.rules import adam
-from adamite.storage import BFLOAT16, FLOAT16, FLOAT32, Format
+from adamite.storage import BFLOAT16, FLOAT16, FLOAT32, Format, Layout
 from adamite.update import Decay, Surroundings, build
 from tests.support import VARIANTS, Array, Case, awkward, levels, same_bits
 
@@ -49,8 +49,8 @@ def ran(kernel: engine.Kernel, arrays: list[Array], coefficients: Any = ()) -> N
 def kernels(update: Any, format: Format) -> Mapping[str, engine.Kernel]:
     """The NumPy reading, and machine code for this processor and for older ones."""
     return {
-        "numpy": engine.step_kernel(update, format, "numpy"),
-        "llvm": engine.step_kernel(update, format, "llvm"),
+        "numpy": engine.step_kernel(update, Layout(format), "numpy"),
+        "llvm": engine.step_kernel(update, Layout(format), "llvm"),
         **on_levels(llvm.step_text(engine.graph(update), format, engine.machine())),
     }
 
@@ -58,7 +58,7 @@ def kernels(update: Any, format: Format) -> Mapping[str, engine.Kernel]:
 def on_levels(text: str) -> Mapping[str, engine.Kernel]:
     """Machine code for this processor's levels."""
     codes = {level: llvm.compile(text, level) for level in levels()}
-    return {level: engine.Kernel(code.call, code.call_held, code) for level, code in codes.items()}
+    return {level: engine.Kernel(code.call, code.call_held, 1, code) for level, code in codes.items()}
 
 
 @NARROW
@@ -155,7 +155,7 @@ def test_the_same_bits(case: Case, format: Format) -> None:
             g = format.narrow(awkward(rng, size, np.float32))
             for arrays, backend in zip(found, BACKENDS, strict=True):
                 arrays[1][...] = g
-                ran(engine.step_kernel(update, format, backend), arrays, values[: graph.coefficient_count])
+                ran(engine.step_kernel(update, Layout(format), backend), arrays, values[: graph.coefficient_count])
             for name, a, b in zip(graph.inputs, *found, strict=True):
                 wide = [(format if name in ("x", "g") else FLOAT32).widen(array) for array in (a, b)]
                 assert same_bits(*wide).all(), (name, t)

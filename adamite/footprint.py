@@ -1,0 +1,258 @@
+"""What training takes: bytes of weights, gradients and states for each way in which states can rest."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import numpy as np
+
+from adamite import layouts, safetensors
+from adamite.about import about
+from adamite.conventions import TORCH
+from adamite.layouts import Rests, State
+from adamite.numpy import optimizer as class_of
+from adamite.rule import Rule
+from adamite.storage import BFLOAT16, COMPENSATION, FLOAT16, FLOAT32, FLOAT64, EightBit, Format
+from adamite.update import Update
+
+FORMATS: dict[str, Format] = {
+    **{format.name: format for format in (FLOAT16, BFLOAT16, FLOAT32, FLOAT64)},
+    "complex64": FLOAT32,  # as pairs of real numbers
+    "complex128": FLOAT64,
+}
+DTYPES = ("float32", "bfloat16", "float16", "float64")  # that weights can be seen in
+STEP, SCALAR = 4, 8  # bytes of a tensor's step number and of a state that is one number, as adamite.torch has them
+_UNCOUNTED = {spelling.convention.rule for spelling in TORCH.values() if not spelling.counts}
+HEADERS = ("type", "rounding", "state", "weights", "gradients", "states", "total", "B/param")
+
+
+class Weight(NamedTuple):
+    """A tensor of a model; what isn't trained has no gradient and no states."""
+
+    dtype: str
+    elements: int
+    nbytes: int
+    trained: bool = True
+
+    @property
+    def format(self) -> Format | None:
+        """How it rests, if adamite can train it."""
+        return FORMATS.get(self.dtype) if self.trained else None
+
+    def to(self, dtype: str) -> Weight:
+        """The same in another type; integers and complex numbers stay."""
+        if self.dtype not in DTYPES:
+            return self
+        return self._replace(dtype=dtype, nbytes=self.elements * FORMATS[dtype].itemsize)
+
+
+def stored(format: Format, elements: int) -> int:
+    """The bytes of so many numbers in a format."""
+    return format.length(elements) if isinstance(format, EightBit) else elements * format.itemsize
+
+
+def state_bytes(update: Update, weight: Weight, rests: Rests) -> int:
+    """The bytes that an optimizer keeps for one tensor: states, what was lost in rounding, step number, scalars."""
+    if weight.format is None:
+        return 0
+    pair = weight.dtype.startswith("complex")
+    layout = layouts.layout(update, weight.format, weight.elements, rests._replace(state="float32") if pair else rests)
+    formats = [*map(layout.of, update.states), *[BFLOAT16] * (COMPENSATION in layout.more)]
+    numbers = STEP * (update.rule not in _UNCOUNTED) + SCALAR * len(update.scalars)
+    return sum(stored(format, weight.elements * (1 + pair)) for format in formats) + numbers
+
+
+@dataclass(frozen=True)
+class Row:
+    """One choice, in bytes."""
+
+    dtype: str  # of the trained weights
+    rounding: str  # of bfloat16 weights
+    state: str
+    weights: int
+    gradients: int
+    states: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.gradients + self.states
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What training a model with an optimizer takes, a row a choice; printed it is a table."""
+
+    optimizer: str
+    parameters: int  # numbers that are trained
+    tensors: int
+    rows: tuple[Row, ...]
+
+    @property
+    def title(self) -> str:
+        return f"{self.optimizer}: {self.parameters:,} parameters in {self.tensors:,} tensor{'s' * (self.tensors != 1)}"
+
+    @property
+    def cells(self) -> list[tuple[str, ...]]:
+        """The table under HEADERS."""
+        return [
+            (
+                *(row.dtype, row.rounding, row.state),
+                *map(shown, (row.weights, row.gradients, row.states, row.total)),
+                f"{row.states / self.parameters:.2f}",
+            )
+            for row in self.rows
+        ]
+
+    @property
+    def verdict(self) -> str:
+        """What the smallest choice saves of the first."""
+        first, least = self.rows[0], min(self.rows, key=lambda row: row.total)
+        if least.total == first.total:
+            return "There is no smaller choice than the first."
+        chosen = ", ".join(filter(None, (least.dtype, least.rounding, least.state)))
+        saved = first.total - least.total
+        return f"The smallest saves {shown(saved)} of {shown(first.total)} ({saved / first.total:.0%}): {chosen}."
+
+    def __str__(self) -> str:
+        rows = [HEADERS, *self.cells]
+        widths = [max(map(len, column)) for column in zip(*rows)]
+        lines = [
+            "  ".join(cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
+            for row in rows
+        ]
+        return "\n".join([self.title, "", *(line.rstrip() for line in lines), "", self.verdict])
+
+
+def memory(model: Any, optimizer: str | Rule = "adamw", dtype: str | None = None) -> Memory:
+    """Count the bytes of a training: weights, gradients, and states in each format that they can rest in.
+
+    Args:
+        model: a module of torch, a Keras model that is built, arrays or tensors in any nesting, or where a .safetensors
+            file, its index or their folder is. Integers, and what requires no gradient, have no states.
+        optimizer: a name such as "adamw", or a rule.
+        dtype: the type that the weights are converted to: "float32", "bfloat16", "float16" or "float64"; their own, if
+            none is given, and then float32 weights are shown in bfloat16 too.
+
+    Returns:
+        A `Memory`: print it for a table. Activations, and what the allocator keeps, are not counted.
+
+    Raises:
+        ValueError, TypeError: for what isn't known, and where nothing is trained.
+
+    >>> import adamite, numpy as np
+    >>> print(adamite.memory({"w": np.zeros((1000, 1000), np.float32)}, "lion"))
+    Lion: 1,000,000 parameters in 1 tensor
+    <BLANKLINE>
+    type      rounding    state     weights  gradients   states    total  B/param
+    float32               float32   4.00 MB    4.00 MB  4.00 MB  12.0 MB     4.00
+    float32               bfloat16  4.00 MB    4.00 MB  2.00 MB  10.0 MB     2.00
+    float32               8bit      4.00 MB    4.00 MB  1.00 MB  9.00 MB     1.00
+    bfloat16  stochastic  float32   2.00 MB    2.00 MB  4.00 MB  8.00 MB     4.00
+    bfloat16  stochastic  bfloat16  2.00 MB    2.00 MB  2.00 MB  6.00 MB     2.00
+    bfloat16  stochastic  8bit      2.00 MB    2.00 MB  1.00 MB  5.00 MB     1.00
+    bfloat16  kahan       float32   2.00 MB    2.00 MB  6.00 MB  10.0 MB     6.00
+    bfloat16  kahan       bfloat16  2.00 MB    2.00 MB  4.00 MB  8.00 MB     4.00
+    bfloat16  kahan       8bit      2.00 MB    2.00 MB  3.00 MB  7.00 MB     3.00
+    <BLANKLINE>
+    The smallest saves 7.00 MB of 12.0 MB (58%): bfloat16, stochastic, 8bit.
+    """
+    if dtype is not None and dtype not in DTYPES:
+        raise ValueError(f"memory: dtype must be one of {', '.join(map(repr, DTYPES))}, or None; got {dtype!r}")
+    found = class_of(optimizer)
+    it = about(found.__name__, found.conventions())
+    weights = list(_weights(model))
+    trained = [w for w in weights if w.format is not None]
+    parameters = sum(w.elements for w in trained)
+    if not parameters:
+        raise ValueError(f"memory: of {len(weights)} tensors none can be trained; give a built model, or float tensors")
+    if dtype is not None:
+        kinds: tuple[str | None, ...] = (dtype,)
+    else:
+        kinds = (None, "bfloat16") if any(w.dtype == "float32" for w in trained) else (None,)
+    seen = [weights if kind is None else [w.to(kind) for w in weights] for kind in kinds]
+    rows = [row for each in seen for row in _rows(it.update, each)]
+    return Memory(it.name, parameters, len(trained), tuple(rows))
+
+
+def _rows(update: Update, weights: list[Weight]) -> Iterator[Row]:
+    """Every way in which these weights can be trained."""
+    formats = [w.format for w in weights if w.format is not None]
+    types = {w.dtype for w in weights if w.format is not None}
+    computed = {format.compute.name for format in formats}
+    narrow = computed == {"float32"} and bool(update.states)
+    states: tuple[State, ...] = get_args(State) if narrow else ("float32",)
+    wide = _one(computed) if update.states else "none"
+    # To the nearest takes the bytes of stochastic rounding, and loses small steps.
+    for rounding in ("stochastic", "kahan") if BFLOAT16 in formats else ("",):
+        for state in states:
+            rests = Rests(state, rounding or "nearest")
+            yield Row(
+                dtype=_one(types),
+                rounding=rounding,
+                state=state if narrow else wide,
+                weights=sum(w.nbytes for w in weights),
+                gradients=sum(w.nbytes for w in weights if w.format is not None),
+                states=sum(state_bytes(update, w, rests) for w in weights),
+            )
+
+
+def _one(names: set[str]) -> str:
+    return next(iter(names)) if len(names) == 1 else "mixed"
+
+
+def shown(count: int) -> str:
+    """Bytes to three digits, in units of powers of a thousand."""
+    size, units = float(count), ["B", "kB", "MB", "GB", "TB"]
+    while size >= 999.5 and len(units) > 1:
+        size, units = size / 1000, units[1:]
+    digits = 0 if units[0] == "B" else max(0, 2 - int(math.log10(max(size, 1))))
+    return f"{size:.{digits}f} {units[0]}"
+
+
+# ---- models ----------------------------------------------------------------------------------------
+
+
+def _weights(model: Any) -> Iterator[Weight]:
+    """The tensors of a model, known by what they have, so that no framework is imported."""
+    if isinstance(model, (str, os.PathLike)):
+        yield from (Weight(e.dtype, e.elements, e.nbytes) for e in safetensors.read(Path(model)))
+    elif callable(getattr(model, "parameters", None)):  # torch
+        yield from (_weight(p, p.requires_grad) for p in model.parameters())
+        yield from (_weight(b, False) for b in getattr(model, "buffers", tuple)())
+    elif hasattr(model, "trainable_variables"):  # Keras
+        trained = set(map(id, model.trainable_variables))
+        yield from (_weight(v, id(v) in trained) for v in model.variables)
+    else:
+        leaves = list({id(leaf): leaf for leaf in _leaves(model)}.values())
+        some = any(getattr(leaf, "requires_grad", False) for leaf in leaves)  # none of a state_dict's does
+        yield from (_weight(leaf, not some or leaf.requires_grad) for leaf in leaves)
+
+
+def _leaves(nesting: Any) -> Iterator[Any]:
+    if hasattr(nesting, "shape") and hasattr(nesting, "dtype"):
+        yield nesting
+    elif isinstance(nesting, Mapping):
+        yield from (leaf for value in nesting.values() for leaf in _leaves(value))
+    elif isinstance(nesting, Iterable) and not isinstance(nesting, (str, bytes)):
+        yield from (leaf for value in nesting for leaf in _leaves(value))
+    else:
+        raise TypeError(f"memory takes a model, or arrays and tensors in any nesting; got {nesting!r:.60} in it")
+
+
+def _weight(tensor: Any, trained: bool) -> Weight:
+    dtype = str(getattr(tensor.dtype, "name", tensor.dtype)).removeprefix("torch.")
+    elements = math.prod(tensor.shape)
+    nbytes = getattr(tensor, "nbytes", None)
+    return Weight(dtype, elements, elements * _itemsize(dtype) if nbytes is None else int(nbytes), trained)
+
+
+def _itemsize(dtype: str) -> int:
+    """Of what doesn't say its bytes."""
+    if dtype == "bfloat16":
+        return 2
+    return 1 if dtype.startswith("float8") else int(np.dtype(dtype).itemsize)

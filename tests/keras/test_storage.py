@@ -1,0 +1,30 @@
+"""What is in storage.py, on each backend in a process of its own."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.keras.test_backends import BACKENDS, Run
+
+CHECKS = Path(__file__).with_name("storage.py")
+NAMES = [node.name for node in ast.parse(CHECKS.read_text()).body if isinstance(node, ast.FunctionDef)]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
+    folder = tmp_path_factory.mktemp("keras")
+    made = {backend: Run(backend, folder, CHECKS) for backend in BACKENDS}
+    yield made
+    for run in made.values():
+        run.process.kill()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("test_")])
+def test_on(backend: str, name: str, runs: dict[str, Run]) -> None:
+    problems = runs[backend].of(name)
+    assert not problems, "\n\n".join(problems)

@@ -1,0 +1,133 @@
+"""What is measured of narrow states beside float32's, and what is said of it. How fast it is, is never tested."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from adamite import cli, engine
+from adamite.lab import bench_bytes
+from adamite.lab.bench import Row
+from adamite.lab.bench_bytes import ADAMW, PEERS, RULES, ByteRow, Made, MemoryRow
+
+SIZE = 102_400  # whole blocks, and work for two threads
+MOVED = {"float32": 28, "8bit": 16, "bf16 weights, 8bit": 10, "bfloat16 states": 20, "all bfloat16": 14}
+STATES = ["float32", "8bit", "bfloat16"]
+
+
+@pytest.fixture(scope="module")
+def rows() -> Any:
+    with engine.using_threads(2):
+        found = list(bench_bytes.bench(size=SIZE, rounds=1))
+        assert len(found) == bench_bytes.cases()
+    return found
+
+
+def test_rows(rows: list[Row]) -> None:
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        found.setdefault(row.case, []).append(row.name)
+    threads = "2 threads", "one thread"
+    peers = ["torch", *bench_bytes.peers()]
+    assert found == {
+        **{f"AdamW, {t}": list(ADAMW) for t in threads},
+        **{f"{name}, {t}": ["float32", "8bit"] for name in RULES for t in threads},
+        "AdamW, NumPy's arrays": STATES,
+        **{f"8bit beside {p}": ["torch fused, float32" if p == "torch" else p, "adamite 8bit"] for p in peers},
+        "resident memory": [name for state in STATES for name in (state, f"{state}, at most")],
+    }
+
+
+def test_numbers(rows: list[Row]) -> None:
+    for row in rows:
+        numbers = [row.seconds, row.ratio, row.gigabytes, getattr(row, "bytes", None), getattr(row, "limit", None)]
+        assert all(math.isfinite(n) for n in numbers if n is not None), row
+        assert row.seconds > 0 and (row.ratio or 1) > 0
+        assert isinstance(row, ByteRow) or row.case.startswith("8bit beside")
+
+
+def test_bytes_moved(rows: list[Row]) -> None:
+    """A byte an element and one a block of 256, read and written; the limit isn't below their ratio."""
+    for row in rows:
+        if not isinstance(row, ByteRow) or row.bytes is None:
+            continue
+        if row.case.startswith("AdamW"):
+            moved = {**MOVED, "bfloat16": 20}[row.name] + 4 / 256 * ("8bit" in row.name)
+            assert row.bytes == pytest.approx(moved)
+            assert row.gigabytes == pytest.approx(moved * SIZE / row.seconds / 1e9)
+        if row.case.startswith(("AMSGrad", "your")) and row.name == "8bit":
+            assert row.bytes == pytest.approx(12 + (6 if "AMS" in row.case else 4) * (1 + 1 / 256))
+            assert (row.limit or 0) >= row.bytes / (36 if "AMS" in row.case else 28)
+
+
+@pytest.mark.parametrize(
+    ("name", "speed", "threads", "bar"),
+    [
+        ("float32", 60, 2, None),
+        ("8bit", 60, 2, 0.70),
+        ("8bit", 65, 2, 0.70),
+        ("8bit", 98, 2, 0.80),
+        ("8bit", 98, 1, 0.95),
+        ("bf16 weights, 8bit", 60, 2, 0.54),
+        ("bf16 weights, 8bit", 98, 2, 0.80),
+        ("bfloat16 states", 98, 2, 0.80),
+        ("all bfloat16", 60, 2, 0.60),
+        ("all bfloat16", 60, 1, None),
+    ],
+)
+def test_promises(name: str, speed: float, threads: int, bar: float | None) -> None:
+    assert bench_bytes._promises(ByteRow("case", name, 1.0), speed, threads) == bar
+
+
+def test_any_rule_is_promised_its_limit() -> None:
+    row = ByteRow("case", "8bit", 1.0, ratio=0.6, limit=0.5)
+    assert bench_bytes._by_the_limit(row, 60, 2) == pytest.approx(0.575)
+    assert bench_bytes._by_the_limit(ByteRow("case", "float32", 1.0, limit=1.0), 60, 2) is None
+
+
+def test_memory_is_promised_in_bytes() -> None:
+    assert MemoryRow("memory", "8bit", 3.0, bar=2.1, bytes=2.05).kept is True
+    assert MemoryRow("memory", "8bit", 3.0, bar=2.1, bytes=2.2).kept is False
+    assert MemoryRow("memory", "float32", 3.0, bytes=8.0).kept is None
+
+
+@pytest.mark.parametrize(("state", "expected"), [("float32", 8), ("bfloat16", 4)])
+def test_resident_memory_is_that_of_the_states(state: str, expected: int) -> None:
+    kept, most = bench_bytes.resident(8_000_000, state)
+    assert kept == pytest.approx(expected, abs=0.5) and most >= 0
+
+
+def test_a_step_moves() -> None:
+    for make in ADAMW.values():
+        made: Made = make(5000)
+        before = made.p.detach().clone()
+        made()
+        assert not before.equal(made.p.detach())
+
+
+def test_peers_that_are_missing_are_said() -> None:
+    for name in PEERS:
+        assert (name in bench_bytes.said()) is (name not in bench_bytes.peers())
+        if importlib.util.find_spec(name) is None:
+            assert name not in bench_bytes.peers()
+
+
+def test_the_command(rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows above; what can be long is made long."""
+    long: dict[str, Any] = {"seconds": 0.0123, "ratio": 12.34, "gigabytes": 123.0, "bytes": 12.34, "limit": 0.571}
+    shown = [replace(r, **{k: v for k, v in long.items() if getattr(r, k, None) is not None}) for r in rows]
+    monkeypatch.setattr(bench_bytes, "bench", lambda size, rounds: iter(shown))
+    monkeypatch.setattr("adamite.cli.terminal.out.width", 80)
+    printed = CliRunner().invoke(cli.app, ["bench", "bytes"]).output
+    assert max(map(len, printed.splitlines())) <= 80 and "…" not in printed
+    for row in rows:
+        assert row.case in printed and row.name in printed
+    assert "limit" in printed
+    found = json.loads(CliRunner().invoke(cli.app, ["bench", "bytes", "--json"]).output)
+    assert [row["name"] for row in found] == [row.name for row in rows] and "bytes" in found[0]
