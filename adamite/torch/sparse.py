@@ -178,7 +178,9 @@ def admitted(name: str, p: Tensor, g: Tensor) -> tuple[Indices, Tensor]:
     if not distinct(found):
         g = torch.sparse_coo_tensor(g._indices(), values, g.shape, check_invariants=False).coalesce()
         found, values = g._indices()[0].numpy(), g._values()
-    return found, values.to(p.dtype).resolve_conj().resolve_neg().contiguous()
+    if values.dtype is not p.dtype or values.is_conj() or values.is_neg() or not values.is_contiguous():
+        values = values.to(p.dtype).resolve_conj().resolve_neg().contiguous()
+    return found, values
 
 
 def indices_of(p: Tensor, given: Any) -> Indices:
