@@ -37,10 +37,13 @@ class Idle(NamedTuple):
         """Logarithms of what a step leaves of x, of the states, and of the bound of the next step."""
         kept = [f(coefficients) for f in (self.x, *self.states)]
         if not min(kept) >= 0:
-            raise Unpredictable("a step would multiply by a negative number where the gradient is zero")
+            raise Unpredictable(
+                "a step would multiply rows without a gradient by a negative number (is lr * weight_decay above 1?), "
+                'which sparse="exact" can\'t sum up; nothing was changed. Lower it, or take sparse="lazy"'
+            )
         logs = [math.log(k) if k > 0 else GONE for k in kept]
         bound = sum(float(power) * log for power, log in zip((self.powers or {}).values(), logs[1:], strict=False))
-        return [*logs, min(bound, 0.0)]
+        return [*logs, min(bound, 0.0)]  # what may grow never becomes negligible
 
 
 GONE = -800.0  # the logarithm of what counts as zero: exp(-800) is, and sums of it stay exact enough

@@ -143,6 +143,8 @@ class RowsBatch(Batch):
 def refuse_scattered(name: str, tensors: Sequence[Tensor]) -> None:
     """Raise if the rows of a table aren't stretches of memory."""
     for t in tensors:
+        if t.dim() == 0:
+            raise ValueError(f"{name} is a number, which has no rows; make its gradient dense")
         if not t[:1].is_contiguous():
             raise ValueError(
                 f"{name} of strides {tuple(t.stride())} has rows that aren't contiguous, and a step on some rows works "
@@ -176,7 +178,9 @@ def admitted(name: str, p: Tensor, g: Tensor) -> tuple[Indices, Tensor]:
     if not distinct(found):
         g = torch.sparse_coo_tensor(g._indices(), values, g.shape, check_invariants=False).coalesce()
         found, values = g._indices()[0].numpy(), g._values()
-    return found, values.to(p.dtype).resolve_conj().resolve_neg().contiguous()
+    if values.dtype is not p.dtype or values.is_conj() or values.is_neg() or not values.is_contiguous():
+        values = values.to(p.dtype).resolve_conj().resolve_neg().contiguous()
+    return found, values
 
 
 def indices_of(p: Tensor, given: Any) -> Indices:

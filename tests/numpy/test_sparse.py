@@ -496,6 +496,15 @@ def test_tables_that_have_no_rows() -> None:
         adamite.AdamW({"x": scattered}, sparse="lazy").step({"x": Rows([0], np.ones((1, 4)))})
 
 
+def test_a_decay_that_turns_weights_around_is_refused() -> None:
+    x = start((20, 4), np.float64)
+    before = x.copy()
+    optimizer = adamite.AdamW({"x": x}, sparse="exact", lr=4.0, weight_decay=0.5)
+    with pytest.raises(ValueError, match=r"lr \* weight_decay above 1.*nothing was changed"):
+        optimizer.step({"x": Rows([1], np.ones((1, 4)))})
+    assert (x == before).all() and optimizer.steps == 0
+
+
 def test_what_cannot_be_flushed() -> None:
     optimizer = adamite.AdamW({"x": start((20, 4), np.float64)}, sparse="exact")
     optimizer.step({"x": Rows([0], np.ones((1, 4)))})

@@ -367,6 +367,10 @@ def test_tables_whose_rows_lie_apart() -> None:
         one.step()
         two.step()
     assert torch.equal(x, plain)
+    number = nn.Parameter(torch.ones(()))
+    number.grad = torch.ones(()).to_sparse()
+    with pytest.raises(ValueError, match="is a number, which has no rows"):
+        ours.AdamW([number], sparse="lazy").step()
     turned = nn.Parameter(weight(size=(D, N)).detach().t())
     turned.grad = rows(0)
     with pytest.raises(ValueError, match=r"aren't contiguous.*contiguous\(\)"):
