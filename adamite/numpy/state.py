@@ -24,7 +24,7 @@ History = dict[str, tuple[int, tuple[float, ...]]]  # step number and Scalar sta
 def made(x: Array, format: Format, value: float | None) -> Array:
     """A new state of a parameter: a number in every element, or the parameter's own values."""
     if isinstance(format, EightBit):
-        return format.encode(np.full(x.shape, value, np.float32) if value is not None else x)
+        return format.encode(x) if value is None else format.filled(x.size, value)
     if value is None:
         return format.narrow(np.array(x, order="K", subok=False))
     state = np.zeros_like(x, dtype=format.dtype, subok=False)  # all formats have zero's bits for zero

@@ -72,6 +72,14 @@ class EightBit(Format):
         raw = self.raw(codes) * self.factor(scales)
         return raw.reshape(-1)[:elements]
 
+    def filled(self, elements: int, value: float) -> Array:
+        """An array of this format with one number in it; zeros take no memory before they are written."""
+        stored = np.zeros(self.length(elements), np.uint8)
+        if value:
+            codes, scales = self.parts(stored)
+            codes[...], scales[...] = self.parts(self.encode(np.full(BLOCK, value, np.float32)))
+        return stored
+
     def encode(self, values: Array, random: Array | None = None) -> Array:
         """An array of this format that holds these numbers, rounded to the nearest, or by random words."""
         flat = np.asarray(values, np.float32).reshape(-1)

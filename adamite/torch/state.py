@@ -59,7 +59,7 @@ def create(p: Tensor, start: float | str, numbers: Mapping[str, float], format: 
             return rested(p.detach(), p, format)
         value = numbers[start] if isinstance(start, str) else start
         if isinstance(format, EightBit):
-            return rested(torch.full(p.shape, value), p, format)
+            return torch.from_numpy(format.filled(p.numel(), value))
         made = torch.zeros_like(p, dtype=kept_type(p, format), requires_grad=False)
         return made.fill_(value) if value else made
 
