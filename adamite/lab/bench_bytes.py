@@ -277,12 +277,17 @@ def resident(size: int, state: str) -> tuple[float, float]:
     Made(65_536, state)()  # compiles it
     p = nn.Parameter(torch.ones(size))
     p.grad = torch.ones(size)
-    before, most = _resident(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    before = _resident()
     cls: Any = ours.AdamW
     optimizer = cls([p], state=state)
     optimizer.step()
-    after, peak = _resident(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return (after - before) / size, (max(peak, most) - before) / size
+    return (_resident() - before) / size, (_most() - before) / size
+
+
+def _most() -> int:
+    """The most that was resident in this process; getrusage's includes what its parent had."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
 def _resident() -> int:
