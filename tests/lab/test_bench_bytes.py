@@ -97,10 +97,10 @@ def test_memory_is_promised_in_bytes() -> None:
     assert MemoryRow("memory", "float32", 3.0, bytes=8.0).kept is None
 
 
-@pytest.mark.parametrize(("state", "expected"), [("float32", 8), ("bfloat16", 4)])
+@pytest.mark.parametrize(("state", "expected"), [("float32", 8), ("8bit", 2), ("bfloat16", 4)])
 def test_resident_memory_is_that_of_the_states(state: str, expected: int) -> None:
     kept, most = bench_bytes.resident(8_000_000, state)
-    assert kept == pytest.approx(expected, abs=0.5) and most >= 0
+    assert kept == pytest.approx(expected, abs=0.5) and math.isfinite(most)
 
 
 def test_a_step_moves() -> None:
