@@ -97,10 +97,11 @@ def test_memory_is_promised_in_bytes() -> None:
     assert MemoryRow("memory", "float32", 3.0, bytes=8.0).kept is None
 
 
-@pytest.mark.parametrize(("state", "expected"), [("float32", 8), ("8bit", 2), ("bfloat16", 4)])
-def test_resident_memory_is_that_of_the_states(state: str, expected: int) -> None:
-    kept, most = bench_bytes.resident(8_000_000, state)
-    assert kept == pytest.approx(expected, abs=0.5) and math.isfinite(most)
+def test_resident_memory_is_that_of_the_states() -> None:
+    """On the way as after it; each in a process of its own, whose heap has no room left over."""
+    found = {row.name: row.bytes for row in bench_bytes._memory(8_000_000)}
+    expected = {"float32": 8.0, "8bit": 2.008, "bfloat16": 4.0}
+    assert found == pytest.approx({**expected, **{f"{k}, at most": v for k, v in expected.items()}}, abs=0.3)
 
 
 def test_a_step_moves() -> None:
