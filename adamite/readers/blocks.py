@@ -18,6 +18,7 @@ from adamite.storage.eight_bit import GROUP, LIMIT, LIMIT_BITS, RANDOM_BITS, Sca
 from adamite.storage.random import BLOCK, LANES, VECTORS, hashed_text
 
 _PER_GROUP = GROUP // LANES
+_AHEAD, _LINE = 2 * BLOCK, 64  # elements, bytes
 
 
 def step_text(graph: Graph, layout: Layout, machine: str) -> str:
@@ -148,6 +149,7 @@ class _Body:
     # ---- one group of elements
 
     def _first(self, i: str, largest: Sequence[str]) -> list[str]:
+        self._ask(i)
         groups = self._computed(self.passes.first, i, {})
         new = list(largest)
         for j, values in enumerate(groups):
@@ -158,6 +160,8 @@ class _Body:
         return new
 
     def _second(self, i: str, encoding: dict[str, Scale], mended: dict[str, str]) -> list[str]:
+        if not self.eight:
+            self._ask(i)
         kept = self.passes.kept
         nodes = self.passes.second if self.eight else tuple(sorted({*self.passes.first, *self.passes.second}))
         known = {index: [self._taken(index, i, j) for j in range(_PER_GROUP)] for index in kept} if self.eight else {}
@@ -238,6 +242,15 @@ class _Body:
             self._put(COMPENSATION, i, rest)
 
     # ---- memory
+
+    def _ask(self, i: str) -> None:
+        """Ask for a group that comes two blocks later; what processors fetch by themselves ends with a page."""
+        self.out.declared["declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"] = None
+        for name, format in self.formats.items():
+            later = self.out.at(self.places[name], i, format.llvm)
+            for line in range(format.itemsize):  # 64 elements
+                place = self.out.at(later, _AHEAD + line * _LINE // format.itemsize, format.llvm)
+                self.out.line(f"call void @llvm.prefetch.p0(ptr {place}, i32 0, i32 3, i32 1)")
 
     def _memory(self, name: str, kind: str) -> str:
         self.scratch.append(f"%{name} = alloca {kind}, align 64")

@@ -380,8 +380,8 @@ class MachineBatch(Batch):
         ]
         self._all_plain = all(self._plain)
         self._complex = [row for row, x in enumerate(self.tensors) if x.is_complex()]
-        looks = self.backend == "llvm" and not self.wrapped and not layout.blocks
-        reads = self._all_plain and looks and look.readable(self.tensors)
+        looks = self._all_plain and self.backend == "llvm" and not self.wrapped
+        reads = looks and look.readable(self.tensors, self.states)
         self._reader = look.Look(self.tensors, self.states, self.job) if reads else None
         self._read = False  # whether machine code has found the gradients of this step
         self._notices = False  # whether it notices other states in the optimizer's dicts

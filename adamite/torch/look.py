@@ -22,11 +22,11 @@ from adamite.readers import llvm
 from adamite.readers.job import STATES, G, Job, X
 
 _RESULT, _ROWS, _XS, _GS, _STATES, _COUNT, _KEYS, _START = range(8)
-_OBJECT, _LAYOUT, _MARK_PLACE, _MARK, _FIRST_STATE = range(5)  # of a row
+_OBJECT, _LAYOUT, _KEPT_LAYOUT, _MARK_PLACE, _MARK, _FIRST_STATE = range(6)  # of a row
 _AXES = 5  # as many as a TensorImpl holds in itself
 
-# What a row's layout says.
-_TYPE, _NUMEL, _DIMENSIONS, _ITEMSIZE, _KEPT_ITEMSIZE, _SHAPE = range(6)
+# What a row's layout says, of the parameter or of its states.
+_TYPE, _NUMEL, _DIMENSIONS, _ITEMSIZE, _SHAPE = range(5)
 _STRIDES = _SHAPE + _AXES
 
 # torch's numbers of its types
@@ -70,21 +70,22 @@ def _text(at: Layout) -> str:
         start = out.value(f"add i64 {word(word(impl, at.storage, 'ptr'), at.data)}, {skipped}")
         return out.value(f"select i1 {empty}, i64 0, i64 {start}")
 
-    def shaped(impl: str) -> str:
-        """Whether a tensor has the shape and strides that the row says."""
-        good = out.value(f"icmp eq i64 {word(impl, at.numel)}, {numel}")
+    def shaped(impl: str, layout: str) -> str:
+        """Whether a tensor has the shape and strides that a layout says."""
+        dimensions = word(layout, _DIMENSIONS)
+        good = out.value(f"icmp eq i64 {word(impl, at.numel)}, {word(layout, _NUMEL)}")
         good = both(good, out.value(f"icmp eq i64 {word(impl, at.dimensions)}, {dimensions}"))
         for axis in range(_AXES):
             unused = out.value(f"icmp sge i64 {axis}, {dimensions}")
             for start, column in ((at.dimensions + 1, _SHAPE), (at.dimensions + 1 + _AXES, _STRIDES)):
-                same = out.value(f"icmp eq i64 {word(impl, start + axis)}, {word('%layout', column + axis)}")
+                same = out.value(f"icmp eq i64 {word(impl, start + axis)}, {word(layout, column + axis)}")
                 good = both(good, out.value(f"or i1 {unused}, {same}"))
         return good
 
     def tensor(impl: str) -> tuple[str, str]:
         """Whether it is as the row says, and where its data lie."""
         kind = out.value(f"load i16, ptr {out.at(impl, at.numel + 1, 'i64')}")
-        good = both(shaped(impl), out.value(f"icmp eq i16 {kind}, {own_kind}"))
+        good = both(shaped(impl, "%layout"), out.value(f"icmp eq i16 {kind}, {own_kind}"))
         good = both(good, out.value(f"icmp eq i64 {word(impl, at.keys)}, {keys}"))
         data = place(impl, itemsize)
         lies = out.value(f"icmp ne i64 {data}, 0")
@@ -105,9 +106,9 @@ def _text(at: Layout) -> str:
     out.line("%layout = load ptr, ptr %layout.place")
     unmarked = out.value(f"icmp eq i64 {word(word('%cell', _MARK_PLACE, 'ptr'), 0)}, {word('%cell', _MARK)}")
     own_kind = out.value(f"trunc i64 {word('%layout', _TYPE)} to i16")
-    numel, dimensions = word("%layout", _NUMEL), word("%layout", _DIMENSIONS)
-    itemsize, kept_itemsize = word("%layout", _ITEMSIZE), word("%layout", _KEPT_ITEMSIZE)
-    empty = out.value(f"icmp eq i64 {numel}, 0")
+    itemsize, kept_layout = word("%layout", _ITEMSIZE), word("%cell", _KEPT_LAYOUT, "ptr")
+    kept_itemsize = word(kept_layout, _ITEMSIZE)
+    empty = out.value(f"icmp eq i64 {word('%layout', _NUMEL)}, 0")
     x = word(object_, at.impl, "ptr")
     metadata = word(x, at.metadata, "ptr")
     some = out.value(f"icmp ne ptr {metadata}, null")
@@ -137,7 +138,7 @@ def _text(at: Layout) -> str:
     out.label("state.held")
     lies = place(kept, kept_itemsize)
     index = out.value(f"add i64 %r, {out.value(f'mul i64 %s, {rows}')}")
-    stays = both(shaped(kept), out.value(f"icmp eq i64 {lies}, {word(states, index)}"))
+    stays = both(shaped(kept, kept_layout), out.value(f"icmp eq i64 {lies}, {word(states, index)}"))
     out.line(f"br i1 {stays}, label %state.next, label %other")
     out.label("state.next")
     out.line("%s.next = add i64 %s, 1")
@@ -165,13 +166,9 @@ class Look:
         self._layouts = []
         cells = [0, len(parameters), job.place(X), job.place(G), job.place(STATES), count, _keys()]
         for p, own in zip(parameters, states, strict=True):
-            axes = p.dim()
-            room = [0] * (_AXES - axes)
-            kept = own[0].element_size() if own else 0
-            facts = [_TYPES[p.dtype], p.numel(), axes, p.element_size(), kept]
-            layout = [*facts, *p.shape, *room, *p.stride(), *room]
-            self._layouts.append((ctypes.c_int64 * len(layout))(*layout))
-            cells += [id(p), ctypes.addressof(self._layouts[-1]), ctypes.addressof(_ZERO), 0, *map(id, own)]
+            layouts = [_facts(p), _facts(own[0] if own else p)]
+            self._layouts += layouts
+            cells += [id(p), *map(ctypes.addressof, layouts), ctypes.addressof(_ZERO), 0, *map(id, own)]
         self._cells = (ctypes.c_int64 * len(cells))(*cells)
         self._address = ctypes.addressof(self._cells)
         self._width = _FIRST_STATE + count
@@ -196,9 +193,24 @@ class Look:
 _ZERO = ctypes.c_int64(0)  # the mark of a row whose dict isn't watched
 
 
-def readable(parameters: Sequence[Tensor]) -> bool:
-    """Whether machine code can look at these."""
-    return all(type(p) in (torch.nn.Parameter, Tensor) and p.dim() <= _AXES for p in parameters) and available()
+def _facts(t: Tensor) -> Any:
+    """What a layout says."""
+    room = [0] * (_AXES - t.dim())
+    words = [_TYPES.get(t.dtype, 0), t.numel(), t.dim(), t.element_size(), *t.shape, *room, *t.stride(), *room]
+    return (ctypes.c_int64 * len(words))(*words)
+
+
+def readable(parameters: Sequence[Tensor], states: Sequence[Sequence[Tensor]]) -> bool:
+    """Whether machine code can look at these: the states of a row have one shape."""
+    return (
+        all(type(p) in (torch.nn.Parameter, Tensor) and p.dim() <= _AXES for p in parameters)
+        and all(_same(s, own[0]) for own in states for s in own[1:])
+        and available()
+    )
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and a.stride() == b.stride() and a.element_size() == b.element_size()
 
 
 @functools.cache
