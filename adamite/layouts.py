@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Collection
 from typing import Literal, NamedTuple, get_args
 
+from adamite.expression import Expression
 from adamite.storage import BFLOAT16, EIGHT_BIT_SIGNED, EIGHT_BIT_UNSIGNED, FLOAT32, Format, Layout, Rounding
 from adamite.storage.random import mixed
+from adamite.trace import walk
 from adamite.update import Update
 
 State = Literal["float32", "bfloat16", "8bit"]
@@ -48,12 +51,29 @@ def check(owner: str, rests: Rests, formats: Collection[Format]) -> None:
         raise ValueError(f"{owner}: rounding={rounding!r} is for bfloat16 parameters, and there are none; leave it out")
 
 
+@functools.cache
+def subtracted(update: Update) -> frozenset[str]:
+    """States of whose difference a root is taken, as of two averages for a variance: they stay as they are computed.
+
+    What rounding left of the difference might be next to nothing, and a step that is divided by it too large.
+    """
+    states = set(update.states)
+
+    def within(e: Expression) -> set[str]:
+        return {leaf.args[0] for leaf in walk(e) if leaf.op == "tensor"} & states
+
+    roots = {e.args[0] for new in update.outputs.values() for e in walk(new) if e.op == "sqrt"}
+    differences = {e for root in roots for e in walk(root) if e.op == "sub" and all(map(within, e.args))}
+    return frozenset(name for e in differences for name in within(e))
+
+
 def layout(update: Update, x: Format, elements: int, rests: Rests) -> Layout:
     """How a parameter of so many elements and its states rest."""
     rounding = rests.rounding if x is BFLOAT16 else "nearest"
     if rests.state == "float32" or elements < SMALLEST:
         return Layout(x, rounding=rounding)
-    return Layout(x, tuple((n, format_of(update, n, rests.state)) for n in update.states if n != AVERAGE), rounding)
+    narrow = [name for name in update.states if name != AVERAGE and name not in subtracted(update)]
+    return Layout(x, tuple((name, format_of(update, name, rests.state)) for name in narrow), rounding)
 
 
 def format_of(update: Update, name: str, state: State) -> Format:

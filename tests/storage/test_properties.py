@@ -13,7 +13,7 @@ import torch
 
 import adamite
 import adamite.torch as ours
-from adamite import NonFiniteError, engine
+from adamite import NonFiniteError, engine, layouts
 from adamite.rules import RULES
 from adamite.storage import BFLOAT16, EIGHT_BIT_SIGNED, EIGHT_BIT_UNSIGNED, EightBit
 from tests.storage.test_formats import UNSIGNED, family
@@ -416,3 +416,35 @@ def test_a_state_of_another_size_is_refused() -> None:
 
 def test_every_rule_is_here() -> None:
     assert {case.rule for case in VARIANTS} == set(RULES.values())
+
+
+# ---- differences of averages -----------------------------------------------------------------------
+
+
+@adamite.rule
+def own_variance(g, mean, square, *, t, lr=0.1, beta=0.9):
+    """Divided by the deviation of the gradient."""
+    mean = beta * mean + (1 - beta) * g
+    square = beta * square + (1 - beta) * g**2
+    return lr * g / (adamite.sqrt(adamite.maximum(square - mean**2, 0)) + 1e-8), mean, square
+
+
+@pytest.mark.parametrize("state", ["bfloat16", "8bit"])
+@pytest.mark.parametrize("cls", [functools.partial(adamite.RMSprop, centered=True), adamite.optimizer(own_variance)])
+def test_a_variance_from_two_averages_is_not_left_to_rounding(cls: Any, state: Any) -> None:
+    rng = np.random.default_rng(0)
+    gradients = [(1 + 0.3 * rng.standard_normal(5000)).astype(np.float32) for _ in range(50)]
+    ends = []
+    for rests in ("float32", state):
+        x = np.zeros(5000, np.float32)
+        optimizer = cls(x, lr=0.1, state=rests)
+        for g in gradients:
+            optimizer.step(g)
+        ends.append(x)
+    assert np.array_equal(*ends)
+
+
+def test_what_is_only_subtracted_from_a_gradient_may_be_narrow() -> None:
+    for cls in (adamite.AdaBelief, adamite.Adam, adamite.RMSprop, adamite.NAdam):
+        assert not layouts.subtracted(cls(np.zeros(3)).update)
+    assert layouts.subtracted(adamite.RMSprop(np.zeros(3), centered=True).update) == {"v", "g_bar"}
