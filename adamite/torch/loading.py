@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +44,7 @@ class Loading:
                     f"group {index} has {len(theirs['params'])} parameters in it and {len(mine['params'])} here"
                 )
         self.rests = optimizer._rests
-        self.converted: Counter[tuple[str, str]] = Counter()
+        self.converted: defaultdict[tuple[str, str], set[Tensor]] = defaultdict(set)  # parameters
         found: dict[Any, tuple[Tensor, str, list[str], Owned]] = {}
         for index, (mine, theirs) in enumerate(zip(here, saved)):
             group = {**optimizer.defaults, **theirs}
@@ -69,8 +69,8 @@ class Loading:
             listed = "".join(f"\n  {problem}" for problem in self.problems[:8])
             more = f"\n  and {len(self.problems) - 8} more" if self.problems[8:] else ""
             raise StateDictError(f"the state doesn't fit this {self.owner}, nothing was loaded:{listed}{more}")
-        for (there, now), count in self.converted.items():
-            layouts.tell_converted(self.owner, there, now, count)
+        for (there, now), found_so in self.converted.items():
+            layouts.tell_converted(self.owner, there, now, len(found_so))
         self.groups = [self._group(mine, theirs) for mine, theirs in zip(here, saved)]
 
     def _match(self, index: int, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[Any, tuple[Tensor, str]]:
@@ -112,7 +112,7 @@ class Loading:
         narrow = kept.dtype in _NARROW or (value.dtype in _NARROW and value.dtype != p.dtype)  # torch's are of p's type
         if not narrow or value.dtype == kept.dtype:
             return value.detach().to(p.device, copy=True)
-        self.converted[word(value.dtype), word(kept.dtype)] += key == min(owned.names)
+        self.converted[word(value.dtype), word(kept.dtype)].add(p)
         return kept
 
     def _group(self, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ ROUNDINGS = pytest.mark.parametrize("rounding", ["nearest", "stochastic", "kahan
 SHAPES = ((4097,), (3,), (70, 80), (), (64, 64))
 CLASSES = {
     "SGD": dict(momentum=0.9, nesterov=True, lr=0.01),
-    "RMSprop": dict(momentum=0.9, centered=True),
+    "RMSprop": dict(momentum=0.9),
     "Adagrad": dict(initial_accumulator_value=0.1),
     "Adadelta": {},
     "Adam": dict(amsgrad=True, weight_decay=0.1),
@@ -86,7 +86,7 @@ def states(optimizer: Any) -> Iterator[tuple[Tensor, str, Tensor]]:
 # Rule, convention, and options of the class above as NumPy's class has them.
 IN_NUMPY: dict[str, tuple[str, dict[str, Any]]] = {
     "SGD": ("SGD", dict(momentum=0.9, nesterov=True, lr=0.01)),
-    "RMSprop": ("RMSprop", dict(momentum=0.9, centered=True)),
+    "RMSprop": ("RMSprop", dict(momentum=0.9)),
     "Adagrad": ("Adagrad", dict(s0=0.1)),
     "Adam": ("AMSGrad", dict(weight_decay=0.1)),
 }
