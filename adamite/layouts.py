@@ -72,7 +72,8 @@ def layout(update: Update, x: Format, elements: int, rests: Rests) -> Layout:
     rounding = rests.rounding if x is BFLOAT16 else "nearest"
     if rests.state == "float32" or elements < SMALLEST:
         return Layout(x, rounding=rounding)
-    narrow = [name for name in update.states if name != AVERAGE and name not in subtracted(update)]
+    kept = {AVERAGE, *subtracted(update), *(name for name, new in update.outputs.items() if new.scalar)}
+    narrow = [name for name in update.states if name not in kept]
     return Layout(x, tuple((name, format_of(update, name, rests.state)) for name in narrow), rounding)
 
 
