@@ -14,6 +14,7 @@ from adamite.errors import RuleError
 from adamite.expression import Expression
 from adamite.maths import DEFINITIONS
 from adamite.rule import Rule
+from adamite.trace import walk
 
 Interval = tuple[float, float]
 _ANY: Interval = (-math.inf, math.inf)
@@ -60,8 +61,9 @@ class _Known:
         self.found: dict[Expression, Interval] = {}
 
     def of(self, e: Expression) -> Interval:
-        if e not in self.found:
-            self.found[e] = self.interval(e)
+        for part in walk(e):
+            if part not in self.found:
+                self.found[part] = self.interval(part)
         return self.found[e]
 
     def interval(self, e: Expression) -> Interval:

@@ -63,7 +63,8 @@ def state_bytes(update: Update, weight: Weight, rests: Rests) -> int:
     pair = weight.dtype.startswith("complex")
     layout = layouts.layout(update, weight.format, weight.elements, rests._replace(state="float32") if pair else rests)
     formats = [*map(layout.of, update.states), *[BFLOAT16] * (COMPENSATION in layout.more)]
-    numbers = STEP * (update.rule not in _UNCOUNTED) + SCALAR * len(update.scalars)
+    counts = update.rule not in _UNCOUNTED or layout.blocks  # by which random bits are drawn
+    numbers = STEP * counts + SCALAR * len(update.scalars)
     return sum(stored(format, weight.elements * (1 + pair)) for format in formats) + numbers
 
 
