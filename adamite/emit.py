@@ -29,6 +29,11 @@ class Text:
     def at(self, base: str, index: str | int, kind: str) -> str:
         return self.value(f"getelementptr inbounds {kind}, ptr {base}, i64 {index}")
 
+    def ask(self, place: str) -> None:
+        """Have a line of memory fetched that is read later."""
+        self.declared["declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"] = None
+        self.line(f"call void @llvm.prefetch.p0(ptr {place}, i32 0, i32 3, i32 1)")
+
     def cell(self, column: int, kind: str = "i64") -> str:
         """The current row's cell."""
         index = self.value(f"add i64 %row, {self.value(f'mul i64 %rows, {column}')}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Collection
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from adamite.expression import Expression
 from adamite.storage import BFLOAT16, EIGHT_BIT_SIGNED, EIGHT_BIT_UNSIGNED, FLOAT32, Format, Layout, Rounding
@@ -25,6 +25,10 @@ class Rests(NamedTuple):
     state: State = "float32"
     rounding: Rounding = "nearest"
     seed: int = 0
+
+    def chosen(self) -> dict[str, Any]:
+        """What isn't as it is by default."""
+        return {name: value for name, value in self._asdict().items() if value != self._field_defaults[name]}
 
     def stream(self, number: int) -> int:
         """Where the random bits of a parameter begin, by its number among all."""

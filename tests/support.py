@@ -6,9 +6,11 @@ import functools
 import itertools
 import os
 import platform
+import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -238,3 +240,24 @@ def python(code: str, *, path: Sequence[Path] = (), **environment: str) -> subpr
 
 def process_environment(*path: Path) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (*path, ROOT)))}
+
+
+def interrupted(code: str, longest: float) -> list[str]:
+    """What a program prints that gets Ctrl-C, after up to so many seconds, each time it says that it is stepping."""
+    with subprocess.Popen(
+        [sys.executable, "-u", "-c", textwrap.dedent(code)],
+        env=process_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdout and child.stderr
+        reports, rng = [], np.random.default_rng(0)
+        for line in child.stdout:
+            if line == "stepping\n":
+                threading.Event().wait(0.01 + longest * rng.random())
+                child.send_signal(signal.SIGINT)
+            else:
+                reports.append(line.strip())
+        assert child.wait(timeout=60) == 0, child.stderr.read()
+    return reports

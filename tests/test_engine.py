@@ -24,6 +24,7 @@ from tests.support import (
     cases,
     dtypes,
     elsewhere,
+    interrupted,
     process_environment,
     python,
     same_bits,
@@ -180,23 +181,7 @@ INTERRUPTED = """
 
 
 def test_interrupts_leave_whole_steps() -> None:
-    with subprocess.Popen(
-        [sys.executable, "-u", "-c", textwrap.dedent(INTERRUPTED)],
-        env=process_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as child:
-        assert child.stdout and child.stderr
-        reports = []
-        rng = np.random.default_rng(0)
-        for line in child.stdout:
-            if line == "stepping\n":
-                threading.Event().wait(0.01 + 0.02 * rng.random())
-                child.send_signal(signal.SIGINT)
-            else:
-                reports.append(line.strip())
-        assert child.wait(timeout=30) == 0, child.stderr.read()
+    reports = interrupted(INTERRUPTED, 0.02)
     assert reports.pop() == "done" and len(reports) == 20
     for report in reports:
         steps = report.split()[0]

@@ -363,7 +363,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         config = super().get_config()
         if "learning_rate" not in self._spelling.arguments:
             del config["learning_rate"]
-        return {**config, **{name: getattr(self, name) for name in self._settings.names}, **_chosen(self._rests)}
+        return {**config, **{name: getattr(self, name) for name in self._settings.names}, **self._rests.chosen()}
 
     def load_own_variables(self, store: Any) -> None:
         """Go on from saved states.
@@ -430,13 +430,8 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
             raise StateDictError(f"{wrong} has the shape {wanted} here and {shape} in it{note}")
 
 
-def _chosen(rests: Rests) -> dict[str, Any]:
-    """What isn't as it is by default."""
-    return {name: value for name, value in rests._asdict().items() if value != Rests._field_defaults[name]}
-
-
 def _shown(rests: Rests) -> str:
-    return ", ".join(f"{name}={value!r}" for name, value in _chosen(rests).items())
+    return ", ".join(f"{name}={value!r}" for name, value in rests.chosen().items())
 
 
 def _type(value: Any) -> str:

@@ -499,7 +499,7 @@ class Optimizer(metaclass=_Documented):
         numbers = {name: hyper.settings.source(name) for name in names}
         shown = [f"{name}={value!r}" for name, value in {**numbers, **hyper.choices}.items() if value is not None]
         shown += [f"convention={hyper.framework!r}"] * (hyper.framework != "paper")
-        shown += [f"{n}={v!r}" for n, v in hyper.rests._asdict().items() if v != Rests._field_defaults[n]]
+        shown += [f"{n}={v!r}" for n, v in hyper.rests.chosen().items()]
         shown += [f"groups={[*self.groups]}"] * bool(hyper.groups)
         return f"{type(self).__name__}({len(self._slots)} parameters, {', '.join(shown)}, steps={self.steps})"
 

@@ -388,10 +388,7 @@ class Batch:
             self._run_piece(size, [x, gradient, *states])
 
     def _run_piece(self, units: int, cells: Sequence[int]) -> None:
-        self.piece.lengths([units])
-        for column, cell in enumerate(cells, start=X):
-            self.piece.fill(column, [cell])
-        self.piece.rewind()
+        self.piece.only(units, cells)
         engine.run(self.kernel, self.piece)
 
     def history(self) -> Iterator[tuple[str, tuple[int, tuple[float, ...]]]]:

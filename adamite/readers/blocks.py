@@ -13,7 +13,7 @@ from adamite.graph import Graph
 from adamite.readers.job import COEFFICIENTS, X
 from adamite.readers.llvm import AS_IT_IS, frame, operation
 from adamite.readers.passes import Passes, divided
-from adamite.storage import BFLOAT16, COMPENSATION, FLOAT32, EightBit, Format, Layout
+from adamite.storage import BFLOAT16, COMPENSATION, FLOAT32, TOGETHER, EightBit, Format, Layout
 from adamite.storage.eight_bit import GROUP, LIMIT, LIMIT_BITS, RANDOM_BITS, Scale, byte_order
 from adamite.storage.random import BLOCK, LANES, VECTORS, hashed_text
 
@@ -36,15 +36,12 @@ class _Body:
         self.on = Lanes(self.out, LANES)
         self.passes, self.graph, self.layout = passes, passes.graph, layout
         self.scratch: list[str] = []
-        self.formats: dict[str, Format] = {name: layout.of(name) for name in self.graph.inputs}
-        self.formats |= dict.fromkeys(layout.more[:-2], BFLOAT16)
+        self.formats = layout.formats(self.graph.inputs)
         self.eight = {n: f for n, f in self.formats.items() if isinstance(f, EightBit)}
         self.plain = {n: f for n, f in self.formats.items() if n not in self.eight}
         self.pairs = layout.pairs([*self.formats])
         self.outputs = dict(self.graph.outputs)
-        # Which outputs draw random bits, each from words of its own; 8-bit states share theirs.
-        drawing = [name for name in self.outputs if layout.draws(name)]
-        self.draws = {n: k for k, n in enumerate([*["8bit"] * bool(self.eight), *drawing])}
+        self.draws = layout.draws([*self.outputs])
         self.values: dict[int, str] = {}  # uniform nodes
         self.places: dict[str, str] = {}  # of a block's tensors
 
@@ -162,16 +159,14 @@ class _Body:
     def _second(self, i: str, encoding: dict[str, Scale], mended: dict[str, str]) -> list[str]:
         if not self.eight:
             self._ask(i)
-        kept = self.passes.kept
-        nodes = self.passes.second if self.eight else tuple(sorted({*self.passes.first, *self.passes.second}))
-        known = {index: [self._taken(index, i, j) for j in range(_PER_GROUP)] for index in kept} if self.eight else {}
-        groups = self._computed(nodes, i, known)
+        known = {index: [self._taken(index, i, j) for j in range(_PER_GROUP)] for index in self.passes.kept}
+        groups = self._computed(self.passes.second, i, known)
         for name in self.outputs:
             new = [values[self.outputs[name]] for values in groups]
             if name in self.eight:
                 if mended:
                     new = [self._fetch(mended[name], i, j) for j in range(_PER_GROUP)]
-                random = [self._random("8bit", i, j) for j in range(_PER_GROUP)]
+                random = [self._random(TOGETHER, i, j) for j in range(_PER_GROUP)]
                 codes = self.eight[name].encoded(self.on, new, random, encoding[name])
                 codes = self._bytes(codes, [byte_order(True).index(k) for k in range(GROUP)])
                 self.out.line(f"store <64 x i8> {codes}, ptr {self.out.at(self.places[name], i, 'i8')}, align 4")
@@ -245,12 +240,10 @@ class _Body:
 
     def _ask(self, i: str) -> None:
         """Ask for a group that comes two blocks later; what processors fetch by themselves ends with a page."""
-        self.out.declared["declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"] = None
         for name, format in self.formats.items():
             later = self.out.at(self.places[name], i, format.llvm)
             for line in range(format.itemsize):  # 64 elements
-                place = self.out.at(later, _AHEAD + line * _LINE // format.itemsize, format.llvm)
-                self.out.line(f"call void @llvm.prefetch.p0(ptr {place}, i32 0, i32 3, i32 1)")
+                self.out.ask(self.out.at(later, _AHEAD + line * _LINE // format.itemsize, format.llvm))
 
     def _memory(self, name: str, kind: str) -> str:
         self.scratch.append(f"%{name} = alloca {kind}, align 64")
@@ -338,7 +331,7 @@ class _Body:
             self.out.line(f"store <16 x i32> {word}, ptr {self.out.at(self.words, k * VECTORS, 'i32')}, align 64")
 
     def _mask(self, name: str) -> int:
-        return (1 << RANDOM_BITS) - 1 if name == "8bit" else 0xFFFF
+        return (1 << RANDOM_BITS) - 1 if name == TOGETHER else 0xFFFF
 
     def _draw(self, seed: str) -> None:
         """A random word for each lane of a block."""

@@ -13,7 +13,7 @@ in blocks, elements, g, where the sums go).
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 ROWS, TOTAL, GRAIN, COUNTER, SCALE, HEADER = range(6)
@@ -52,6 +52,13 @@ class Job:
     def rewind(self) -> None:
         """Nothing of the job is done yet."""
         self.cells[COUNTER] = 0
+
+    def only(self, units: int, cells: Sequence[int]) -> None:
+        """Make its one row of so many units, and write what comes after its coefficients."""
+        self.lengths([units])
+        for column, cell in enumerate(cells, start=X):
+            self.fill(column, [cell])
+        self.rewind()
 
     def lengths(self, values: list[int]) -> None:
         """Write the rows' lengths."""

@@ -64,14 +64,13 @@ def step_text(graph: Graph, format: Format, machine: str) -> str:
 
 def _ask(out: Text, columns: range) -> None:
     """Ask for the first lines of a row that comes later: short rows may lie anywhere, as those of a table do."""
-    out.declared["declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"] = None
     last = out.value("sub i64 %rows, 1")
     later = out.value(f"call i64 @llvm.smin.i64(i64 {out.value('add i64 %row, 4')}, i64 {last})")
     for column in columns:
         index = out.value(f"add i64 {later}, {out.value(f'mul i64 %rows, {column}')}")
         place = out.load("%table", index, "ptr")
         for line in range(4):
-            out.line(f"call void @llvm.prefetch.p0(ptr {out.at(place, 64 * line, 'i8')}, i32 0, i32 3, i32 1)")
+            out.ask(out.at(place, 64 * line, "i8"))
 
 
 AS_IT_IS = ", !llvm.loop !3"  # of a loop that isn't worth vectorising

@@ -10,7 +10,7 @@ from adamite.graph import Graph
 from adamite.readers.job import BLOCK as PART
 from adamite.readers.numpy import claims, evaluate, view
 from adamite.readers.passes import scaled
-from adamite.storage import BFLOAT16, COMPENSATION, Array, EightBit, Layout
+from adamite.storage import BFLOAT16, COMPENSATION, TOGETHER, Array, EightBit, Layout
 from adamite.storage.eight_bit import LIMIT_BITS, codable
 from adamite.storage.random import BLOCK, VECTORS, hashed, places
 
@@ -23,12 +23,10 @@ class Step:
     def __init__(self, graph: Graph, layout: Layout) -> None:
         self.graph, self.layout = scaled(graph, layout), layout
         self.columns = [*graph.inputs, *layout.more]
-        formats = {name: layout.of(name) for name in graph.inputs}
-        formats |= dict.fromkeys(layout.more[:-2], BFLOAT16)
+        formats = layout.formats(graph.inputs)
         self.eight = {name: f for name, f in formats.items() if isinstance(f, EightBit)}
         self.plain = {name: f for name, f in formats.items() if name not in self.eight}
-        drawing = [name for name, _ in graph.outputs if layout.draws(name)]
-        self.draws = {name: k for k, name in enumerate([*["8bit"] * bool(self.eight), *drawing])}
+        self.draws = layout.draws([name for name, _ in graph.outputs])
         self.vectors, self.lanes = places(layout.pairs([*formats]))
 
     def __call__(self, address: int) -> None:
@@ -67,7 +65,7 @@ class Step:
         bad = self._bad([(f, new[name]) for name, f in self.eight.items()])
         for name, form in self.eight.items():
             values = np.where(bad, np.float32(0), new[name])
-            codes[name][...], exponents[name][...] = form.codes(values, random["8bit"])
+            codes[name][...], exponents[name][...] = form.codes(values, random[TOGETHER])
         for name in new.keys() - self.eight.keys():
             self._store(name, parts, new[name], random.get(name))
 

@@ -10,7 +10,7 @@ from adamite.storage.bfloat16 import BFLOAT16
 from adamite.storage.eight_bit import EIGHT_BIT_SIGNED, EIGHT_BIT_UNSIGNED, EightBit
 from adamite.storage.float16 import FLOAT16
 from adamite.storage.format import FLOAT32, FLOAT64, Array, Format
-from adamite.storage.layout import COMPENSATION, Layout, Rounding
+from adamite.storage.layout import COMPENSATION, TOGETHER, Layout, Rounding
 
 __all__ = [
     "BFLOAT16",
@@ -21,6 +21,7 @@ __all__ = [
     "FLOAT32",
     "FLOAT64",
     "FORMATS",
+    "TOGETHER",
     "Array",
     "EightBit",
     "Format",

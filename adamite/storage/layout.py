@@ -11,6 +11,7 @@ from adamite.storage.format import Format
 from adamite.storage.random import BLOCK
 
 Rounding = Literal["nearest", "stochastic", "kahan"]
+TOGETHER = "8bit"  # the random words of 8-bit states
 COMPENSATION = "compensation"  # what a bfloat16 parameter couldn't hold, in bfloat16 beside it
 
 
@@ -34,9 +35,15 @@ class Layout(NamedTuple):
         """Whether it is read block by block: what is drawn at random, or has a scale, belongs to one."""
         return bool(self.states) or self.rounding != "nearest"
 
-    def draws(self, name: str) -> bool:
-        """Whether an output of the graph is rounded at random by itself; 8-bit states draw together."""
-        return self.of(name) is BFLOAT16 and (name != "x" or self.rounding == "stochastic")
+    def formats(self, inputs: Sequence[str]) -> dict[str, Format]:
+        """The formats of a graph's inputs, and of what is kept beside the parameter."""
+        return {name: self.of(name) for name in inputs} | dict.fromkeys(self._beside, BFLOAT16)
+
+    def draws(self, outputs: Sequence[str]) -> dict[str, int]:
+        """What is rounded at random, numbered: each has words of its own, but 8-bit states share theirs."""
+        eight = any(isinstance(self.of(name), EightBit) for name in outputs)
+        alone = [n for n in outputs if self.of(n) is BFLOAT16 and (n != "x" or self.rounding == "stochastic")]
+        return {name: k for k, name in enumerate([*[TOGETHER] * eight, *alone])}
 
     @property
     def unit(self) -> int:
@@ -53,4 +60,8 @@ class Layout(NamedTuple):
     @property
     def more(self) -> tuple[str, ...]:
         """The columns of a job behind those of the graph's inputs."""
-        return (*[COMPENSATION] * (self.rounding == "kahan"), "elements", "seed") if self.blocks else ()
+        return (*self._beside, "elements", "seed") if self.blocks else ()
+
+    @property
+    def _beside(self) -> tuple[str, ...]:
+        return (COMPENSATION,) * (self.rounding == "kahan")

@@ -313,7 +313,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
     def __repr__(self) -> str:
         """The groups, and what holds for all of them."""
         own = "".join(f"{name}: {getattr(self, name)}\n" for name in ("clip_norm", "nonfinite")) * self._inspects
-        own += "".join(f"{n}: {v}\n" for n, v in self._rests._asdict().items() if v != Rests._field_defaults[n])
+        own += "".join(f"{n}: {v}\n" for n, v in self._rests.chosen().items())
         own += f"sparse: {self.sparse}\n" * (self.sparse is not None)
         return f"{super().__repr__()[:-1]}{own})"
 

@@ -393,7 +393,7 @@ class MachineBatch(Batch):
 
     def _formats(self) -> list[Format]:
         """The formats of a row's states."""
-        return [*map(self.layout.of, self.graph.inputs[2:]), *[BFLOAT16] * (COMPENSATION in self.layout.more)]
+        return [*self.layout.formats(self.graph.inputs[2:]).values()]
 
     @staticmethod
     def _ordered(format: Format, state: Tensor, x: Tensor) -> bool:
@@ -542,10 +542,7 @@ class MachineBatch(Batch):
             self._run_piece(size, [x, g, *states])
 
     def _run_piece(self, units: int, cells: Sequence[int]) -> None:
-        self.piece.lengths([units])
-        for column, cell in enumerate(cells, start=X):
-            self.piece.fill(column, [cell])
-        self.piece.rewind()
+        self.piece.only(units, cells)
         engine.run(self.kernel, self.piece)
 
 

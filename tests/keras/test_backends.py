@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -22,7 +23,7 @@ QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0", "CUDA_VISIBL
 class Run:
     """One backend's process, which pytest runs in too."""
 
-    def __init__(self, backend: str, folder: Path, checks: Path = CHECKS) -> None:
+    def __init__(self, backend: str, folder: Path, checks: Path) -> None:
         self.report = folder / f"{backend}.xml"
         command = [sys.executable, "-m", "pytest", str(checks), f"--junitxml={self.report}", "-p", "no:cacheprovider"]
         self.process = subprocess.Popen(
@@ -48,13 +49,19 @@ class Run:
         return self.failures[name]
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
-    folder = tmp_path_factory.mktemp("keras")
-    made = {backend: Run(backend, folder) for backend in BACKENDS}
+@contextmanager
+def running(folder: Path, checks: Path) -> Iterator[dict[str, Run]]:
+    """The processes of all backends."""
+    made = {backend: Run(backend, folder, checks) for backend in BACKENDS}
     yield made
     for run in made.values():
         run.process.kill()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
+    with running(tmp_path_factory.mktemp("keras"), CHECKS) as made:
+        yield made
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.keras.test_backends import BACKENDS, Run
+from tests.keras.test_backends import BACKENDS, Run, running
 
 CHECKS = Path(__file__).with_name("storage.py")
 NAMES = [node.name for node in ast.parse(CHECKS.read_text()).body if isinstance(node, ast.FunctionDef)]
@@ -16,11 +16,8 @@ NAMES = [node.name for node in ast.parse(CHECKS.read_text()).body if isinstance(
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
-    folder = tmp_path_factory.mktemp("keras")
-    made = {backend: Run(backend, folder, CHECKS) for backend in BACKENDS}
-    yield made
-    for run in made.values():
-        run.process.kill()
+    with running(tmp_path_factory.mktemp("keras"), CHECKS) as made:
+        yield made
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -5,11 +5,6 @@ from __future__ import annotations
 import copy
 import pickle
 import re
-import signal
-import subprocess
-import sys
-import textwrap
-import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -21,7 +16,7 @@ from adamite import Rows, engine, tables
 from adamite.idle import Unpredictable, idle
 from adamite.schedules import cosine, warmup
 from adamite.update import Surroundings, build
-from tests.support import VARIANTS, Array, Case, Options, cases, dtypes, process_environment, same_bits
+from tests.support import VARIANTS, Array, Case, Options, cases, dtypes, interrupted, same_bits
 
 SHAPE = (40, 3, 5)
 SURROUNDINGS: list[Options] = [
@@ -427,22 +422,7 @@ INTERRUPTED = """
 
 
 def test_interrupts_leave_whole_steps() -> None:
-    with subprocess.Popen(
-        [sys.executable, "-u", "-c", textwrap.dedent(INTERRUPTED)],
-        env=process_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as child:
-        assert child.stdout and child.stderr
-        reports, rng = [], np.random.default_rng(0)
-        for line in child.stdout:
-            if line == "stepping\n":
-                threading.Event().wait(0.01 + 0.1 * rng.random())
-                child.send_signal(signal.SIGINT)
-            else:
-                reports.append(line.strip())
-        assert child.wait(timeout=60) == 0, child.stderr.read()
+    reports = interrupted(INTERRUPTED, 0.1)
     assert reports == ["True True"] * 12 + ["done"]
 
 
