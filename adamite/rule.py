@@ -19,8 +19,8 @@ _VARARGS, _VARKEYWORDS, _GENERATOR = 0x04, 0x08, 0x20 | 0x80 | 0x200  # flags of
 _TAKEN_STATES = frozenset({"x", "g", "t", "step", "average"})
 _TAKEN = frozenset({
     "params", "convention", "conventions", "groups", "weight_decay", "decay", "clip", "clip_norm", "nonfinite", "ema",
-    "maximize", "state", "seed", "step", "steps", "update", "skipped", "gradient_norm", "schedule", "averaged",
-    "state_dict", "load_state_dict", "self",
+    "maximize", "state", "seed", "sparse", "step", "steps", "update", "skipped", "gradient_norm", "schedule",
+    "averaged", "flush", "state_dict", "load_state_dict", "self",
 })  # fmt: skip
 
 

@@ -75,7 +75,10 @@ def _header(path: Path) -> Iterator[Entry]:
             size = path.stat().st_size
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > min(size - 8, _LONGEST):
-                raise ValueError(f"{path} isn't a whole .safetensors file: of {size} bytes its header takes {length}")
+                raise ValueError(
+                    f"{path} isn't a whole .safetensors file: of {size} bytes its header takes {length}; "
+                    "give one, or where a function is that returns a model, as file.py:function"
+                )
             header = _json(path, file.read(length))
     except OSError as error:
         raise ValueError(f"{path} can't be read: {error.strerror}") from None

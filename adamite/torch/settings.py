@@ -58,7 +58,7 @@ class Settings:
 
     def check(self, group: Mapping[str, Any]) -> None:
         """Refuse what torch refuses, in its words, and what doesn't make sense."""
-        for name in ("clip_norm", "nonfinite"):
+        for name in ("clip_norm", "nonfinite", "state", "rounding", "seed", "sparse"):
             if name in group:
                 raise ValueError(f"{self.owner}: {name} is of all parameters together; give it to the optimizer")
         if group.get("differentiable"):

@@ -547,3 +547,12 @@ def test_formats_as_torch_has_them() -> None:
     run(mine, range(2))
     (kept,) = mine.state.values()
     assert kept["exp_avg"].shape == (20 * 257,) and kept["exp_avg"].dtype is torch.uint8
+
+
+@pytest.mark.parametrize("option", [{"state": "8bit"}, {"rounding": "kahan"}, {"seed": 1}, {"sparse": "lazy"}])
+def test_what_is_the_optimizers_is_no_groups(option: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=rf"AdamW: {next(iter(option))} is of all parameters together"):
+        ours.AdamW([{"params": parameters(), **option}])
+    optimizer = ours.AdamW(parameters())
+    with pytest.raises(ValueError, match="give it to the optimizer"):
+        optimizer.add_param_group({"params": parameters(), **option})
