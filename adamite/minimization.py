@@ -25,6 +25,9 @@ class OptimizeResult(dict[str, Any]):
         except KeyError:
             raise AttributeError(name) from None
 
+    __setattr__ = dict.__setitem__
+    __delattr__ = dict.__delitem__
+
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self]
 
@@ -49,9 +52,11 @@ def minimize(
     jac: Callable[..., Any] | bool | None = None,
     optimizer: str | Rule | type[Optimizer] = "adam",
     lr: Any = None,
-    maxiter: int = 10_000,
-    gtol: float = 1e-5,
+    maxiter: int | None = None,
+    gtol: float | None = None,
     tol: float | None = None,
+    disp: bool = False,
+    return_all: bool = False,
     callback: Callable[..., Any] | None = None,
     hess: None = None,
     hessp: None = None,
@@ -71,15 +76,18 @@ def minimize(
         optimizer: a name ("adam", "lion", ...), a rule or a class.
         lr: learning rate, a number or a schedule; about the distance that x moves in a step. 0.01 by default, if
             the rule has one.
-        maxiter: steps at most.
-        gtol: stop when no component of the gradient is larger. `tol` is another name for it.
-        callback: called after each step with a copy of x, or with `intermediate_result=` if its argument has that
-            name; it stops the search by raising StopIteration or returning True.
+        maxiter: steps at most; 10,000 by default.
+        gtol: stop when no component of the gradient is larger; 1e-5 by default. `tol` is another name for it, which
+            counts where gtol isn't given.
+        disp: print at the end why it ended, and what it took.
+        return_all: keep x before and after each step, as `allvecs` of the result.
+        callback: called after each step with a copy of x, or with `intermediate_result=` if its only argument has that
+            name; it stops the search by raising StopIteration or returning True. Other values mean nothing.
         settings: the optimizer's own (beta1, weight_decay, clip_norm, ...).
 
     Returns:
         Where the gradient is at most gtol, else the best point that was evaluated, as SciPy's result: x, fun, jac,
-        nit, nfev, njev, success, status (0 converged, 1 maxiter, 2 not finite, 3 the callback), message.
+        nit, nfev, njev, success, status (0 converged, 1 maxiter, 2 not finite, 3 the callback), message, allvecs.
 
     Raises:
         TypeError, ValueError: for arguments of another kind, and for bounds, constraints and Hessians, which no
@@ -96,9 +104,10 @@ def minimize(
     for name, value in (("hess", hess), ("hessp", hessp), ("bounds", bounds), ("constraints", constraints)):
         if value is not None and len(np.atleast_1d(value)):
             raise ValueError(f"minimize: {name} isn't supported by first-order optimizers; leave it out")
+    maxiter = 10_000 if maxiter is None else maxiter
     if not isinstance(maxiter, (int, np.integer)) or isinstance(maxiter, bool) or maxiter < 1:
         raise ValueError(f"minimize: maxiter must be a whole number of at least 1, got {maxiter!r}")
-    limit = gtol if tol is None else tol
+    limit = next((given for given in (gtol, tol) if given is not None), 1e-5)
     if not isinstance(limit, numbers.Real) or not limit >= 0:
         raise ValueError(f"minimize: gtol must be a number of at least 0, got {limit!r}")
     if callback is not None and not callable(callback):
@@ -118,12 +127,15 @@ def minimize(
     report = _reporter(callback)
     value, gradient = problem(x)
     best = value, x.copy(), gradient
+    path = [x.copy()] if return_all else []
     status = _finished(value, gradient, limit)
     while status is None:
         opt.step(gradient)
         value, gradient = problem(x)
         if value < best[0] or not np.isfinite(best[0]):
             best = value, x.copy(), gradient
+        if return_all:
+            path.append(x.copy())
         status = _finished(value, gradient, limit)
         if report(x, value):
             status = 3
@@ -131,10 +143,14 @@ def minimize(
             status = 1
     if status == 0:
         best = value, x, gradient
-    return OptimizeResult(
+    result = OptimizeResult(
         x=best[1], fun=best[0], jac=best[2], nit=opt.steps, nfev=problem.nfev, njev=problem.njev,
-        success=status == 0, status=status, message=_MESSAGES[status],
+        success=status == 0, status=status, message=_MESSAGES[status], **({"allvecs": path} if return_all else {}),
     )  # fmt: skip
+    if disp:
+        counts = f"function evaluations: {problem.nfev}; gradients: {problem.njev}"
+        print(f"{result.message}\n    f = {result.fun:g}; steps: {result.nit}; {counts}")
+    return result
 
 
 _class = optimizer
@@ -228,16 +244,18 @@ def _reporter(callback: Callable[..., Any] | None) -> Callable[[Array, float], b
     if callback is None:
         return lambda x, value: False
     try:
-        whole = "intermediate_result" in inspect.signature(callback).parameters
+        whole = {*inspect.signature(callback).parameters} == {"intermediate_result"}
     except (TypeError, ValueError):
         whole = False
 
     def report(x: Array, value: float) -> bool:
         try:
             if whole:
-                return bool(callback(intermediate_result=OptimizeResult(x=x.copy(), fun=value)))
-            return bool(callback(x.copy()))
+                answer = callback(intermediate_result=OptimizeResult(x=x.copy(), fun=value))
+            else:
+                answer = callback(x.copy())
         except StopIteration:
             return True
+        return isinstance(answer, (bool, np.bool_)) and bool(answer)  # SciPy's methods ignore what else is returned
 
     return report

@@ -244,6 +244,49 @@ def test_a_callback_stops(minimize: Minimize, callback: Any) -> None:
 
 
 @both
+@pytest.mark.parametrize("answer", [None, 0, 1, 0.5, "more", [1], np.ones(3), np.float64(2.0), bowl, np.bool_(False)])
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_else_a_callback_returns_means_nothing(minimize: Minimize, answer: Any, whole: bool) -> None:
+    def callback(x: Any) -> Any:
+        return answer
+
+    def callback_whole(intermediate_result: Any) -> Any:
+        return answer
+
+    result = minimize(bowl, np.zeros(3), jac=slope, lr=0.1, callback=callback_whole if whole else callback)
+    assert result.success and result.nit > 1
+
+
+@both
+def test_a_callback_of_two_arguments_gets_the_point(minimize: Minimize) -> None:
+    """As in SciPy, which hands on the whole result where `intermediate_result` is the only one."""
+    seen: list[Any] = []
+
+    def callback(x: Any, intermediate_result: Any = None) -> None:
+        seen.append((x, intermediate_result))
+
+    result = minimize(bowl, np.zeros(3), jac=slope, lr=0.1, maxiter=2, callback=callback)
+    assert result.nit == 2 and all(isinstance(x, np.ndarray) and state is None for x, state in seen)
+
+
+@both
+@pytest.mark.parametrize("disp", [False, True, 0, 1])
+def test_disp_prints_how_it_ended(minimize: Minimize, disp: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    result = minimize(bowl, np.zeros(3), jac=slope, maxiter=3, disp=disp)
+    said = capsys.readouterr().out
+    expected = f"{result.message}\n    f = {result.fun:g}; steps: 3; function evaluations: 4; gradients: 4\n"
+    assert said == (expected if disp else "")
+
+
+@both
+def test_every_step_is_kept_on_request(minimize: Minimize) -> None:
+    seen: list[Any] = []
+    result = minimize(bowl, [0, 0, 0], jac=slope, maxiter=3, return_all=True, callback=lambda x: seen.append(x))
+    assert np.array_equal(result.allvecs, [np.zeros(3), *seen])
+    assert "allvecs" not in minimize(bowl, np.zeros(3), jac=slope, maxiter=3)
+
+
+@both
 def test_a_callback_sees_each_step(minimize: Minimize) -> None:
     seen: list[float] = []
     found = minimize(bowl, np.zeros(3), jac=slope, lr=0.1, callback=lambda intermediate_result: seen.append(
@@ -259,6 +302,13 @@ def test_maxiter(minimize: Minimize, maxiter: Any) -> None:
     assert (found.nit, found.status, found.success) == (maxiter, 1, False)
     assert (found.nfev, found.njev) == (maxiter + 1, maxiter + 1)
     assert "maximum number of iterations" in found.message
+
+
+@both
+def test_gtol_counts_before_tol(minimize: Minimize) -> None:
+    loose = minimize(bowl, np.zeros(3), jac=slope, lr=0.1, gtol=1.0, tol=1e-8)
+    assert loose.success and 1e-2 < np.abs(loose.jac).max() <= 1.0
+    assert minimize(bowl, np.zeros(3), jac=slope, lr=0.1, maxiter=None, gtol=None).success
 
 
 @both
@@ -296,13 +346,27 @@ def test_functions_may_return_an_array_of_one() -> None:
 
 
 def test_results_read_as_scipys() -> None:
-    found = adamite.minimize(bowl, np.zeros(3), jac=slope, maxiter=2)
+    found: Any = adamite.minimize(bowl, np.zeros(3), jac=slope, maxiter=2)
     theirs = scipy.optimize.minimize(bowl, np.zeros(3), jac=slope, method="BFGS")
     assert set(found) <= set(theirs) | {"njev"}
     assert found["x"] is found.x and "nit" in dir(found)
     assert "status: 1" in repr(found)
     with pytest.raises(AttributeError, match="hess"):
         _ = found.hess
+    found.x = CENTER  # as SciPy's own methods do
+    assert found["x"] is CENTER
+    del found.x
+    assert "x" not in found
+
+
+def test_within_scipys_global_search() -> None:
+    def bumpy(x: Any) -> float:
+        return float(np.cos(14.5 * x[0] - 0.3) + (x[0] + 0.2) * x[0])
+
+    local = {"method": adamite.minimize, "options": {"lr": 0.01}}
+    result = scipy.optimize.basinhopping(bumpy, [1.0], minimizer_kwargs=local, niter=30, rng=0)
+    np.testing.assert_allclose(result.x, [-0.195], atol=1e-3)
+    assert result.lowest_optimization_result.success
 
 
 # ---- wrong use ------------------------------------------------------------------------------------
@@ -327,7 +391,7 @@ REFUSED: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "maxiter True": (ValueError, "maxiter .*True", dict(maxiter=True)),
     "gtol -1": (ValueError, "gtol .*at least 0, got -1", dict(gtol=-1)),
     "gtol NaN": (ValueError, "gtol .*nan", dict(gtol=np.nan)),
-    "gtol None": (WRONG, "gtol .*None", dict(gtol=None)),
+    "gtol as a list": (WRONG, r"gtol .*\[1\]", dict(gtol=[1])),
     "gtol as text": (WRONG, "gtol .*small", dict(gtol="small")),
     "tol -1": (ValueError, "tol .*at least 0, got -1", dict(tol=-1)),
     "callback 3": (WRONG, "callback .*3", dict(callback=3)),
