@@ -250,7 +250,11 @@ OPTAX: dict[str, Spelling] = {
         {"nesterov": rules.adabelief_nesterov},
     ),
     "lion": Spelling(_optax(rules.lion, "decoupled", weight_decay=1e-3), _RATE | _BETAS, {"m": "mu"}),
-    "adopt": Spelling(_optax(rules.adopt_nesterov, nesterov=False), _RATE | _BETAS | {"eps": ("eps",)}, _MUS),
+    "adopt": Spelling(
+        _optax(rules.adopt_nesterov, nesterov=False),
+        _RATE | _BETAS | {"eps": ("eps",), "clip_value_fn": ("limit",)},
+        _MUS,
+    ),
 }
 
 

@@ -100,7 +100,7 @@ class Graph:
     @functools.cached_property
     def read(self) -> tuple[str, ...]:
         """The inputs that its outputs depend on, or are stored in."""
-        nodes = _under(self.nodes, [index for _, index in self.outputs])
+        nodes = under(self.nodes, [index for _, index in self.outputs])
         names = {self.nodes[k].value for k in nodes if self.nodes[k].op == "tensor"} | dict(self.outputs).keys()
         return tuple(name for name in self.inputs if name in names)
 
@@ -118,7 +118,7 @@ def halves(graph: Graph) -> Halves | None:
     *states, (name, moved) = sorted(graph.outputs, key=lambda output: output[0] == "g")
     news = {index: state for state, index in states}
     nodes = tuple(Node("tensor", value=news[k]) if k in news else node for k, node in enumerate(graph.nodes))
-    old = (nodes[k].value for k in _under(nodes, [moved]) - news.keys() if nodes[k].op == "tensor")
+    old = (nodes[k].value for k in under(nodes, [moved]) - news.keys() if nodes[k].op == "tensor")
     if not {"x", "g"}.issuperset(old):
         return None
     return Halves(replace(graph, outputs=tuple(states)), replace(graph, outputs=((name, moved),), nodes=nodes))
@@ -133,7 +133,7 @@ def subtrahend(graph: Graph) -> Graph:
     return replace(graph, outputs=((name, step), *states))
 
 
-def _under(nodes: Sequence[Node], roots: Sequence[int]) -> set[int]:
+def under(nodes: Sequence[Node], roots: Sequence[int]) -> set[int]:
     """The nodes that some depend on, and these."""
     found = set(roots)
     for index in range(len(nodes) - 1, -1, -1):

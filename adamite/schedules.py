@@ -15,16 +15,18 @@ In the signatures every argument carries its allowed range. An argument outside 
 once with a ``ValueError``, one of a wrong type with a ``TypeError``; a bool is not a number, NaN
 and infinities are refused, and a count of steps may be written as a whole float (``1e4``).
 `ReduceOnPlateau` is the one schedule with state: it follows a metric, not the step.
+
+A closed form is one text for Python's numbers and for steps that a framework traces: beside arithmetic it uses what an
+`Operations` has. `evaluate` is where a front-end says how a step of its framework's is read.
 """
 
 import math
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import wraps
+from functools import singledispatch, wraps
 from inspect import Parameter, Signature, signature
 from numbers import Real
-from typing import Annotated, Any, Literal, ParamSpec, SupportsFloat, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, ParamSpec, SupportsFloat, TypeAlias, overload
 
 __all__ = [
     "ReduceOnPlateau",
@@ -42,8 +44,42 @@ __all__ = [
     "warmup_stable_decay",
 ]
 
-Formula: TypeAlias = Callable[[float], float]
 P = ParamSpec("P")
+
+
+# What a closed form is made of ---------------------------------------------------------------------
+
+
+class Operations(NamedTuple):
+    """The functions that a closed form uses beside Python's operators."""
+
+    cos: Callable[[Any], Any]
+    sqrt: Callable[[Any], Any]
+    floor: Callable[[Any], Any]
+    log1p: Callable[[Any], Any]
+    expm1: Callable[[Any], Any]
+    minimum: Callable[[Any, Any], Any]
+    maximum: Callable[[Any, Any], Any]
+    where: Callable[[Any, Callable[[], Any], Callable[[], Any]], Any]  # the value of one of two functions
+    number: Callable[[Any], Any]  # what another function gave, to compute with
+    count: Callable[[Any], Any]  # steps, as another function takes them
+
+
+ON_NUMBERS = Operations(
+    math.cos,
+    math.sqrt,
+    math.floor,
+    math.log1p,
+    math.expm1,
+    min,
+    max,
+    where=lambda condition, a, b: a() if condition else b(),
+    number=float,
+    count=lambda step: int(step) if step % 1 == 0 else step,
+)
+
+Function: TypeAlias = Callable[[Any], Any]  # step -> value
+Formula: TypeAlias = Callable[[Any, Operations], Any]
 
 
 # What an argument may be -------------------------------------------------------------------------
@@ -63,13 +99,15 @@ class _Kind:
     def check(self, owner: str, name: str, given: object) -> Any:
         try:
             return self.read(given)
-        except (TypeError, ValueError, OverflowError) as error:
-            refusal = TypeError if isinstance(error, TypeError) else ValueError
+        except (TypeError, AttributeError, ValueError, OverflowError) as error:
+            refusal = ValueError if isinstance(error, (ValueError, OverflowError)) else TypeError
             message = f"{owner}: {name} must be {self.words}, got {given!r}; {self.advice}"
         raise refusal(message)
 
 
-def _not_nan(given: object) -> float:
+def _not_nan(given: Any) -> float:
+    if getattr(given, "shape", None) == ():  # an array of no axes, as frameworks count steps
+        given = given.item() if hasattr(given, "item") else float(given)
     if isinstance(given, bool) or not isinstance(given, Real):
         raise TypeError
     if math.isnan(given):
@@ -91,7 +129,7 @@ def _whole(given: object) -> int:
     return int(number)
 
 
-def _where(allowed: Callable[[Any], bool], read: Callable[[Any], Any] = _real) -> Formula:
+def _where(allowed: Callable[[Any], bool], read: Callable[[Any], Any] = _real) -> Function:
     """The reader of what `read` accepts and `allowed` holds for."""
 
     def read_allowed(given: object) -> Any:
@@ -128,7 +166,7 @@ def _mode(given: object) -> str:
     return given
 
 
-def _number_or_schedule(given: object) -> float | Formula:
+def _number_or_schedule(given: object) -> float | Function:
     if not callable(given):
         return _real(given)
     _real(given(0))  # refuses at once a maker that was not called, and what gives no number
@@ -194,7 +232,7 @@ Mode: TypeAlias = Annotated[
     _Kind("'min' or 'max'", "'min' where a lower metric is better, 'max' where a higher", _mode),
 ]
 NumberOrSchedule: TypeAlias = Annotated[
-    float | Formula,
+    float | Function,
     _Kind(
         "a finite number or a schedule (step -> finite number)",
         "give one such as 0.1 or cosine(0.1, steps=1000)",
@@ -237,7 +275,7 @@ class Schedule:
     True
     """
 
-    __slots__ = ("_arguments", "_at", "_form", "_maker")
+    __slots__ = ("__weakref__", "_arguments", "_at", "_form", "_maker")
 
     def __init__(
         self,
@@ -251,12 +289,21 @@ class Schedule:
         self._arguments = arguments
         self._at = at
 
-    def __call__(self, step: float) -> float:
-        """The value for the update after `step` steps (a number of at least 0)."""
-        if type(step) is not int or step < 0:
-            step = _STEP.check(self._maker.__name__, "step", step)
+    @overload
+    def __call__(self, step: float) -> float: ...
+    @overload
+    def __call__(self, step: Any) -> Any: ...
+    def __call__(self, step: Any) -> Any:
+        """The value for the update after `step` steps: a number of at least 0, or what a framework traces."""
+        return self._number(step) if type(step) is int and step >= 0 else evaluate(step, self)
+
+    def at(self, step: Any, operations: Operations) -> Any:
+        """The value, by a framework's operations."""
+        return self._at(step, operations)
+
+    def _number(self, step: float) -> float:
         try:
-            value = self._at(step)
+            value: float = self._at(step, ON_NUMBERS)
         except OverflowError:
             value = math.inf
         if math.isfinite(value):
@@ -278,8 +325,21 @@ class Schedule:
         return self._maker, self._arguments
 
 
+@singledispatch
+def evaluate(step: Any, schedule: Schedule) -> Any:
+    """A schedule's value at a step that is no `int`; a front-end registers what its framework's steps are."""
+    return schedule._number(_STEP.check(schedule._maker.__name__, "step", step))
+
+
+def follows_a_metric(schedule: object) -> bool:
+    """Whether it is a `ReduceOnPlateau`, or has one in it: a step that is compiled would keep its first value."""
+    if isinstance(schedule, Schedule):
+        return any(map(follows_a_metric, schedule._arguments))
+    return isinstance(schedule, ReduceOnPlateau)
+
+
 def _schedule(formula: Callable[P, Formula]) -> Callable[P, Schedule]:
-    """Makes ``formula(*arguments) -> (step -> value)`` a maker of schedules: checked and named."""
+    """Makes ``formula(*arguments) -> (step, operations -> value)`` a maker of schedules: checked and named."""
     form = signature(formula)
     name = formula.__name__
     usage = form.replace(
@@ -302,14 +362,14 @@ def _schedule(formula: Callable[P, Formula]) -> Callable[P, Schedule]:
     return make
 
 
-def _between(first: float, last: float, share: float) -> float:
+def _between(first: float, last: float, share: Any) -> Any:
     """From `first` at share 0 to `last` at share 1, exact at both."""
     return first * (1.0 - share) + last * share
 
 
-def _half_cosine(first: float, last: float, share: float) -> float:
+def _half_cosine(first: float, last: float, share: Any, on: Operations) -> Any:
     """The same along half a period of the cosine."""
-    return _between(first, last, (1.0 - math.cos(math.pi * share)) / 2.0)
+    return _between(first, last, (1.0 - on.cos(math.pi * share)) / 2.0)
 
 
 # The shapes --------------------------------------------------------------------------------------
@@ -328,7 +388,7 @@ def constant(value: Number) -> Formula:
     >>> constant(0.1)(1000)
     0.1
     """
-    return lambda step: value
+    return lambda step, on: value
 
 
 @_schedule
@@ -349,7 +409,7 @@ def step_decay(value: Number, every: Steps, factor: Positive = 0.1) -> Formula:
 
     Source: torch's StepLR, the same numbers.
     """
-    return lambda step: value * factor ** (step // every)
+    return lambda step, on: value * factor ** (step // every)
 
 
 @_schedule
@@ -376,7 +436,17 @@ def piecewise(boundaries: Boundaries, values: Numbers) -> Formula:
             f"piecewise: values must be one more than the {len(boundaries)} boundaries, "
             f"got {len(values)}; give {len(boundaries) + 1}: one before each boundary and the last"
         )
-    return lambda step: values[bisect_right(boundaries, step)]
+
+    def at(step: Any, on: Operations) -> Any:
+        def among(first: int, last: int) -> Any:
+            if first == last:
+                return values[first]
+            middle = (first + last) // 2
+            return on.where(step < boundaries[middle], lambda: among(first, middle), lambda: among(middle + 1, last))
+
+        return among(0, len(boundaries))
+
+    return at
 
 
 @_schedule
@@ -399,8 +469,8 @@ def exponential(value: Number, rate: Positive, steps: Steps, staircase: Flag = F
     Source: Keras's ExponentialDecay, the same numbers; torch's ExponentialLR is steps=1.
     """
     if staircase:
-        return lambda step: value * rate ** (step // steps)
-    return lambda step: value * rate ** (step / steps)
+        return lambda step, on: value * rate ** (step // steps)
+    return lambda step, on: value * rate ** (step / steps)
 
 
 @_schedule
@@ -423,7 +493,7 @@ def polynomial(value: Number, end: Number, steps: Steps, power: Positive = 1.0) 
     Source: Chen et al., DeepLab (2017), section 4.1 ("poly"); Keras's PolynomialDecay without
     `cycle`, torch's PolynomialLR (end=0), the same numbers.
     """
-    return lambda step: _between(end, value, (1.0 - min(step / steps, 1.0)) ** power)
+    return lambda step, on: _between(end, value, (1.0 - on.minimum(step / steps, 1.0)) ** power)
 
 
 @_schedule
@@ -444,7 +514,7 @@ def inverse_sqrt(value: Number, steps: Steps) -> Formula:
     Source: Raffel et al., T5 (2020), section 3.1.2. The Transformer (Vaswani et al. 2017,
     section 5.3) puts a linear warm-up in the place of the constant part.
     """
-    return lambda step: value * math.sqrt(steps / max(step, steps))
+    return lambda step, on: value * on.sqrt(steps / on.maximum(step, steps))
 
 
 @_schedule
@@ -466,7 +536,7 @@ def cosine(value: Number, steps: Steps, end: Number = 0.0) -> Formula:
     Source: Loshchilov & Hutter, SGDR (2017), equation 5, without restarts. Keras and optax give
     `end` as a share of `value` (alpha); torch's CosineAnnealingLR rises again after T_max.
     """
-    return lambda step: _half_cosine(value, end, min(step / steps, 1.0))
+    return lambda step, on: _half_cosine(value, end, on.minimum(step / steps, 1.0), on)
 
 
 @_schedule
@@ -491,14 +561,14 @@ def cosine_restarts(value: Number, steps: Steps, end: Number = 0.0, growth: Grow
     same for a whole growth; Keras's CosineDecayRestarts doubles the periods by default (t_mul).
     """
     if growth == 1.0:
-        return lambda step: _half_cosine(value, end, (step % steps) / steps)
+        return lambda step, on: _half_cosine(value, end, (step % steps) / steps, on)
     log_growth = math.log(growth)
 
-    def at(step: float) -> float:
+    def at(step: Any, on: Operations) -> Any:
         # A step within 1e-9 of a restart is that restart: logarithms and growth=1.1 are not exact.
-        period = math.floor(math.log1p(step / steps * (growth - 1.0)) / log_growth + 1e-9)
-        first = steps * math.expm1(period * log_growth) / (growth - 1.0)
-        return _half_cosine(value, end, max(step - first, 0.0) / (steps * growth**period))
+        period = on.floor(on.log1p(step / steps * (growth - 1.0)) / log_growth + 1e-9)
+        first = steps * on.expm1(period * log_growth) / (growth - 1.0)
+        return _half_cosine(value, end, on.maximum(step - first, 0.0) / (steps * growth**period), on)
 
     return at
 
@@ -524,14 +594,17 @@ def warmup(schedule: NumberOrSchedule, steps: Count, start: Number = 0.0) -> For
     and torch's LinearLR before another in SequentialLR. In optax's warmup_cosine_decay_schedule
     decay_steps holds the warm-up too; here the cosine has its own length after it.
     """
-    inner: Formula = schedule if callable(schedule) else constant(schedule)
+    inner: Function = schedule if callable(schedule) else constant(schedule)
 
-    def at(step: float) -> float:
-        if step < steps:
-            return _between(start, inner(0), step / steps)
-        return inner(step - steps)
+    def after(step: Any, on: Operations) -> Any:
+        """The schedule's value so many steps after the warm-up."""
+        return inner.at(step, on) if isinstance(inner, Schedule) else on.number(inner(on.count(step)))
 
-    return at
+    return lambda step, on: on.where(
+        step < steps,
+        lambda: _between(start, after(on.number(0), on), step / steps),
+        lambda: after(on.maximum(step - steps, 0), on),
+    )
 
 
 @_schedule
@@ -558,12 +631,11 @@ def warmup_stable_decay(value: Number, warmup: Count, stable: Count, decay: Step
     """
     fall = warmup + stable
 
-    def at(step: float) -> float:
-        if step < warmup:
-            return value * (step / warmup)
-        return _between(value, end, min(max(step - fall, 0) / decay, 1.0))
-
-    return at
+    return lambda step, on: on.where(
+        step < warmup,
+        lambda: value * (step / warmup),
+        lambda: _between(value, end, on.minimum(on.maximum(step - fall, 0) / decay, 1.0)),
+    )
 
 
 @_schedule
@@ -606,12 +678,11 @@ def one_cycle(
     top = pct_start * steps - 1.0
     fall = steps * (1.0 - pct_start)
 
-    def at(step: float) -> float:
-        if step < top:
-            return _half_cosine(first, value, step / top)
-        return _half_cosine(value, last, min((step - top) / fall, 1.0))
-
-    return at
+    return lambda step, on: on.where(
+        step < top,
+        lambda: _half_cosine(first, value, step / top, on),
+        lambda: _half_cosine(value, last, on.minimum((step - top) / fall, 1.0), on),
+    )
 
 
 # The schedule that follows a metric --------------------------------------------------------------
@@ -670,6 +741,13 @@ class ReduceOnPlateau:
 
     def __call__(self, step: float = 0) -> float:
         """The current value, whatever the step."""
+        try:
+            float(step)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"ReduceOnPlateau: step must be a number, got {step!r:.60}; "
+                "in a step that is compiled the value would never change"
+            ) from None
         return self.value
 
     def report(self, metric: SupportsFloat) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -30,8 +31,7 @@ def check_number(
     """The value as a float, or the error that says what is wrong with it, and whether a schedule would be right."""
     meaning = f" ({spec.name}: {spec.meaning})" if spec.meaning else ""
     allowed = f"a number in {spec.range}" if spec.range else "a finite number"
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value[()]
+    value = _without_axes(value)
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
         raise TypeError(
             f"{owner}: {spec.name} must be {allowed}{', or a schedule (a function of the step)' if schedules else ''}; "
@@ -54,6 +54,31 @@ def check_number(
     return result
 
 
+def _without_axes(value: Any) -> Any:
+    """The number in an array of no axes, be it another library's, as its schedules give it."""
+    if getattr(value, "shape", None) == ():
+        with suppress(Exception):  # one that is traced, or has no values here
+            return np.asarray(value)[()]
+    return value
+
+
+def check_function(owner: str, name: str, function: Callable[..., Any], *arguments: str) -> None:
+    """Refuse a function that can't be called with these arguments, as far as its signature is known."""
+    from inspect import signature
+
+    try:
+        form = signature(function)
+    except (TypeError, ValueError):
+        return
+    try:
+        form.bind(*arguments)
+    except TypeError as error:
+        call = f"called with the {' and the '.join(arguments)}" if arguments else "called without arguments"
+        raise TypeError(
+            f"{owner}: {name} must be a number, or a function that is {call}; {function!r:.80}: {error}"
+        ) from None
+
+
 def check_choice(owner: str, name: str, allowed: Collection[bool | str], value: Any) -> None:
     """Refuse what isn't among the choices; any string is, where none are listed. 1 is True."""
     if not isinstance(value, (int, str, np.bool_)) or (allowed and value not in allowed):
@@ -65,13 +90,17 @@ def check_choice(owner: str, name: str, allowed: Collection[bool | str], value: 
 _SYNONYMS: dict[str, tuple[str, ...]] = {
     "lr": ("learning_rate",),
     "learning_rate": ("lr",),
-    "alpha": ("lr", "rho"),
-    "betas": ("beta1", "beta2", "beta_1", "beta_2"),
-    "b1": ("beta1", "beta_1"),
-    "b2": ("beta2", "beta_2"),
+    "alpha": ("lr", "rho", "decay"),
+    "rho": ("decay",),
+    "betas": ("beta1", "beta2", "beta_1", "beta_2", "b1", "b2"),
+    **dict.fromkeys(("beta1", "beta_1", "b1"), ("beta1", "beta_1", "b1")),
+    **dict.fromkeys(("beta2", "beta_2", "b2"), ("beta2", "beta_2", "b2")),
     "eps": ("epsilon",),
     "epsilon": ("eps",),
     "mu": ("momentum",),
+    "wd": ("weight_decay",),
+    "mask": ("weight_decay_mask",),
+    "weight_decay_mask": ("mask",),
     "clip_norm": ("global_clipnorm",),
     "global_clipnorm": ("clip_norm",),
     "max_grad_norm": ("clip_norm", "global_clipnorm"),

@@ -15,9 +15,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ParamSpec
 
 import optax
 
@@ -33,6 +34,8 @@ __all__ = [
     "OPTIMIZERS", "State", "Transformation", "adabelief", "adadelta", "adagrad", "adam", "adamax", "adamaxw", "adamw",
     "adopt", "amsgrad", "lion", "nadam", "nadamw", "optimizer", "radam", "rmsprop", "sgd",
 ]  # fmt: skip
+
+P = ParamSpec("P")
 
 _WORDS = Words(
     ranges={"eps": "[0, inf)"},  # as in optax
@@ -53,26 +56,34 @@ _WORDS = Words(
 )
 
 
-def _documented(function: Callable[..., Transformation]) -> Callable[..., Transformation]:
-    """Print the documentation from the rule."""
-    given = inspect.signature(function).parameters.values()
-    defaults = {p.name: REQUIRED if p.default is p.empty else p.default for p in given}
-    function.__doc__ = spelled(OPTAX[function.__name__], defaults, _WORDS)
-    return function
+def _spelled(function: Callable[P, Transformation]) -> Callable[P, Transformation]:
+    """Print the documentation from the rule, and say what was meant by an argument that isn't there."""
+    name, parameters = function.__name__, inspect.signature(function).parameters
+    defaults = {p.name: REQUIRED if p.default is p.empty else p.default for p in parameters.values()}
+
+    @functools.wraps(function)
+    def make(*args: P.args, **options: P.kwargs) -> Transformation:
+        for option in options:
+            if option not in parameters:
+                raise TypeError(unknown(name, option, parameters))
+        return function(*args, **options)
+
+    make.__doc__ = spelled(OPTAX[name], defaults, _WORDS)
+    return make
 
 
 Number = Any  # a float, an array of no axes that may be traced, or for rates a schedule: steps done -> value
 Mask = Any  # a tree of bools, a prefix of the parameters', or a function that makes one of them
 
 
-@_documented
+@_spelled
 def sgd(
     learning_rate: Number, momentum: Number | None = None, nesterov: bool = False, accumulator_dtype: Any = None
 ) -> Transformation:
     return _made("sgd", locals())
 
 
-@_documented
+@_spelled
 def rmsprop(
     learning_rate: Number,
     decay: Number = 0.9,
@@ -87,12 +98,12 @@ def rmsprop(
     return _made("rmsprop", locals())
 
 
-@_documented
+@_spelled
 def adagrad(learning_rate: Number, initial_accumulator_value: Number = 0.1, eps: Number = 1e-7) -> Transformation:
     return _made("adagrad", locals())
 
 
-@_documented
+@_spelled
 def adadelta(
     learning_rate: Number | None = None,
     rho: Number = 0.9,
@@ -105,7 +116,7 @@ def adadelta(
     return _made("adadelta", locals())
 
 
-@_documented
+@_spelled
 def adam(
     learning_rate: Number,
     b1: Number = 0.9,
@@ -119,7 +130,7 @@ def adam(
     return _made("adam", locals())
 
 
-@_documented
+@_spelled
 def adamw(
     learning_rate: Number,
     b1: Number = 0.9,
@@ -135,7 +146,7 @@ def adamw(
     return _made("adamw", locals())
 
 
-@_documented
+@_spelled
 def nadam(
     learning_rate: Number,
     b1: Number = 0.9,
@@ -149,7 +160,7 @@ def nadam(
     return _made("nadam", locals())
 
 
-@_documented
+@_spelled
 def nadamw(
     learning_rate: Number,
     b1: Number = 0.9,
@@ -165,7 +176,7 @@ def nadamw(
     return _made("nadamw", locals())
 
 
-@_documented
+@_spelled
 def amsgrad(
     learning_rate: Number,
     b1: Number = 0.9,
@@ -179,12 +190,12 @@ def amsgrad(
     return _made("amsgrad", locals())
 
 
-@_documented
+@_spelled
 def adamax(learning_rate: Number, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> Transformation:
     return _made("adamax", locals())
 
 
-@_documented
+@_spelled
 def adamaxw(
     learning_rate: Number,
     b1: Number = 0.9,
@@ -196,7 +207,7 @@ def adamaxw(
     return _made("adamaxw", locals())
 
 
-@_documented
+@_spelled
 def radam(
     learning_rate: Number,
     b1: Number = 0.9,
@@ -210,7 +221,7 @@ def radam(
     return _made("radam", locals())
 
 
-@_documented
+@_spelled
 def adabelief(
     learning_rate: Number,
     b1: Number = 0.9,
@@ -223,7 +234,7 @@ def adabelief(
     return _made("adabelief", locals())
 
 
-@_documented
+@_spelled
 def lion(
     learning_rate: Number,
     b1: Number = 0.9,
@@ -235,7 +246,7 @@ def lion(
     return _made("lion", locals())
 
 
-@_documented
+@_spelled
 def adopt(
     learning_rate: Number,
     b1: Number = 0.9,
@@ -245,6 +256,7 @@ def adopt(
     *,
     nesterov: bool = False,
     use_clipping: bool = True,
+    clip_value_fn: Number | None = None,
 ) -> Transformation:
     return _made("adopt", locals())
 

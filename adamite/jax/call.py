@@ -21,13 +21,16 @@ from adamite.graph import Graph
 from adamite.readers import arrays, xla
 from adamite.storage import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, Format
 
+# Complex numbers have no machine code, so their formats are known here alone.
+COMPLEX = {jnp.dtype(name): Format(name, name, "") for name in ("complex64", "complex128")}
 FORMATS: dict[Any, Format] = {
     jnp.dtype(jnp.float16): FLOAT16,
     jnp.dtype(jnp.bfloat16): BFLOAT16,
     jnp.dtype(jnp.float32): FLOAT32,
     jnp.dtype(jnp.float64): FLOAT64,
+    **COMPLEX,
 }
-COMPUTE = {FLOAT32: jnp.dtype(jnp.float32), FLOAT64: jnp.dtype(jnp.float64)}
+COMPUTE = {FLOAT32: jnp.dtype(jnp.float32), FLOAT64: jnp.dtype(jnp.float64)} | {f: f.dtype for f in COMPLEX.values()}
 
 Columns = Mapping[str, Sequence[jax.Array]]
 
@@ -43,7 +46,7 @@ def call(
     """Update rows of one format.
 
     Args:
-        coefficients: of the graph, a vector in the type that the format computes in.
+        coefficients: of the graph, a vector in the type that the format computes in, or in that of its real parts.
         columns: the graph's inputs by name, an array a row: parameters and gradients in the format, states in the
             type that it computes in. Those that the graph doesn't read may be left out.
         fused: as operations that XLA fuses with those that use the results, with the bits of the machine code.
@@ -77,6 +80,11 @@ def dtype_of(format: Format) -> Any:
     return next(dtype for dtype, known in FORMATS.items() if known == format)
 
 
+def is_complex(format: Format) -> bool:
+    """Whether numbers that are stored so are complex."""
+    return format in COMPLEX.values()
+
+
 _update: Any = Primitive("adamite_update")
 _update.multiple_results = True
 
@@ -102,6 +110,10 @@ OPERATIONS: arrays.Operations = {
     "or": jnp.logical_or,
     "not": jnp.logical_not,
     "where": jnp.where,
+    # over complex numbers
+    "square": lambda z: jnp.real(z) ** 2 + jnp.imag(z) ** 2,
+    "sign": jnp.sign,
+    "real": jnp.real,
 }
 EXACT = arrays.exact(OPERATIONS)  # those whose bits are the machine code's
 
@@ -146,7 +158,7 @@ def _interface() -> tuple[int, int] | None:
 def _target(graph: Graph, format: Format, threads: int) -> str | None:
     """The name under which XLA knows the handler; None where it can't have one."""
     interface = _interface()
-    if interface is None:
+    if interface is None or is_complex(format):
         return None
     text = xla.text(graph, format, engine.machine(), interface, *engine.shares(), threads)
     # Programs that JAX keeps on disk name it: the same name must be the same code, in any process.

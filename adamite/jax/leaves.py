@@ -100,7 +100,26 @@ def format_of(owner: str, leaf: Any, name: Callable[[], str] = str) -> Format:
     return FORMATS[dtype]
 
 
-def wide(x: Any) -> Any:
+def is_function(mask: Tree) -> bool:
+    """Whether a mask is a function that makes one: its leaves decide, since a tree may be callable, as a model is."""
+    leaves = jax.tree.leaves(mask)
+    return bool(leaves) and all(map(callable, leaves))
+
+
+def as_complex_as(x: Any, like: Any) -> Any:
+    """An array in the complex type whose parts have its type, or in the narrowest, where another is complex."""
+    x = jnp.asarray(x)
+    return x.astype(jnp.result_type(x.dtype, jnp.complex64)) if jnp.iscomplexobj(like) else x
+
+
+def cast(x: Any, dtype: Any) -> Any:
+    """An array in a type; the real parts of complex numbers where that is one of real numbers."""
+    if getattr(x, "dtype", dtype).kind == "c" != dtype.kind:
+        x = jnp.real(x)
+    return jnp.asarray(x, dtype)
+
+
+def wide(x: Any, like: Any = None) -> Any:
     """An array in the type of a state: float32 at least."""
     x = jnp.asarray(x)
     format = FORMATS.get(kind(x.dtype))

@@ -9,15 +9,20 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from adamite import engine
 from adamite.conventions import Spelling
+from adamite.errors import RuleError
 from adamite.graph import Graph, halves
-from adamite.jax.call import COMPUTE, EXACT, FORMATS, Columns, call, dtype_of
-from adamite.jax.leaves import Gradients, format_of, wide
+from adamite.jax.call import COMPUTE, EXACT, FORMATS, Columns, call, dtype_of, is_complex
+from adamite.jax.leaves import Gradients, as_complex_as, cast, format_of, is_function, wide
+from adamite.jax.schedules import at
+from adamite.readers.complex_numbers import MAY, over_complex
 from adamite.rule import Choice, Number, Rule
-from adamite.settings import check_choice, check_number
+from adamite.schedules import Schedule, follows_a_metric
+from adamite.settings import check_choice, check_function, check_number
 from adamite.storage import Format
 from adamite.update import WEIGHT_DECAY, Surroundings, build
 
@@ -105,12 +110,24 @@ class Core:
         """A number in its range, a schedule, or what JAX traces."""
         if value is None and spec.optional:
             return None
-        if callable(value) or isinstance(value, jax.core.Tracer):
+        if follows_a_metric(value):
+            raise TypeError(
+                f"{self.name}: {argument} can't be {value!r}: it follows a metric, and a step that is compiled would "
+                "keep its first value; chain optax.contrib.reduce_on_plateau, or set a number under "
+                "optax.inject_hyperparams"
+            )
+        if callable(value):
+            check_function(self.name, argument, value, "step")
+        if isinstance(value, jax.core.Tracer) or (callable(value) and not isinstance(value, Schedule)):
             return value
         if isinstance(value, jax.Array) and value.ndim == 0:
             value = float(value)
         spec = spec._replace(name=argument)
-        return check_number(self.name, spec.within(self.ranges.get(argument, spec.range)), value)
+        spec = spec.within(self.ranges.get(argument, spec.range))
+        if isinstance(value, Schedule):
+            check_number(f"{self.name}, at step 0 of its schedule", spec, value(0))
+            return value
+        return check_number(self.name, spec, value)
 
     def _chosen(self, choice: Choice, value: Any) -> Any:
         check_choice(self.name, choice.name, choice.allowed, value)
@@ -119,56 +136,57 @@ class Core:
     # ---- states
 
     def init(self, params: Tree) -> Tree:
-        """The state before the first step; moments are float32 at least."""
-        for leaf in jax.tree.leaves(params):
-            format_of(self.name, leaf)
+        """The state before the first step; moments are float32 at least, and complex where the parameter is."""
+        for format in {format_of(self.name, leaf) for leaf in jax.tree.leaves(params)}:
+            if is_complex(format):
+                self._graph(format)  # which refuses what has no meaning then
         state = self.start(params)
         found = _Found(state)
-        return found.with_fields({field: jax.tree.map(wide, found.fields[field]) for field in self._own_type(found)})
-
-    def _own_type(self, found: _Found) -> list[str]:
-        """The states whose type nobody asked for."""
-        asked = {"mu": "mu_dtype", "trace": "accumulator_dtype"}
-        states = (self._field(state.name) for state in self.rule.states)
-        return [f for f in states if f in found.fields and self.given.get(asked.get(f, "")) is None]
+        for name in self.numbers:
+            self._at(name, found)  # which refuses a schedule that can't be read
+        asked = {"mu": self.given.get("mu_dtype"), "trace": self.given.get("accumulator_dtype")}
+        fields = {
+            field: jax.tree.map(wide if asked.get(field) is None else as_complex_as, found.fields[field], params)
+            for field in map(self._field, self._states)
+        }
+        return found.with_fields(fields)
 
     def transformation(self) -> Transformation:
         return Transformation(self.init, self.update)
 
     # ---- steps
 
-    def update(self, grads: Tree, state: Tree, params: Tree | None = None, **extra: Any) -> tuple[Tree, Tree]:
-        """The updates to be added to the parameters, and the new state."""
-        return self._run(grads, state, params, moves=False)
+    def update(self, updates: Tree, state: Tree, params: Tree | None = None, **extra: Any) -> tuple[Tree, Tree]:
+        """The updates to be added to the parameters, made of the gradients, and the new state."""
+        return self._run(updates, state, params, moves=False)
 
     def step(self, params: Tree, state: Tree, grads: Tree) -> tuple[Tree, Tree]:
         return self._run(grads, state, params, moves=True)
 
     def _run(self, grads: Tree, state: Tree, params: Tree | None, moves: bool) -> tuple[Tree, Tree]:
+        found = self._found(state, {"params": params, "grads" if moves else "updates": grads})
         if params is None and (moves or self.decay or self.rule.uses_x):
             raise ValueError(optax._src.base.NO_PARAMS_MSG)
         rows = Gradients(self.name, grads)
         xs = None if params is None else rows.beside("parameter", params)
-        found = self._found(state)
         slots = {own: rows.beside(f"state {self._field(own)}", found.fields[self._field(own)]) for own in self._states}
         new = {own: list(column) for own, column in slots.items()}
         moved = list(xs) if moves and xs is not None else [None] * len(rows.leaves)
         scalars: dict[str, Any] = {}
-        for leaves in self._together(rows, xs, params):
-            around = Surroundings(decay=self.decay if leaves.decays else None, moves=moves)
-            update = build(self.rule, self.choices, self.absent, around)
-            graph = engine.graph(update)
+        for leaves in self._together(rows, xs, slots, params):
+            graph = self._graph(leaves.format, leaves.decays, moves)
             coefficients, scalars = self._coefficients(graph, leaves.format, found)
             stored, compute = dtype_of(leaves.format), COMPUTE[leaves.format.compute]
-            columns = {"g": [jnp.asarray(rows.leaves[i], stored) for i in leaves.indices]}
+            columns = {"g": [cast(rows.leaves[i], stored) for i in leaves.indices]}
             if xs is not None:
-                columns["x"] = [jnp.asarray(xs[i], stored) for i in leaves.indices]
-            for own in update.states:
-                columns[own] = [jnp.asarray(slots[own][i], compute) for i in leaves.indices]
-            results = (call if moves else _direction)(graph, leaves.format, coefficients, columns)
+                columns["x"] = [cast(xs[i], stored) for i in leaves.indices]
+            for own in self._states:
+                columns[own] = [cast(slots[own][i], compute) for i in leaves.indices]
+            run = call if moves or is_complex(leaves.format) else _direction
+            results = run(graph, leaves.format, coefficients, columns)
             for k, i in enumerate(leaves.indices):
                 moved[i] = results["x" if moves else "g"][k]
-                for own in update.states:
+                for own in self._states:
                     new[own][i] = results[own][k].astype(slots[own][i].dtype)
         fields = {self._field(own): rows.like(column) for own, column in new.items()}
         if scalars:
@@ -179,17 +197,31 @@ class Core:
     def _states(self) -> tuple[str, ...]:
         return build(self.rule, self.choices, self.absent).states
 
-    def _found(self, state: Tree) -> _Found:
-        """The fields of a state, which must be those that init makes."""
+    def _graph(self, format: Format, decays: bool = False, moves: bool = True) -> Graph:
+        """The update of leaves that are stored so."""
+        around = Surroundings(decay=self.decay if decays else None, moves=moves)
+        graph = engine.graph(build(self.rule, self.choices, self.absent, around))
+        if not is_complex(format):
+            return graph
+        try:
+            return over_complex(graph, frozenset(state.name for state in self.rule.states if state.start == "x"))
+        except RuleError as error:
+            raise RuleError(
+                f"{self.name} can't update {format.name} parameters: its rule {error}. Over complex numbers a rule may "
+                f"{MAY}; mask such leaves"
+            ) from None
+
+    def _found(self, state: Tree, others: Mapping[str, Tree]) -> _Found:
+        """The fields of a state, which must be those that init makes; what else was given, if it isn't one."""
         found = _Found(state)
-        lacks = [f"has no {self._field(own)}" for own in self._states if self._field(own) not in found.fields]
-        known = {"scalars", *(self.spelling.states.get(state.name) for state in self.rule.states)}
-        strange = [f"has {field}" for field in found.fields if field not in known]
-        if lacks or strange or not isinstance(state, tuple):
-            what = " and ".join(lacks + strange) if isinstance(state, tuple) else f"is a {type(state).__name__}"
+        problem = self._problem(found)
+        if problem:
+            elsewhere = [name for name, other in others.items() if not self._problem(_Found(other))]
+            made = "give one that init of the same transformation made"
+            advice = f"what was given as {elsewhere[0]} is one" if elsewhere else made
             raise ValueError(
-                f"{self.name}: the state {what}; give one that init of the same transformation made. "
-                "It is step(params, state, grads), and update(grads, state, params)"
+                f"{self.name}: the state {problem}; {advice}. "
+                "It is step(params, state, grads), and update(updates, state, params)"
             )
         for own in self._states:
             for leaf in jax.tree.leaves(found.fields[self._field(own)]):
@@ -197,24 +229,56 @@ class Core:
                     raise TypeError(f"{self.name}: the state {self._field(own)} is of {jnp.result_type(leaf)}")
         return found
 
+    def _problem(self, found: _Found) -> str:
+        """Why it is no state of this transformation; nothing where it is one."""
+        if not isinstance(found.state, tuple):
+            return f"is a {type(found.state).__name__}"
+        lacks = [f"has no {self._field(own)}" for own in self._states if self._field(own) not in found.fields]
+        known = {"scalars", *(self.spelling.states.get(state.name) for state in self.rule.states)}
+        strange = [f"has {field}" for field in found.fields if field not in known]
+        return " and ".join(lacks + strange + [f"has a {other} among its parts" for other in found.others[:1]])
+
     def _field(self, own: str) -> str:
         return self.spelling.states[own]
 
-    def _together(self, rows: Gradients, xs: Sequence[Any] | None, params: Tree) -> list[Leaves]:
+    def _together(
+        self, rows: Gradients, xs: Sequence[Any] | None, slots: Mapping[str, Sequence[Any]], params: Tree
+    ) -> list[Leaves]:
         """Leaves of one format, with or without decay."""
         decays = [self.decay is not None] * len(rows.leaves)
         if self.decay is not None and self.mask is not None:
-            decays = rows.spread(self.mask(params) if callable(self.mask) else self.mask)
+            decays = rows.spread(self.mask(params) if is_function(self.mask) else self.mask)
         groups: dict[Any, Leaves] = {}
         for i, (g, decay) in enumerate(zip(rows.leaves, decays, strict=True)):
             if g is not None:
-                format = format_of(self.name, g if xs is None else xs[i], functools.partial(rows.name, i))
-                format_of(self.name, g, functools.partial(rows.name, i))
+                states = {self._field(own): column[i] for own, column in slots.items()}
+                format = self._format(functools.partial(rows.name, i), g, None if xs is None else xs[i], states)
                 groups.setdefault((format, decay), Leaves(format, decay, [])).indices.append(i)
         return list(groups.values())
 
+    def _format(self, name: Callable[[], str], g: Any, x: Any, states: Mapping[str, Any]) -> Format:
+        """How a leaf is stored: as its parameter, or as the gradient where parameters aren't given."""
+        of_gradient = format_of(self.name, g, name)
+        if x is None:
+            like = next((state for state in states.values() if jnp.iscomplexobj(state)), g)
+            return format_of(self.name, as_complex_as(g, like))
+        format = format_of(self.name, x, name)
+        if is_complex(of_gradient) and not is_complex(format):
+            raise TypeError(
+                f"{self.name}: the gradient{name()} is {of_gradient.name}, and its parameter {format.name}: give the "
+                "gradient's real part"
+            )
+        for field, state in states.items():
+            if is_complex(format) and not jnp.iscomplexobj(state):
+                raise TypeError(
+                    f"{self.name}: the state {field}{name()} is {jnp.result_type(state)}, and its parameter "
+                    f"{format.name}; give a state that init made"
+                )
+        return format
+
     def _coefficients(self, graph: Graph, format: Format, found: _Found) -> tuple[jax.Array, dict[str, Any]]:
         """In float64, rounded once; and the new Scalar states."""
+        real = np.finfo(COMPUTE[format.compute]).dtype
         names = graph.numbers[: len(graph.numbers) - len(graph.scalars)]
         t = found.counts.get("t", 0)
         numbers = [self._at(name, found) for name in names]
@@ -225,17 +289,23 @@ class Core:
                 wide[0] = wide[0] + 1.0
                 values: Any = graph.program.run(EXACT, wide)
                 vector = jnp.stack([jnp.asarray(v, jnp.float64) for v in values[: graph.coefficient_count]])
-                vector = vector.astype(COMPUTE[format.compute])
+                vector = vector.astype(real)
         else:
             values = graph.evaluate(float(t) + 1.0, *map(float, numbers), *map(float, scalars))
-            vector = jnp.asarray(values[: graph.coefficient_count], COMPUTE[format.compute])
+            vector = jnp.asarray(values[: graph.coefficient_count], real)
         return vector, dict(zip(graph.scalars, values[graph.coefficient_count :], strict=True))
 
     def _at(self, name: str, found: _Found) -> Any:
         value = self.numbers[name]
         if not callable(value):
             return value
-        value = value(found.counts.get(name, found.counts.get("t", 0)))
+        count = found.counts.get(name, found.counts.get("t"))
+        if count is None:
+            raise ValueError(
+                f"{self.name}: {self._argument(name)} can't be a schedule, since the state counts no steps; use "
+                "optax.inject_hyperparams"
+            )
+        value = at(value, count)
         if value is None or jnp.ndim(value):
             what = "None" if value is None else f"an array of shape {jnp.shape(value)}"
             raise ValueError(f"{self.name}: the schedule of {self._argument(name)} gave {what}, and must give a number")
@@ -261,10 +331,12 @@ class _Found:
         self.state = state
         self.fields: dict[str, Any] = {}
         self.counts: dict[str, Any] = {}
+        self.others: list[str] = []  # types of what no state has
         self._walk(state)
 
     def _walk(self, state: Any) -> None:
         if not isinstance(state, tuple):
+            self.others.append(type(state).__name__)
             return
         for name, value in zip(getattr(state, "_fields", [None] * len(state)), state):
             if name == "count":

@@ -602,14 +602,15 @@ def adopt_nesterov() -> Stepper:
         beta1: float,
         beta2: float,
         eps: float,
+        limit: float | None,
         nesterov: bool,
         use_clipping: bool,
     ) -> float:
         nonlocal m, v
         normed = g / max(math.sqrt(v), eps)
         if use_clipping:
-            limit = math.pow(t - 1, 0.25)
-            normed = min(max(normed, -limit), limit)
+            bound = math.pow(t - 1, 0.25) if limit is None else limit
+            normed = min(max(normed, -bound), bound)
         keep = 1.0 if t == 1 else beta1
         m = keep * m + (1 - keep) * normed
         v = g * g if t == 1 else beta2 * v + (1 - beta2) * g * g

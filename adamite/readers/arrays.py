@@ -88,7 +88,7 @@ class Reading:
         self._place: list[int] = []  # where a node's value stands: many only pass on another's
         operations: dict[int, tuple[str, tuple[int, ...]]] = {}
         for index, node in enumerate(graph.nodes):
-            op, args = _named(graph.nodes, index, named) or (node.op, node.args)
+            op, args = operation_named(graph.nodes, index, named) or (node.op, node.args)
             args = tuple(self._place[a] for a in args)
             place = index
             if op == "tensor":
@@ -159,7 +159,7 @@ _NAMED = {name: DEFINITIONS[name](tensor("a"), tensor("b")) for name in ("maximu
 _NAMED["sign"] = DEFINITIONS["sign"](tensor("a"))
 
 
-def _named(nodes: Sequence[Node], index: int, names: Sequence[str]) -> tuple[str, tuple[int, ...]] | None:
+def operation_named(nodes: Sequence[Node], index: int, names: Sequence[str]) -> tuple[str, tuple[int, ...]] | None:
     """The named operation that a node is the definition of."""
     for name in names:
         operands: dict[str, int] = {}

@@ -23,16 +23,18 @@ def adopt(g, m, v, *, t, lr=1e-3, beta1=0.9, beta2=0.9999, eps=1e-6):
 
 @rule(variant_of=adopt)
 def adopt_nesterov(
-    g, m, v, *, t, lr=1e-3, beta1=0.9, beta2=0.9999, eps=1e-6, nesterov: bool = True, use_clipping: bool = True
-):
+    g, m, v, *, t, lr=1e-3, beta1=0.9, beta2=0.9999, eps=1e-6,
+    limit: float | None = None, nesterov: bool = True, use_clipping: bool = True,
+):  # fmt: skip
     """ADOPT as optax has it: with Nesterov's momentum, or without the later version's clipping.
 
     nesterov: look ahead along the momentum.
-    use_clipping: clip the normalized gradients at (t - 1)**0.25; without it the first step moves by lr * g / eps.
+    limit in [0, inf): where the normalized gradients are clipped; None for (t - 1)**0.25.
+    use_clipping: clip the normalized gradients; without it the first step moves by lr * g / eps.
     """
     normalized = g / maximum(sqrt(v), eps)
     if use_clipping:
-        limit = (t - 1) ** 0.25  # zero at first
+        limit = (t - 1) ** 0.25 if limit is None else limit  # zero at first
         normalized = maximum(minimum(normalized, limit), -limit)
     keep = where(t == 1, 1, beta1)
     m = keep * m + (1 - keep) * normalized  # first moment, of normalized gradients

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from types import FunctionType
@@ -75,6 +76,41 @@ def test_adadelta() -> None:
         ours.adadelta()
 
 
+def test_complex_adadelta() -> None:
+    """adadelta's squares are of the modulus, where numbers are complex"""
+    end = jnp.array([1 + 1j, -1 - 1j, 1 - 2j])
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def distances(lib: Any) -> Any:
+        """From a parabola's minimum, after each step."""
+        tx = lib.adadelta(10.0)
+
+        def step(carried: Any, _: Any) -> Any:
+            x, state = carried
+            updates, state = tx.update(2 * (x - end), state, x)
+            return (optax.apply_updates(x, updates), state), jnp.abs(x - end).max()
+
+        return jax.lax.scan(step, (0 * end, tx.init(end)), length=3000)[1]
+
+    theirs, mine = distances(optax), distances(ours)
+    assert theirs[-1] > 100 * theirs[0] and mine[-1] < 0.01 * mine[0]
+
+
+@pytest.mark.filterwarnings("ignore:Casting from complex")
+def test_complex_moments() -> None:
+    """a real mu_dtype or accumulator_dtype is the type of a complex moment's parts, float32 at least"""
+    z = jnp.full(3, 3 + 4j, jnp.complex64)
+    for make, field in (
+        (lambda lib, dtype: lib.adam(0.1, mu_dtype=dtype), "mu"),
+        (lambda lib, dtype: lib.sgd(0.1, momentum=0.9, accumulator_dtype=dtype), "trace"),
+    ):
+        for dtype in (jnp.float32, jnp.bfloat16):
+            theirs, mine = (run(make(lib, dtype), z, [z, z]) for lib in (optax, ours))
+            assert getattr(theirs[1], field).dtype == dtype and getattr(mine[1], field).dtype == jnp.complex64
+            np.testing.assert_allclose(mine[0], run(make(optax, None), z, [z, z])[0], rtol=1e-6)
+            assert (abs(mine[0] - theirs[0]) > 0.01).all()
+
+
 def test_what_is_refused() -> None:
     """numbers out of their range and states of other shapes are refused when they are given"""
     for name, options in (("adam", {"b1": 1.5}), ("adamw", {"weight_decay": -1.0}), ("rmsprop", {"decay": 1.5})):
@@ -88,14 +124,14 @@ def test_what_is_refused() -> None:
 
 
 def test_other_leaves() -> None:
-    """leaves that aren't floating-point arrays are refused"""
-    for leaf in (jnp.arange(3), jnp.ones(3, jnp.complex64)):
-        assert run(optax.adam(0.5), leaf, [leaf])[0].dtype == leaf.dtype
-        with pytest.raises(TypeError, match="mask other leaves"):
-            ours.adam(0.5).init(leaf)
-        tree = {"w": ONE, "n": leaf}
-        tx = optax.masked(ours.adam(0.5), {"w": True, "n": False})
-        assert (tx.update(tree, tx.init(tree), tree)[0]["w"] < 0).all()
+    """leaves that aren't of floating-point or complex numbers are refused"""
+    leaf = jnp.arange(3)
+    assert run(optax.adam(0.5), leaf, [leaf])[0].dtype == leaf.dtype
+    with pytest.raises(TypeError, match="mask other leaves"):
+        ours.adam(0.5).init(leaf)
+    tree = {"w": ONE, "n": leaf}
+    tx = optax.masked(ours.adam(0.5), {"w": True, "n": False})
+    assert (tx.update(tree, tx.init(tree), tree)[0]["w"] < 0).all()
 
 
 def test_the_page_lists_what_is_shown() -> None:

@@ -48,7 +48,14 @@ OPTIONS: dict[str, dict[str, list[Any]]] = {
     "radam": {**ADAM, "threshold": [7.0]},
     "adabelief": {**ADAM},
     "lion": {"b1": [0.8], "b2": [0.95], "weight_decay": [0.1, 0.0]},
-    "adopt": {"b1": [0.8], "b2": [0.95], "eps": [1e-3], "nesterov": [True], "use_clipping": [False]},
+    "adopt": {
+        "b1": [0.8],
+        "b2": [0.95],
+        "eps": [1e-3],
+        "nesterov": [True],
+        "use_clipping": [False],
+        "clip_value_fn": [lambda count: 0.1 * count],
+    },
 }
 
 

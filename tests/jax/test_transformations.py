@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import nnx
+from flax import nnx, struct
 
 import adamite.jax as ours
 from adamite import rules
@@ -166,6 +166,44 @@ def test_equinox() -> None:
         return eqx.filter(model, eqx.is_inexact_array)
 
     assert close(trained(ours.adamw(1e-2)), trained(optax.adamw(1e-2)), rtol=1e-4)
+
+
+class Model(eqx.Module):
+    weight: Any
+    bias: Any
+
+    def __call__(self, x: Any) -> Any:
+        raise AssertionError("a mask that is a model isn't called")
+
+
+@struct.dataclass
+class Layer:
+    weight: Any
+    bias: Any
+
+    def __call__(self, x: Any) -> Any:
+        raise AssertionError("a mask that is a model isn't called")
+
+
+@pytest.mark.parametrize("kind", [Model, Layer])
+@pytest.mark.parametrize("name", ["adamw", "nadamw", "adamaxw", "lion", "adadelta", "a rule"])
+def test_masks_of_the_models_type(kind: Any, name: str) -> None:
+    """They are callable, and no functions: their leaves decide."""
+    params = kind(jnp.ones((2, 3)), jnp.ones(3))
+
+    def decayed(mask: Any) -> Any:
+        if name == "a rule":
+            tx = ours.optimizer(rules.adam)(lr=0.1, weight_decay=0.5, mask=mask)
+        else:
+            argument = "weight_decay_mask" if name == "adadelta" else "mask"
+            tx = getattr(ours, name)(0.1, weight_decay=0.5, **{argument: mask})
+        still = jax.tree.map(jnp.zeros_like, params)
+        updates, _ = jax.jit(tx.update)(still, tx.init(params), params)
+        return bool(updates.weight.any()), bool(updates.bias.any())
+
+    assert decayed(kind(True, False)) == (True, False)
+    assert decayed(lambda params: kind(False, True)) == (False, True)
+    assert decayed(kind(True, True)) == decayed(None) == (True, True)
 
 
 def test_flax_nnx() -> None:
