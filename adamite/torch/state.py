@@ -14,7 +14,7 @@ from adamite.errors import StateDictError
 from adamite.layouts import Rests
 from adamite.rule import Rule
 from adamite.storage import COMPENSATION, EightBit, Format, Layout
-from adamite.torch.batch import Batch, format_of, kept_type
+from adamite.torch.batch import Batch, format_of, kept_type, view
 from adamite.torch.settings import Reading, Settings
 from adamite.update import Update
 
@@ -67,7 +67,8 @@ def create(p: Tensor, start: float | str, numbers: Mapping[str, float], format: 
 def rested(values: Tensor, p: Tensor, format: Format) -> Tensor:
     """Numbers as a state of the parameter's."""
     if isinstance(format, EightBit):
-        return torch.from_numpy(format.encode(values.detach().float().contiguous().numpy()))
+        plain = values.detach().float().contiguous()
+        return torch.from_numpy(format.encode(view(plain)))
     return values.detach().to(device=p.device, dtype=kept_type(p, format), copy=True)
 
 
@@ -85,7 +86,8 @@ def adapted(old: Tensor, p: Tensor, own: str, format: Format, update: Update) ->
     if old.dtype is kept_type(p, format) and old.device == p.device:
         return old
     if isinstance(there, EightBit):
-        old = torch.from_numpy(there.decode(old.detach().cpu().numpy(), p.numel())).view(p.shape)
+        codes = old.detach().cpu()
+        old = torch.from_numpy(there.decode(view(codes), p.numel())).view(p.shape)
     return rested(old, p, format)
 
 
