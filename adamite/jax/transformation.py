@@ -16,14 +16,14 @@ from adamite import engine
 from adamite.conventions import Spelling
 from adamite.errors import RuleError
 from adamite.graph import Graph, halves
-from adamite.jax.call import COMPUTE, EXACT, FORMATS, Columns, call, dtype_of, is_complex
+from adamite.jax.call import COMPUTE, EXACT, FORMATS, Columns, as_complex, call, dtype_of, is_complex
 from adamite.jax.leaves import Gradients, as_complex_as, cast, format_of, is_function, wide
 from adamite.jax.schedules import at
 from adamite.readers.complex_numbers import MAY, over_complex
 from adamite.rule import Choice, Number, Rule
 from adamite.schedules import Schedule, follows_a_metric
 from adamite.settings import check_choice, check_function, check_number
-from adamite.storage import Format
+from adamite.storage import Format, Layout
 from adamite.update import WEIGHT_DECAY, Surroundings, build
 
 Tree = Any
@@ -64,7 +64,7 @@ class State(NamedTuple):
 class Leaves(NamedTuple):
     """Leaves that are updated together."""
 
-    format: Format
+    layout: Layout
     decays: bool
     indices: list[int]
 
@@ -174,16 +174,16 @@ class Core:
         moved = list(xs) if moves and xs is not None else [None] * len(rows.leaves)
         scalars: dict[str, Any] = {}
         for leaves in self._together(rows, xs, slots, params):
-            graph = self._graph(leaves.format, leaves.decays, moves)
-            coefficients, scalars = self._coefficients(graph, leaves.format, found)
-            stored, compute = dtype_of(leaves.format), COMPUTE[leaves.format.compute]
-            columns = {"g": [cast(rows.leaves[i], stored) for i in leaves.indices]}
-            if xs is not None:
-                columns["x"] = [cast(xs[i], stored) for i in leaves.indices]
-            for own in self._states:
-                columns[own] = [cast(slots[own][i], compute) for i in leaves.indices]
-            run = call if moves or is_complex(leaves.format) else _direction
-            results = run(graph, leaves.format, coefficients, columns)
+            layout = leaves.layout
+            graph = self._graph(layout.x, leaves.decays, moves)
+            coefficients, scalars = self._coefficients(graph, layout, found)
+            inputs = {"g": rows.leaves, **({} if xs is None else {"x": xs}), **slots}
+            columns = {
+                name: [cast(column[i], dtype_of(layout.of(name))) for i in leaves.indices]
+                for name, column in inputs.items()
+            }
+            run = call if moves or is_complex(layout.x) else _direction
+            results = run(graph, layout, coefficients, columns)
             for k, i in enumerate(leaves.indices):
                 moved[i] = results["x" if moves else "g"][k]
                 for own in self._states:
@@ -244,7 +244,7 @@ class Core:
     def _together(
         self, rows: Gradients, xs: Sequence[Any] | None, slots: Mapping[str, Sequence[Any]], params: Tree
     ) -> list[Leaves]:
-        """Leaves of one format, with or without decay."""
+        """Leaves of one layout, with or without decay."""
         decays = [self.decay is not None] * len(rows.leaves)
         if self.decay is not None and self.mask is not None:
             decays = rows.spread(self.mask(params) if is_function(self.mask) else self.mask)
@@ -252,33 +252,37 @@ class Core:
         for i, (g, decay) in enumerate(zip(rows.leaves, decays, strict=True)):
             if g is not None:
                 states = {self._field(own): column[i] for own, column in slots.items()}
-                format = self._format(functools.partial(rows.name, i), g, None if xs is None else xs[i], states)
-                groups.setdefault((format, decay), Leaves(format, decay, [])).indices.append(i)
+                layout = self._layout(functools.partial(rows.name, i), g, None if xs is None else xs[i], states)
+                groups.setdefault((layout, decay), Leaves(layout, decay, [])).indices.append(i)
         return list(groups.values())
 
-    def _format(self, name: Callable[[], str], g: Any, x: Any, states: Mapping[str, Any]) -> Format:
+    def _layout(self, name: Callable[[], str], g: Any, x: Any, states: Mapping[str, Any]) -> Layout:
         """How a leaf is stored: as its parameter, or as the gradient where parameters aren't given."""
-        of_gradient = format_of(self.name, g, name)
+        gradient = format_of(self.name, g, name)
         if x is None:
-            like = next((state for state in states.values() if jnp.iscomplexobj(state)), g)
-            return format_of(self.name, as_complex_as(g, like))
-        format = format_of(self.name, x, name)
-        if is_complex(of_gradient) and not is_complex(format):
-            raise TypeError(
-                f"{self.name}: the gradient{name()} is {of_gradient.name}, and its parameter {format.name}: give the "
-                "gradient's real part"
-            )
+            complexes = any(map(jnp.iscomplexobj, states.values()))
+            format = as_complex(gradient) if complexes else gradient
+        else:
+            format = format_of(self.name, x, name)
+        if not is_complex(format):
+            if is_complex(gradient):
+                raise TypeError(
+                    f"{self.name}: the gradient{name()} is {gradient.name}, and its parameter {format.name}: give the "
+                    "gradient's real part"
+                )
+            return Layout(format).with_gradient(gradient)
         for field, state in states.items():
-            if is_complex(format) and not jnp.iscomplexobj(state):
+            if not jnp.iscomplexobj(state):
                 raise TypeError(
                     f"{self.name}: the state {field}{name()} is {jnp.result_type(state)}, and its parameter "
                     f"{format.name}; give a state that init made"
                 )
-        return format
+        gradient = as_complex(gradient)
+        return Layout(format, wide=gradient if gradient.itemsize > format.itemsize else None)
 
-    def _coefficients(self, graph: Graph, format: Format, found: _Found) -> tuple[jax.Array, dict[str, Any]]:
+    def _coefficients(self, graph: Graph, layout: Layout, found: _Found) -> tuple[jax.Array, dict[str, Any]]:
         """In float64, rounded once; and the new Scalar states."""
-        real = np.finfo(COMPUTE[format.compute]).dtype
+        real = np.finfo(COMPUTE[layout.compute]).dtype
         names = graph.numbers[: len(graph.numbers) - len(graph.scalars)]
         t = found.counts.get("t", 0)
         numbers = [self._at(name, found) for name in names]
@@ -315,13 +319,13 @@ class Core:
         return next((name for name, (number,) in self.spelling.arguments.items() if number == own), own)
 
 
-def _direction(graph: Graph, format: Format, coefficients: Any, columns: Columns) -> dict[str, list[Any]]:
+def _direction(graph: Graph, layout: Layout, coefficients: Any, columns: Columns) -> dict[str, list[Any]]:
     """In halves where that can be: then XLA fuses the direction with what is done to it, and it needs no memory."""
     parts = halves(graph)
     if parts is None:
-        return call(graph, format, coefficients, columns)
-    states = call(parts.states, format, coefficients, columns) if parts.states.outputs else {}
-    return {**states, **call(parts.direction, format, coefficients, {**columns, **states}, fused=True)}
+        return call(graph, layout, coefficients, columns)
+    states = call(parts.states, layout, coefficients, columns) if parts.states.outputs else {}
+    return {**states, **call(parts.direction, layout, coefficients, {**columns, **states}, fused=True)}
 
 
 class _Found:

@@ -199,3 +199,11 @@ def test_gradients_and_states_that_do_not_fit() -> None:
     assert np.allclose(moved["w"], 0.9) and moved["w"].dtype == jnp.complex64
     updates, _ = tx.update(r, tx.init(z))
     assert np.allclose(updates["w"], -0.1) and updates["w"].dtype == jnp.complex64
+
+
+def test_gradients_wider_than_their_parameter() -> None:
+    """Computed as they are, and rounded once."""
+    x, g, tx = jnp.full(2, 1 + 1j, jnp.complex64), jnp.full(2, 1e200 - 1e200j), ours.sgd(1e-200)
+    for step in (tx.step, jax.jit(tx.step)):
+        moved, _ = step(x, tx.init(x), g)
+        assert np.allclose(moved, 2j) and moved.dtype == jnp.complex64
