@@ -1,0 +1,129 @@
+"""Schedules of adamite's as Keras's: of the steps that the backend counts, and saved with the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import keras
+from keras import ops
+
+from adamite import schedules
+from adamite.keras import arrays
+from adamite.schedules import Operations, evaluate
+
+_TRACED: type | None = None  # what a step is in a program that is compiled
+_in_float64: Any = nullcontext
+if arrays.BACKEND == "jax":
+    import jax
+
+    _TRACED = jax.core.Tracer
+
+    def _in_float64() -> AbstractContextManager[Any]:
+        scope: AbstractContextManager[Any] = jax.enable_x64(True)
+        return scope
+
+elif arrays.BACKEND == "tensorflow":
+    import tensorflow as tf
+
+    with tf.Graph().as_default():
+        _TRACED = type(tf.constant(0.0))
+
+
+def _wide(value: Any) -> Any:
+    """A tensor in float64; a number isn't rounded to float32 on the way."""
+    return ops.cast(value, "float64") if ops.is_tensor(value) else ops.convert_to_tensor(value, "float64")
+
+
+_ON_TRACED = Operations(
+    ops.cos,
+    ops.sqrt,
+    ops.floor,
+    ops.log1p,
+    ops.expm1,
+    ops.minimum,
+    ops.maximum,
+    where=lambda condition, a, b: ops.where(condition, _wide(a()), _wide(b())),
+    number=_wide,
+    count=lambda step: ops.cast(step, "int32"),
+)
+
+
+def _evaluated(step: Any, schedule: schedules.Schedule) -> Any:
+    widest = arrays.scalar_type()
+    with _in_float64():
+        return ops.cast(_wide(schedule.at(_wide(step), _ON_TRACED)), widest)
+
+
+if _TRACED is not None:
+    evaluate.register(_TRACED, _evaluated)
+
+
+@keras.saving.register_keras_serializable("adamite")
+class Schedule(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+    """A schedule of `adamite.schedules` as Keras's optimizers take it; ours take it as it is.
+
+    Args:
+        schedule: one of `adamite.schedules` that is a function of the step alone.
+
+    Returns:
+        A `keras.optimizers.schedules.LearningRateSchedule`, with the schedule's own numbers.
+
+    Raises:
+        TypeError: for anything else, a `ReduceOnPlateau` too.
+
+    >>> from adamite.schedules import cosine
+    >>> Schedule(cosine(0.1, steps=100))(50)
+    0.05
+    """
+
+    def __init__(self, schedule: schedules.Schedule) -> None:
+        if schedules.follows_a_metric(schedule):
+            raise TypeError(
+                f"learning_rate can't be {schedule!r}: it follows a metric, and a step that is compiled would keep its "
+                "first value; use keras.callbacks.ReduceLROnPlateau"
+            )
+        if not isinstance(schedule, schedules.Schedule):
+            raise TypeError(
+                f"Schedule takes one of adamite.schedules, such as cosine(0.1, steps=100); got {schedule!r:.60}"
+            )
+        self.schedule = schedule
+
+    def __call__(self, step: Any) -> Any:
+        step = arrays.number(step)
+        with _in_float64():
+            return self.schedule(step if isinstance(step, float) else ops.cast(step, "float64"))
+
+    def __repr__(self) -> str:
+        return f"Schedule({self.schedule!r})"
+
+    def get_config(self) -> dict[str, Any]:
+        """The call that made the schedule, as JSON has it."""
+        return {"schedule": _written(self.schedule)}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Schedule:
+        """The schedule that a config was of."""
+        return cls(_read(config["schedule"]))
+
+
+_MAKER = "maker"
+
+
+def _written(value: Any) -> Any:
+    if isinstance(value, schedules.Schedule):
+        maker, arguments = value.__reduce__()
+        return {_MAKER: maker.__name__, "arguments": [_written(argument) for argument in arguments]}
+    if isinstance(value, tuple):
+        return list(value)
+    return keras.saving.serialize_keras_object(value) if callable(value) else value
+
+
+def _read(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    if _MAKER not in value:
+        return keras.saving.deserialize_keras_object(value)
+    makers = {name: getattr(schedules, name) for name in schedules.__all__}
+    return makers[value[_MAKER]](*map(_read, value["arguments"]))
