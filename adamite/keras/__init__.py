@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from adamite.conventions import KERAS
 from adamite.keras.base import Extras, Optimizer, Options, class_of, register
+from adamite.keras.schedules import Schedule
 from adamite.named import named
 from adamite.rule import Rule
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ADOPT", "OPTIMIZERS", "SGD", "AdaBelief", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Extras", "Lion",
-    "Nadam", "Optimizer", "Options", "RAdam", "RMSprop", "optimizer",
+    "Nadam", "Optimizer", "Options", "RAdam", "RMSprop", "Schedule", "optimizer",
 ]  # fmt: skip
 
 

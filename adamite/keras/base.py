@@ -64,8 +64,8 @@ _WORDS = Words(
     RANGES,
     after=(
         "",
-        "learning_rate may be a keras LearningRateSchedule, or a function without arguments. The arguments of every",
-        "optimizer (clipnorm, use_ema, state, rounding, ...): help(adamite.keras.Optimizer).",
+        "learning_rate may be a schedule, of Keras or of adamite.schedules, or a function without arguments. The",
+        "arguments of every optimizer (clipnorm, use_ema, state, rounding, ...): help(adamite.keras.Optimizer).",
     ),
 )
 

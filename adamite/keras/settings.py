@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from keras.optimizers.schedules import LearningRateSchedule
 
+from adamite import schedules
 from adamite.conventions import Spelling
+from adamite.keras.schedules import Schedule
 from adamite.rule import REQUIRED, Choice, Number
-from adamite.settings import check_choice, check_number
+from adamite.settings import check_choice, check_function, check_number
 from adamite.update import CLIP_NORM, WEIGHT_DECAY, Surroundings, Update, build
 
 # Where Keras allows other values than the rule's docstring.
@@ -80,6 +83,12 @@ class Settings:
     def _rate(self, value: Any) -> Any:
         if "learning_rate" not in self.numbers:
             raise TypeError(f"{self.owner} has no learning_rate: its rule has no lr")
+        if isinstance(value, schedules.Schedule) or schedules.follows_a_metric(value):
+            value = Schedule(value)
+            self._rate(value(0))
+            return value
+        if callable(value) and not isinstance(value, LearningRateSchedule):
+            check_function(self.owner, "learning_rate", value)
         if not isinstance(value, (kinds.Real, str, np.ndarray)) and value is not None and value is not REQUIRED:
             return value  # a schedule, a function without arguments, a tensor
         if value is REQUIRED:

@@ -101,7 +101,7 @@ JAX = (
     ),
     Difference(
         "bias corrections are float64, rounded once",
-        "in float32 1 − 0.999 is off by 1e-5 already, by which optax's test_schedule_free_adamw sees its own step differ",
+        "in float32 1 − 0.999 is off by 1e-5 already; optax's test_schedule_free_adamw holds its own against ours",
     ),
     Difference(
         "where the machine code runs, a state below 16 times the smallest normal number counts as zero",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import json
+import pickle
 import re
 import subprocess
 import sys
@@ -25,6 +27,7 @@ import adamite.keras as ours
 from adamite.errors import StateDictError
 from adamite.lab import differences
 from adamite.rule import Scalar
+from adamite.schedules import ReduceOnPlateau, cosine, cosine_restarts, exponential, piecewise, warmup
 from tests.support import ROOT, process_environment
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -565,6 +568,79 @@ def test_a_function_as_learning_rate() -> None:
     optimizer, x = ours.SGD(lambda: 0.5), variables(starts=[np.ones(2)])
     optimizer.apply(tensors([np.ones(2)], "float32"), x)
     assert numpy(x[0]).tolist() == [0.5, 0.5]
+
+
+SCHEDULES = [
+    warmup(cosine(RATE, steps=9, end=RATE / 8), steps=5),
+    cosine_restarts(RATE, steps=3, growth=1.5),
+    warmup(piecewise([4, 9], [RATE, RATE / 4, RATE / 2]), steps=3, start=RATE / 2),
+    exponential(RATE, rate=0.5, steps=4, staircase=True),
+    warmup(theirs.schedules.CosineDecay(RATE, 9), steps=4),
+]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=["cosine", "restarts", "piecewise", "staircase", "Keras's within"])
+def test_adamites_schedules(schedule: Any) -> None:
+    """Compiled or not, the schedule's own numbers: those of the NumPy step."""
+    for compiled in (False, True):
+        x, expected = variables(), [np.array(start, np.float32) for start in STARTS]
+        optimizer = ours.SGD(schedule)
+        reference = adamite.SGD(expected, lr=schedule)
+        plain = functools.partial(optimizer.apply, trainable_variables=x)
+        step = stepper([optimizer], [x]) if compiled else plain
+        for gradients in GRADIENTS[:16]:
+            step(tensors(gradients, "float32"))
+            reference.step([np.array(g, np.float32) for g in gradients])
+        assert max(float(np.abs(numpy(v) - e).max()) for v, e in zip(x, expected, strict=True)) <= 3e-7
+        assert float(ops.convert_to_numpy(optimizer.learning_rate)) == pytest.approx(schedule(16), rel=1e-6)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=["cosine", "restarts", "piecewise", "staircase", "Keras's within"])
+def test_a_model_is_saved_with_adamites_schedule(schedule: Any, tmp_path: Path) -> None:
+    network, _ = fit(ours.AdamW(schedule))
+    network.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    again = loaded.optimizer._learning_rate
+    assert isinstance(again, ours.Schedule) and again.get_config() == ours.Schedule(schedule).get_config()
+    assert str(schedule).startswith("warmup(<") or again.schedule == schedule
+    assert fit(None, network=loaded)[1] == fit(None, network=network)[1]
+
+
+def test_schedules_elsewhere() -> None:
+    optimizer = ours.SGD(0.5)
+    optimizer.learning_rate = cosine(0.25, steps=10)
+    assert float(ops.convert_to_numpy(optimizer.learning_rate)) == 0.25
+    _, found = fit(theirs.SGD(ours.Schedule(SCHEDULES[0])))  # Keras's own takes it so
+    np.testing.assert_allclose(found, fit(ours.SGD(SCHEDULES[0]))[1], rtol=1e-5)
+    twin = pickle.loads(pickle.dumps(ours.Schedule(SCHEDULES[0])))
+    assert twin.schedule == SCHEDULES[0] and repr(twin) == f"Schedule({SCHEDULES[0]!r})"
+
+
+PLATEAU = ReduceOnPlateau(0.1)
+FALLING: Any = cosine(0.5, steps=3)
+NUMBER: Any = 0.5
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: ours.Adam(PLATEAU),
+            r"learning_rate can't be ReduceOnPlateau\(0.1\): it follows a metric.*ReduceLROnPlat",
+        ),
+        (lambda: ours.Adam(warmup(PLATEAU, steps=3)), r"learning_rate can't be warmup\(ReduceOnPlateau"),
+        (lambda: setattr(ours.Adam(), "learning_rate", PLATEAU), r"learning_rate can't be ReduceOnPlateau"),
+        (lambda: ours.Adam(cosine(-0.5, steps=3)), r"learning_rate must be a number in \[0, inf\), got -0.5"),
+        (lambda: ours.Adam(cosine), "learning_rate must be a number, or a function that is called without arguments"),
+        (lambda: ours.Adam(lambda step: 0.5), "learning_rate must be a number, or a function that is called without"),
+        (lambda: ours.Adam(weight_decay=FALLING), r"weight_decay must be a number in .* got cosine\(0.5"),
+        (lambda: ours.Adam(beta_1=FALLING), r"beta_1 must be a number in .* got cosine\(0.5"),
+        (lambda: ours.Schedule(NUMBER), "Schedule takes one of adamite.schedules"),
+    ],
+)
+def test_schedules_that_are_refused_when_they_are_given(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        make()
 
 
 def test_mixed_precision() -> None:
