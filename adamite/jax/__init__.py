@@ -313,4 +313,17 @@ def _factory(rule: Rule) -> Callable[..., Transformation]:
         return Core(rule.name, own, given, start_of_rule(rule, given), given["mask"]).transformation()
 
     make.__name__ = make.__qualname__ = rule.name
+    make.__signature__ = _signature(known, len(numbers))  # type: ignore[attr-defined]
     return make
+
+
+def _signature(known: Mapping[str, Any], positional: int) -> inspect.Signature:
+    """As written out, which is where optax.inject_hyperparams finds what it may inject."""
+    return inspect.Signature([
+        inspect.Parameter(
+            name,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD if place < positional else inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if default is REQUIRED else default,
+        )
+        for place, (name, default) in enumerate(known.items())
+    ])

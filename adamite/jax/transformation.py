@@ -297,7 +297,8 @@ class Core:
         else:
             values = graph.evaluate(float(t) + 1.0, *map(float, numbers), *map(float, scalars))
             vector = jnp.asarray(values[: graph.coefficient_count], real)
-        return vector, dict(zip(graph.scalars, values[graph.coefficient_count :], strict=True))
+        scalars = map(_float64, values[graph.coefficient_count :])
+        return vector, dict(zip(graph.scalars, scalars, strict=True))
 
     def _at(self, name: str, found: _Found) -> Any:
         value = self.numbers[name]
@@ -382,12 +383,17 @@ def start_of_rule(rule: Rule, given: Mapping[str, Any]) -> Callable[[Tree], Stat
             value = given[begin] if isinstance(begin, str) else begin
             return jax.tree.map(lambda x: jnp.full_like(wide(x), value), params)
 
-        with jax.enable_x64(True):
-            scalars = {s.name: jnp.asarray(s.start, jnp.float64) for s in rule.states if s.scalar}
+        scalars = {s.name: _float64(s.start) for s in rule.states if s.scalar}
         states = {s.name: make(s.start) for s in rule.states if not s.scalar}
         return State(jnp.zeros([], jnp.int32), states, scalars)
 
     return start
+
+
+def _float64(value: Any) -> jax.Array:
+    """A number as a Scalar state is kept, whatever JAX computes in."""
+    with jax.enable_x64(True):
+        return jnp.asarray(value, jnp.float64)
 
 
 def _is_zero(value: Any) -> bool:
