@@ -157,11 +157,13 @@ class Loading:
         return good
 
     def _settings(self, where: str, settings: Settings, saved: Any) -> None:
-        if isinstance(saved, Mapping):  # without what stays as it is here
-            stays = {name for name in _OF_THE_OPTIMIZER if not stateful(settings.values.get(name))}
-            saved = {name: value for name, value in saved.items() if name not in stays}
+        if not isinstance(saved, Mapping):
+            self._names(f"{where}hyperparameters", set(), saved)  # which says so
+            return
+        stays = {name for name in _OF_THE_OPTIMIZER if not stateful(settings.values.get(name))}
+        saved = {name: value for name, value in saved.items() if name not in stays}
         either = {*_OF_THE_OPTIMIZER, *settings.follows}  # may be there or not
-        needed = (settings.values.keys() - either) | (either & set(saved))
+        needed = (settings.values.keys() - either) | (either & saved.keys())
         if not self._names(f"{where}hyperparameters", needed, saved):
             return
         for name in settings.follows.keys() - saved.keys():
