@@ -73,7 +73,8 @@ def about(name: str, conventions: Mapping[str, Convention]) -> About:
         Argument(c.name, "", repr(paper.default(c.name)), _allowed(c.allowed), c.meaning) for c in rule.choices.values()
     ]
     numbers = [
-        Argument(n.name, symbol(n.name), _default(paper, n.name), n.range, n.meaning) for n in rule.numbers.values()
+        Argument(n.name, symbol(n.name), _shown(paper.default(n.name)), n.range, _follows(paper, n.name) + n.meaning)
+        for n in rule.numbers.values()
     ]
     if update.surroundings.decay:
         decay = WEIGHT_DECAY
@@ -157,10 +158,10 @@ def spelled(spelling: Spelling, defaults: Mapping[str, object], words: Words) ->
         else:
             continue
         shown = f"{argument} in {ranges}" if ranges else argument
-        follows = [spelling.convention.follows[n.name] for n in numbers if n.name in spelling.convention.follows]
-        named = {own: name for name, (own, *more) in spelling.arguments.items() if not more}
-        default = named.get(follows[0], follows[0]) if follows else repr(default)
-        text = f"{shown}, default {default}: {meaning}"
+        if numbers and numbers[0].name in spelling.convention.follows:
+            default = spelling.convention.default(numbers[0].name)
+            meaning = _follows(spelling.convention, numbers[0].name) + meaning
+        text = f"{shown}, default {default!r}: {meaning}"
         lines += textwrap.wrap(text, 96, initial_indent="    ", subsequent_indent="        ")
     return "\n".join([*lines, *words.after])
 
@@ -178,17 +179,17 @@ def _difference(framework: str, convention: Convention, paper: Convention) -> Di
     other = tuple(e for e in equations(_update(convention)) if str(e) not in known)
     names = [*convention.rule.numbers, "weight_decay"]
     defaults = {
-        name: _default(convention, name)
+        name: _shown(convention.default(name))
         for name in names
-        if name in {*paper.rule.numbers, "weight_decay"} and _default(convention, name) != _default(paper, name)
+        if name in {*paper.rule.numbers, "weight_decay"} and convention.default(name) != paper.default(name)
         if not (name == "weight_decay" and convention.decay is None)
     }
     title = convention.rule.title if convention.rule is not paper.rule else ""
     return Difference(framework, title, other, defaults, _DECAY[convention.decay])
 
 
-def _default(convention: Convention, name: str) -> str:
-    return convention.follows[name] if name in convention.follows else _shown(convention.default(name))
+def _follows(convention: Convention, name: str) -> str:
+    return f"as {convention.follows[name]} unless it is given; " if name in convention.follows else ""
 
 
 def _shown(value: object) -> str:
