@@ -167,6 +167,8 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if self._stepping is not None:
+            self._stepping.finish()
         self._step(self._current())
         return loss
 
@@ -309,6 +311,8 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
             if self.sparse == "exact":
                 refuse_inexact(type(self).__name__, engine.graph(self._settings.read(whole, False).update))
         super().add_param_group(param_group)
+        if self._stepping is not None:
+            self._stepping.watch()
 
     def __repr__(self) -> str:
         """The groups, and what holds for all of them."""
@@ -481,18 +485,44 @@ class StepInBackward:
 
     def __init__(self, optimizer: Optimizer) -> None:
         self._optimizer = optimizer
-        params = [p for group in optimizer.param_groups for p in group["params"]]
-        self._handles = [p.register_post_accumulate_grad_hook(self._hook) for p in params if p.requires_grad]
+        self._handles: dict[Tensor, Any] = {}  # the parameters that have a hook
+        self._pass = -1  # the backward pass whose end is waited for
+        self.watch()
+
+    def watch(self) -> None:
+        """Put hooks on the parameters that need a gradient and have none yet."""
+        for group in self._optimizer.param_groups:
+            for p in group["params"]:
+                if p.requires_grad and p not in self._handles:
+                    self._handles[p] = p.register_post_accumulate_grad_hook(self._hook)
 
     def _hook(self, p: Tensor) -> None:
-        self._optimizer._step(self._optimizer._current(p))
-        p.grad = None
+        this = torch._C._current_graph_task_id()
+        if this not in (-1, self._pass):
+            self._pass = this
+            torch.autograd.Variable._execution_engine.queue_callback(self.finish)  # type: ignore[attr-defined]
+        self._step(p)
+
+    def _step(self, p: Tensor) -> None:
+        plan = self._optimizer._current(p)
+        if plan.parameters:  # else it has left the optimizer
+            self._optimizer._step(plan)
+            self._optimizer._opt_called = True  # what torch's schedulers ask before they warn
+            p.grad = None
+
+    def finish(self) -> None:
+        """Step on parameters that came or were unfrozen since, and have got a gradient; from now on they have hooks."""
+        for group in self._optimizer.param_groups:
+            for p in group["params"]:
+                if p.grad is not None and p not in self._handles:
+                    self._step(p)
+        self.watch()
 
     def remove(self) -> None:
         """Go back to stepping in `step`."""
-        for handle in self._handles:
+        for handle in self._handles.values():
             handle.remove()
-        self._handles = []
+        self._handles = {}
         self._optimizer._stepping = None
 
     def __enter__(self) -> StepInBackward:
