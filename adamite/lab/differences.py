@@ -48,8 +48,8 @@ TORCH = (
         "the clipped gradients' norm is the one that was asked for",
     ),
     Difference(
-        'without sparse="lazy" or "exact" sparse gradients, of SGD and Adagrad, are made dense for the step',
-        "the numbers are the same as torch's; those who ask get every class to work on the rows alone",
+        'without sparse="lazy" or "exact" sparse gradients of SGD with momentum or decay are made dense for the step',
+        "the numbers are those of dense gradients; plain SGD and Adagrad step on the rows alone, as in torch",
     ),
     Difference(
         "isinstance(optimizer, torch.optim.Adam) is False, of torch.optim.Optimizer True",

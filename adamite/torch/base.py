@@ -79,8 +79,9 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         seed: in [0, 2**32), where random rounding begins. The same seed gives the same bits, on any number of threads.
         sparse: what a sparse gradient, as of `torch.nn.Embedding(sparse=True)`, means to the rows that it doesn't have:
             "lazy", they stay as they are, and so do their states, as in torch.optim.SparseAdam; "exact", they come to
-            what dense gradients would make of them, at the latest when they are next touched, or at `flush`. None does
-            what torch's optimizer of this name does: it takes them as dense ones (SGD, Adagrad), or refuses them.
+            what dense gradients would make of them, at the latest when they are next touched, or at `flush`. None steps
+            on the rows alone where that is what dense gradients come to (plain SGD, Adagrad), and elsewhere does what
+            torch's optimizer of this name does: it takes them as dense ones (SGD with momentum), or refuses them.
 
     >>> import torch, adamite.torch
     >>> model = torch.nn.Linear(3, 1)
@@ -99,7 +100,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
     _nonfinite: NonFinite = "propagate"
     _rests = Rests()
     sparse: Sparse | None = None
-    _tables: Tables | None = None
+    _tables: Tables
     _swapped = False  # whether the averages are in the parameters
     _stepping: StepInBackward | None = None
 
@@ -129,7 +130,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
     def _prepare(self, defaults: Mapping[str, Any]) -> None:
         self._settings = Settings(type(self).__name__, self._spelling, defaults)
         self._plans: dict[int, Plan] = {}  # of all parameters (0), and of single ones
-        self._tables = None if self.sparse is None else Tables(type(self).__name__, self.sparse)
+        self._tables = Tables(type(self).__name__, self.sparse)
 
     # ---- a step
 
@@ -178,13 +179,12 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         groups, state = self.param_groups, self.state
         try:
             if plan is not None and plan.holds(groups, state) and not plan.late(groups):
-                if self._tables is None or self._tables.sorts(plan.batches):
-                    return plan
+                return plan
         except KeyError:
             for group in groups:
                 for name, value in self.defaults.items():
                     group.setdefault(name, value)
-        return Plan(self._settings, groups, state, self._clip_norm is not None, self._rests, only, tables=self._tables)
+        return Plan(self._settings, groups, state, self._clip_norm is not None, self._rests, self._tables, only)
 
     def _step(self, plan: Plan) -> None:
         self._refuse_swapped()
@@ -349,7 +349,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         >>> [round(x, 4) for x in table.weight[:, 0].tolist()]
         [0.7981, 0.998, 0.998, 0.998]
         """
-        tables = {} if self._tables is None else self._tables.tables
+        tables = self._tables.tables
         if weight is None:
             if indices is not None:
                 raise TypeError("flush takes the indices of one parameter's rows: flush(weight, indices)")
@@ -436,15 +436,15 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
 
     def _make_states(self) -> None:
         """Make every parameter's states now."""
-        Plan(self._settings, self.param_groups, self.state, False, self._rests, early=True).commit(self.state)
+        plan = Plan(self._settings, self.param_groups, self.state, False, self._rests, self._tables, early=True)
+        plan.commit(self.state)
 
     def __getstate__(self) -> dict[str, Any]:
         self._refuse_swapped()
         kept = ("_clip_norm", "_nonfinite", "_rests", "sparse", "skipped", "gradient_norm")
         own = {name: getattr(self, name) for name in kept}
         # Not flushed: the parameters may have been copied already.
-        pending = [] if self._tables is None else self._tables.pending()
-        return {**super().__getstate__(), **own, "_pending": pending}
+        return {**super().__getstate__(), **own, "_pending": self._tables.pending()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
@@ -464,8 +464,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         update = self._settings.read(group, self._clip_norm is not None).update
         names = keys(self._spelling)
         states = [self.state[p][names[name]] for name in engine.graph(update).inputs[2:]]
-        if self._tables is not None:
-            self._tables.resume(p, states, update, format_of(p), steps)
+        self._tables.resume(p, states, update, format_of(p), steps)
 
     def __reduce__(self) -> Any:
         rule = type(self).__dict__.get("_made_from")
