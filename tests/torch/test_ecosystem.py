@@ -7,6 +7,7 @@ import io
 import itertools
 import pickle
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,118 @@ def test_a_compiled_step_is_compiled_once() -> None:
     assert_close(found[1], found[0], 1e-12)
 
 
+# What may stand in a compiled function, of an optimizer made there, or before: torch's does all of it too.
+def trains(library: Any, model: Any, optimizer: Any) -> Any:
+    for step in range(3):
+        optimizer.zero_grad(set_to_none=step % 2 == 0)
+        model(data(8, 3, step)).square().mean().backward()
+        optimizer.step()
+    return optimizer
+
+
+def adds(library: Any, model: Any, optimizer: Any) -> Any:
+    extra = nn.Parameter(torch.ones(2))
+    optimizer.add_param_group({"params": [extra], "lr": 0.5})
+    (model(data(8, 3)).square().mean() + extra.square().sum()).backward()
+    optimizer.step()
+    return optimizer
+
+
+def saves(library: Any, model: Any, optimizer: Any) -> Any:
+    trains(library, model, optimizer)
+    other = library.AdamW(model.parameters(), lr=0.5)
+    other.load_state_dict(optimizer.state_dict())
+    return trains(library, model, other)
+
+
+def copies(library: Any, model: Any, optimizer: Any) -> Any:
+    trains(library, model, optimizer)
+    both: Any = copy.deepcopy((model, optimizer))
+    return trains(library, *both)
+
+
+def schedules(library: Any, model: Any, optimizer: Any) -> Any:
+    scheduler = lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=5)
+    for _ in range(3):
+        trains(library, model, optimizer)
+        scheduler.step()
+    return optimizer
+
+
+def sets(library: Any, model: Any, optimizer: Any) -> Any:
+    trains(library, model, optimizer)
+    optimizer.param_groups[0]["lr"] = 0.2
+    optimizer.param_groups[0]["betas"] = (0.5, 0.9)
+    return trains(library, model, optimizer)
+
+
+@pytest.mark.parametrize("made", ["inside", "before"])
+@pytest.mark.parametrize("what", [trains, adds, saves, copies, schedules, sets], ids=lambda f: f.__name__)
+def test_optimizers_in_compiled_functions(what: Any, made: str) -> None:
+    def train(library: Any) -> Any:
+        torch._dynamo.reset()
+        model = net(3, 5, 1)
+        before = library.AdamW(model.parameters(), lr=0.05)
+
+        def program() -> Any:
+            return what(library, model, library.AdamW(model.parameters(), lr=0.05) if made == "inside" else before)
+
+        optimizer = torch.compile(program, backend="eager")()
+        return {f"{k}": p.detach() for k, p in enumerate(params_of(optimizer))}
+
+    theirs, mine = both(train)
+    assert_close(mine, theirs, 1e-12)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adagrad", "Lion"])
+def test_an_optimizer_of_a_tensor_made_in_a_compiled_function(name: str) -> None:
+    """Of each kind: with states that come at once, later, or not at all, and of a class of one's own."""
+
+    class Mine(getattr(ours, name)):  # type: ignore[misc]
+        def __init__(self, params: Any, **options: Any) -> None:
+            self.mine = 1
+            super().__init__(params, **options)
+
+    def program(cls: Any) -> Any:
+        w = torch.ones(3, requires_grad=True)
+        optimizer = cls([w], lr=0.1)
+        for _ in range(3):
+            optimizer.zero_grad()
+            (w * w).sum().backward()
+            optimizer.step()
+        return w.detach()
+
+    for cls in (getattr(ours, name), Mine):
+        torch._dynamo.reset()
+        assert torch.equal(torch.compile(program, backend="eager")(cls), program(cls))
+
+
+def test_our_extras_in_a_compiled_function() -> None:
+    """The step in the backward pass, averages, groups, and the settings of the whole, without a warning of dynamo's."""
+
+    def program(model: Any) -> Any:
+        optimizer = ours.AdamW(ours.param_groups(model, 0.1), lr=0.05, ema=0.5)
+        optimizer.nonfinite = "raise"
+        with optimizer.step_in_backward():
+            for step in range(2):
+                model(data(8, 3, step)).square().mean().backward()
+        optimizer.clip_norm = 0.01
+        optimizer.grad_scale = 2.0
+        trains(ours, model, optimizer)
+        with optimizer.averaged():
+            return model(data(8, 3))
+
+    found = []
+    for compiled in (False, True):
+        torch._dynamo.reset()
+        model = net(3, 5, 1)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Dynamo")
+            averaged = (torch.compile(program, backend="eager") if compiled else program)(model)
+        found.append({"averaged": averaged.detach(), **weights(model)})
+    assert same(found[0], found[1])
+
+
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="inductor needs a C++ compiler")
 def test_a_model_compiled_to_machine_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # what other runs left may be broken
@@ -295,6 +408,105 @@ def test_parametrized_and_pruned_layers() -> None:
 
     theirs, mine = both(train)
     assert_close(mine, theirs, 1e-10)
+
+
+# ---- optimizers around ours
+
+
+class SharpnessAware(torch.optim.Optimizer):
+    """SAM (Foret et al. 2021) as it is written everywhere: the arguments of both go to its own groups."""
+
+    def __init__(self, params: Any, base: Any, rho: float = 0.05, **options: Any) -> None:
+        super().__init__(params, {"rho": rho, **options})
+        self.base = base(self.param_groups, **options)
+        self.param_groups = self.base.param_groups
+        self.defaults.update(self.base.defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        params = [p for group in self.param_groups for p in group["params"]]
+        norm = torch.stack([p.grad.norm() for p in params]).norm()
+        moves = [p.grad * (self.param_groups[0]["rho"] / norm) for p in params]
+        torch._foreach_add_(params, moves)
+        with torch.enable_grad():
+            closure()
+        torch._foreach_sub_(params, moves)
+        self.base.step()
+
+
+def sharpness_aware(library: Any, kind: Any, **options: Any) -> Any:
+    model = net(70, 64, 1).to(kind)
+    optimizer = SharpnessAware(model.parameters(), library.AdamW, lr=0.01, betas=[0.8, 0.9], **options)
+
+    def loss(step: int) -> Any:
+        optimizer.zero_grad()
+        model(data(8, 70, step).to(kind)).square().mean().backward()
+
+    for step in range(4):
+        loss(step)
+        optimizer.step(lambda step=step: loss(step))
+    return weights(model), optimizer
+
+
+def test_sharpness_aware_minimization() -> None:
+    (theirs, _), (mine, _) = both(lambda library: sharpness_aware(library, torch.float64))
+    assert_close(mine, theirs, 1e-12)
+
+
+WHOLE: dict[str, Any] = {
+    "clip_norm": 0.5,
+    "nonfinite": "skip",
+    "state": "8bit",
+    "seed": 7,
+    "ema": 0.9,
+    "cautious": True,
+}
+
+
+def test_a_groups_options_of_the_whole_are_the_optimizers() -> None:
+    """A wrapper hands all of its arguments to groups: those are accepted that say what the optimizer says."""
+    _, optimizer = sharpness_aware(ours, torch.float32, **WHOLE)
+    assert optimizer.base.clip_norm == 0.5 and optimizer.base.nonfinite == "skip"
+    assert optimizer.base.gradient_norm is not None
+    narrow = [kept["exp_avg"].dtype for kept in optimizer.base.state.values()]
+    assert torch.uint8 in narrow
+    other = ours.AdamW(optimizer.base.param_groups, lr=0.01, **WHOLE)
+    other.load_state_dict(optimizer.base.state_dict())
+    assert other.param_groups[0]["state"] == "8bit"
+    model = net(2, 1)
+    for name, wrong in {**WHOLE, "rounding": "kahan", "sparse": "lazy"}.items():
+        if name in ("ema", "cautious"):
+            continue
+        with pytest.raises(
+            ValueError, match=rf"AdamW: {name} is of all parameters together, and a group says {wrong!r}"
+        ):
+            ours.AdamW([{"params": model.parameters(), name: wrong}])
+
+
+@pytest.mark.usefixtures("process_group")
+def test_an_optimizer_without_redundancy_hands_all_options_on() -> None:
+    from torch.distributed.optim import ZeroRedundancyOptimizer  # its import warns
+
+    options: dict[str, Any] = {"lr": 0.01, "state": "8bit", "seed": 7, "ema": 0.9, "betas": [0.8, 0.9]}
+    found = []
+    for zero in (False, True):
+        model = net(70, 64, 1).float()
+        optimizer: Any = (
+            ZeroRedundancyOptimizer(model.parameters(), ours.AdamW, **options)
+            if zero
+            else ours.AdamW(model.parameters(), **options)
+        )
+        for step in range(4):
+            optimizer.zero_grad()
+            model(data(8, 70, step).float()).square().mean().backward()
+            optimizer.step()
+            if zero and step == 1:
+                optimizer.consolidate_state_dict()
+                state = optimizer.state_dict()
+                optimizer = ZeroRedundancyOptimizer(model.parameters(), ours.AdamW, **options)
+                optimizer.load_state_dict(state)
+        found.append(weights(model))
+    assert same(found[0], found[1])
 
 
 # ---- transformers
