@@ -33,7 +33,7 @@ _FLAGS = ("maximize", "decoupled_weight_decay")
 OPTIONS: dict[str, Any] = {"ema": None, "cautious": False}  # ours, in a group only where they are asked for
 WHOLE = ("clip_norm", "nonfinite", "state", "rounding", "seed", "sparse")  # ours, of all parameters together
 ACCEPTED = ("foreach", "fused")  # there is one engine: accepted, and without effect
-REFUSED = {  # torch's; a checkpoint may say them of another machine
+REFUSED = {  # torch's, when they are given; a checkpoint or torch.compile may put them into a group
     "differentiable": "the step is machine code",
     "capturable": "step numbers and coefficients are computed on the host, and a replayed graph would repeat old ones",
 }
@@ -54,8 +54,7 @@ class Settings:
         self.arguments = tuple(spelling.arguments)
         self.choices = tuple(name for name in spelling.convention.rule.choices if name in defaults)
         self.flags = tuple(name for name in (*_FLAGS, *spelling.switches) if name in defaults)
-        refused = [name for name in REFUSED if name in defaults]
-        keys = [*self.arguments, "weight_decay", *self.choices, *self.flags, *refused]
+        keys = [*self.arguments, "weight_decay", *self.choices, *self.flags]
         self._values = itemgetter(*keys)
 
     def values(self, group: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -64,7 +63,11 @@ class Settings:
 
     def check(self, group: Mapping[str, Any]) -> None:
         """Refuse what torch refuses, in its words, and what doesn't make sense."""
-        self._refuse(group)
+        for name, why in REFUSED.items():
+            if group.get(name):
+                raise RuntimeError(
+                    f"{self.owner}: {name}=True isn't supported, since {why}; leave it out, or use torch.optim's"
+                )
         for name in (*self.arguments, "weight_decay"):
             if group[name] is REQUIRED:
                 raise TypeError(f"{self.owner}: {name} is required; give {name}=...")
@@ -79,14 +82,6 @@ class Settings:
         if group.get("nesterov") and "dampening" in group and (not group["momentum"] or group["dampening"] != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
 
-    def _refuse(self, group: Mapping[str, Any]) -> None:
-        """Raise for what torch's step can do and ours can't."""
-        for name, why in REFUSED.items():
-            if group.get(name):
-                raise RuntimeError(
-                    f"{self.owner}: {name}=True isn't supported, since {why}; leave it out, or use torch.optim's"
-                )
-
     def parts(self, argument: str, value: Any) -> tuple[Any, ...]:
         """The numbers of an argument that gives the rule more than one."""
         count = len(self.spelling.arguments[argument])
@@ -97,10 +92,7 @@ class Settings:
         return parts
 
     def tidied(self, group: Mapping[str, Any]) -> dict[str, Any]:
-        """What a group says of these arguments, whatever kind of sequence it gave: tuples, which any checkpoint holds.
-
-        Only of what `check` has let through.
-        """
+        """What a group says of these arguments, whatever kind of sequence it gave, as tuples: any file holds those."""
         several = [a for a, names in self.spelling.arguments.items() if len(names) > 1 and a in group]
         return {
             a: tuple(p if isinstance(p, torch.Tensor) else float(p) for p in self.parts(a, group[a])) for a in several
@@ -155,7 +147,6 @@ class Settings:
 
     def read(self, group: Mapping[str, Any], clip: bool) -> Reading:
         """The update that a group asks for, and its numbers."""
-        self._refuse(group)
         convention = self.spelling.convention
         rule = convention.rule
         for flag, other in self.spelling.switches.items():
