@@ -149,8 +149,8 @@ def step_kernel(update: Update, layout: Layout, backend: Backend) -> Kernel:
     return _kernel(
         backend,
         layout.unit,
-        lambda: llvm.step_text(steps, layout.x, machine()),
-        lambda: interpreter.step(steps, layout.x),
+        lambda: llvm.step_text(steps, layout, machine()),
+        lambda: interpreter.step(steps, layout),
     )
 
 

@@ -101,11 +101,11 @@ class RowsJob(Job):
 class Steps:
     """The steps of a batch on the rows that have gradients."""
 
-    def __init__(self, update: Update, format: Format, backend: engine.Backend) -> None:
-        self.format = format
-        self.kernel = engine.step_kernel(update, Layout(format), backend)
+    def __init__(self, update: Update, layout: Layout, backend: engine.Backend) -> None:
+        self.layout = layout
+        self.kernel = engine.step_kernel(update, layout, backend)
         self.job = RowsJob(2 + len(engine.graph(update).inputs))
-        self.late = CatchUp(update, format, backend)
+        self.late = CatchUp(update, layout.x, backend)
         self.touched: Sequence[Touched] = ()
 
     def prepare(self, touched: Sequence[Touched]) -> None:
@@ -124,7 +124,7 @@ class Steps:
         for t in self.touched:
             part = table[:, start : start + len(t.indices)]
             part[LENGTH], part[COEFFICIENTS] = t.memory.width, t.coefficients
-            row = t.memory.width * self.format.itemsize
+            row = t.memory.width * self.layout.g.itemsize
             part[G] = np.arange(t.gradient, t.gradient + row * len(t.indices), row) if row else t.gradient
             _point(part, (X, *range(G + 1, len(part))), t.memory, t.indices)
             start += len(t.indices)

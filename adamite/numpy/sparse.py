@@ -29,7 +29,7 @@ class RowsBatch(Batch):
     ) -> None:
         super().__init__(update, rests, slots, history)
         format = rests.x
-        self.steps = Steps(update, format, self.backend)
+        self.steps = Steps(update, rests, self.backend)
         self.gradients: list[tuple[Indices, Array] | None] = []
         self.behind: list[Behind | None] = [None] * len(slots)
         for row, slot in enumerate(slots):

@@ -192,6 +192,35 @@ def test_a_negated_view_as_a_gradient() -> None:
     agree(theirs, mine, give=negated)
 
 
+@each([*NAMES, "AdaBelief", "Lion", "ADOPT"])
+@pytest.mark.parametrize("more", [{}, {"state": "8bit"}, {"state": "bfloat16", "ema": 0.9}], ids=str)
+def test_memory_can_be_given_back_after_a_step(name: str, more: dict[str, Any]) -> None:
+    """Weights, gradients and states, as sharding and offloading do it; a tensor that was NumPy's for a moment can't."""
+    p = nn.Parameter(torch.zeros(64, 80, dtype=torch.float32))
+    optimizer = OPTIMIZERS[name.lower()]([p], **more)
+    for g in (torch.ones(80, 64, dtype=torch.float32).t(), torch.ones_like(p)):
+        p.grad = g
+        optimizer.step()
+    copied = copy.deepcopy(optimizer)  # and what a checkpoint brought
+    copied.load_state_dict(optimizer.state_dict())
+    params_of(copied)[0].grad = torch.ones(80, 64, dtype=torch.float32).t()
+    copied.step()
+    for each in (optimizer, copied):
+        states = [value for kept in each.state.values() for value in kept.values()]
+        for tensor in (params_of(each)[0], params_of(each)[0].grad, *states):
+            tensor.detach().untyped_storage().resize_(0)
+
+
+def test_rows_can_be_given_back_after_a_step() -> None:
+    p, words = nn.Parameter(torch.zeros(6, 3)), torch.tensor([1, 4])
+    optimizer = ours.AdamW([p], sparse="exact")
+    p.grad = torch.sparse_coo_tensor(words[None], torch.ones(2, 3), (6, 3), check_invariants=True)
+    optimizer.step()
+    optimizer.flush(p, words)
+    for tensor in (p.grad._values(), p.grad._indices(), words, p):
+        tensor.detach().untyped_storage().resize_(0)
+
+
 @each()
 def test_gradients_are_not_written(name: str) -> None:
     _, mine = pair(name, parameters(), **options(name), maximize=True, weight_decay=0.1)
