@@ -52,7 +52,7 @@ _WORDS = Words(
     ("    params: tensors, (name, tensor) pairs, or groups of them; as in torch.",),
     (
         "    foreach, fused: accepted where torch has them; there is one engine.",
-        "    differentiable, capturable: refused, since the step is machine code, and is prepared on the host.",
+        "    differentiable, capturable: True is refused; the step is machine code, and is prepared on the host.",
         "",
         "The arguments of every optimizer (clip_norm, nonfinite, ema, cautious, sparse): "
         "help(adamite.torch.Optimizer).",
@@ -447,7 +447,9 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         """Go on from a `state_dict` of this optimizer, adamite's or torch's.
 
         Parameters are matched by name where both sides have names (make the optimizer with
-        `model.named_parameters()`), else by position. Tensors are copied, and keep their types.
+        `model.named_parameters()`), whatever wrappers put into them, else by position. Tensors are copied, and keep
+        their types. Settings of groups are the checkpoint's, where it has them; `clip_norm` and what else is of the
+        whole optimizer stay as they are.
 
         Raises:
             ValueError, StateDictError: where groups, names, shapes or states don't fit; nothing was loaded.
