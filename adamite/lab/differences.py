@@ -23,6 +23,11 @@ TORCH = (
         "step numbers and coefficients are computed on the host, and a replayed graph would repeat old ones",
     ),
     Difference(
+        "torch.compile doesn't trace a step, nor what else an optimizer does: they run as they are",
+        "it is machine code already; torch refuses it under fullgraph=True, and counts one graph less (dynamo's "
+        "test_optimizing_over_tensor_with_requires_grad)",
+    ),
+    Difference(
         "foreach and fused are accepted and change nothing",
         "there is one engine; combinations that torch refuses are refused, but fused steps of tensors on the meta "
         "device work (test_fused_error_on_params_on_meta)",
