@@ -30,7 +30,7 @@ from adamite.torch.plan import Plan
 from adamite.torch.scaling import Handed, overflown, scale_of, unscale
 from adamite.torch.settings import ACCEPTED, OPTIONS, RANGES, REFUSED, WHOLE, Settings
 from adamite.torch.sparse import Tables, indices_of
-from adamite.torch.state import AVERAGE
+from adamite.torch.state import AVERAGE, keys
 from adamite.update import CLIP_NORM
 
 
@@ -366,7 +366,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
     def flush(self, weight: Tensor | None = None, indices: Any = None) -> None:
         """Under sparse="exact", bring rows that were left alone to what dense gradients would have made of them.
 
-        `state_dict` and what copies the optimizer does it by itself; what reads the parameters needs it.
+        `state_dict` does it by itself; what reads the parameters, or assigns to them, needs it.
 
         Args:
             weight: the parameter whose rows are read next; by default all.
@@ -486,19 +486,33 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
     @_disable_dynamo
     def __getstate__(self) -> dict[str, Any]:
         self._refuse_swapped()
-        self.flush()
         kept = ("_clip_norm", "_nonfinite", "_rests", "sparse", "skipped", "gradient_norm")
         own = {name: getattr(self, name) for name in kept}
-        return {**super().__getstate__(), **own}
+        # Not flushed: the parameters may have been copied already.
+        pending = [] if self._tables is None else self._tables.pending()
+        return {**super().__getstate__(), **own, "_pending": pending}
 
     @_disable_dynamo
     def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        pending = state.pop("_pending", ())
         super().__setstate__(state)
         self._prepare(self.defaults)
         self._changed()
         for group in self.param_groups:
             for name, value in self.defaults.items():
                 group.setdefault(name, value)
+        for p, steps in pending:
+            self._resume(p, steps)
+
+    def _resume(self, p: Tensor, steps: Mapping[str, Any]) -> None:
+        """Go on with rows that had missed steps when they were copied."""
+        group = next(group for group in self.param_groups if any(q is p for q in group["params"]))
+        update = self._settings.read(group, self._clip_norm is not None).update
+        names = keys(self._spelling)
+        states = [self.state[p][names[name]] for name in engine.graph(update).inputs[2:]]
+        if self._tables is not None:
+            self._tables.resume(p, states, update, format_of(p), steps)
 
     def __reduce__(self) -> Any:
         rule = type(self).__dict__.get("_made_from")
@@ -523,8 +537,8 @@ def _put_back(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
 
 _IN_BACKWARD = "It wasn't moved; those before it in the backward pass were. Lower lr"
 _disabled: Any = _disable_dynamo
-_untraced = _disabled(lambda optimizer, closure: optimizer.step(closure))
 _STEP = Optimizer.step
+_untraced = _disabled(_STEP)  # not the optimizer's own `step`, which may be a wrapper that has called this one
 _with_hooks = torch.optim.Optimizer.profile_hook_step(Optimizer._bare)
 
 

@@ -33,6 +33,7 @@ class Table:
         self.kind = p.dtype, p.shape
         self.behind = Behind(update, format, len(p), fresh)
         self.late = CatchUp(update, format, engine.default_backend())
+        self.version = p._version  # as our last write left it
 
     def belongs(self, update: Update, states: Sequence[Tensor]) -> bool:
         """Whether these are still the states, and the update."""
@@ -43,6 +44,12 @@ class Table:
         if (self.parameter.dtype, self.parameter.shape) == self.kind:
             torch.autograd.graph.increment_version([self.parameter])
             self.late.flush(memory(self.parameter, self.states), self.behind, indices)
+            self.version = self.parameter._version
+
+    def notice(self) -> None:
+        """Rows that somebody has assigned to since the last step go on from there."""
+        if self.parameter._version != self.version:
+            self.flush(self.behind.changed(memory(self.parameter, self.states)))
 
 
 class Tables:
@@ -77,7 +84,19 @@ class Tables:
             fresh = False
         if id(p) not in self.tables:
             self.tables[id(p)] = Table(p, states, update, format, fresh)
+        self.tables[id(p)].notice()
         return self.tables[id(p)].behind
+
+    def pending(self) -> list[tuple[Tensor, dict[str, Any]]]:
+        """What copies need to go on."""
+        return [(table.parameter, table.behind.pending()) for table in self.tables.values()]
+
+    def resume(
+        self, p: Tensor, states: Sequence[Tensor], update: Update, format: Format, pending: Mapping[str, Any]
+    ) -> None:
+        """Go on with a parameter where another optimizer was."""
+        table = self.tables[id(p)] = Table(p, states, update, format, fresh=False)
+        table.behind.resume(pending)
 
     def flush(self) -> None:
         for table in self.tables.values():
@@ -138,6 +157,9 @@ class RowsBatch(Batch):
 
     def go(self) -> None:
         self.steps.go()
+        for p in self.parameters:
+            if id(p) in self.tables.tables:
+                self.tables.tables[id(p)].version = p._version
 
 
 def refuse_scattered(name: str, tensors: Sequence[Tensor]) -> None:
