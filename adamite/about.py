@@ -73,8 +73,7 @@ def about(name: str, conventions: Mapping[str, Convention]) -> About:
         Argument(c.name, "", repr(paper.default(c.name)), _allowed(c.allowed), c.meaning) for c in rule.choices.values()
     ]
     numbers = [
-        Argument(n.name, symbol(n.name), _shown(paper.default(n.name)), n.range, n.meaning)
-        for n in rule.numbers.values()
+        Argument(n.name, symbol(n.name), _default(paper, n.name), n.range, n.meaning) for n in rule.numbers.values()
     ]
     if update.surroundings.decay:
         decay = WEIGHT_DECAY
@@ -158,7 +157,10 @@ def spelled(spelling: Spelling, defaults: Mapping[str, object], words: Words) ->
         else:
             continue
         shown = f"{argument} in {ranges}" if ranges else argument
-        text = f"{shown}, default {default!r}: {meaning}"
+        follows = [spelling.convention.follows[n.name] for n in numbers if n.name in spelling.convention.follows]
+        named = {own: name for name, (own, *more) in spelling.arguments.items() if not more}
+        default = named.get(follows[0], follows[0]) if follows else repr(default)
+        text = f"{shown}, default {default}: {meaning}"
         lines += textwrap.wrap(text, 96, initial_indent="    ", subsequent_indent="        ")
     return "\n".join([*lines, *words.after])
 
@@ -176,13 +178,17 @@ def _difference(framework: str, convention: Convention, paper: Convention) -> Di
     other = tuple(e for e in equations(_update(convention)) if str(e) not in known)
     names = [*convention.rule.numbers, "weight_decay"]
     defaults = {
-        name: _shown(convention.default(name))
+        name: _default(convention, name)
         for name in names
-        if name in {*paper.rule.numbers, "weight_decay"} and convention.default(name) != paper.default(name)
+        if name in {*paper.rule.numbers, "weight_decay"} and _default(convention, name) != _default(paper, name)
         if not (name == "weight_decay" and convention.decay is None)
     }
     title = convention.rule.title if convention.rule is not paper.rule else ""
     return Difference(framework, title, other, defaults, _DECAY[convention.decay])
+
+
+def _default(convention: Convention, name: str) -> str:
+    return convention.follows[name] if name in convention.follows else _shown(convention.default(name))
 
 
 def _shown(value: object) -> str:

@@ -1249,6 +1249,18 @@ def test_a_checkpoint_without_step_numbers_is_refused() -> None:
         mine.load_state_dict(state)
 
 
+def test_adabeliefs_epsilons_are_one_unless_both_are_given() -> None:
+    ends = []
+    for given in ({"eps": 1e-4}, {"eps": 1e-4, "eps_root": 1e-4}, {"eps": 1e-4, "eps_root": 1e-16}):
+        p = nn.Parameter(torch.ones(3))
+        optimizer = ours.AdaBelief([p], lr=0.1, **given)
+        for _ in range(2):
+            p.grad = torch.full((3,), 1e-3)
+            optimizer.step()
+        ends.append(p.detach())
+    assert torch.equal(ends[0], ends[1]) and not torch.equal(ends[0], ends[2])
+
+
 def test_nesterov_without_a_momentum_is_refused_for_sgds_rule_too() -> None:
     x = [nn.Parameter(torch.ones(2))]
     with pytest.raises(ValueError, match="Nesterov momentum requires a momentum"):
