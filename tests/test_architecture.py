@@ -28,7 +28,7 @@ LAYERS: list[set[str]] = [
     {"coefficients"},
     {"readers.job", "readers.passes"},
     {"readers.llvm", "readers.numpy", "readers.text", "readers.arrays"},
-    {"readers.xla", "readers.blocks", "readers.numpy_blocks", "readers.idle"},
+    {"readers.xla", "readers.blocks", "readers.numpy_blocks", "readers.idle", "readers.fingerprints"},
     {"pool"},
     {"tree", "arrays", "settings", "conventions", "schedules", "safetensors", "rows"},
     {"engine", "about", "named"},

@@ -703,7 +703,7 @@ def nested():
 def test_schedules_with_state_go_on_from_a_checkpoint(name, depth):
     def made():
         plateau, each = nested()
-        options = {"groups": {"x": {"lr": each[depth]}}} if name == "groups" else {name: each[depth]}
+        options: dict[str, Any] = {"groups": {"x": {"lr": each[depth]}}} if name == "groups" else {name: each[depth]}
         x = {"x": noise(5), "y": noise(5)}
         return plateau, adamite.AdamW(x, **options), x
 

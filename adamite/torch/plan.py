@@ -9,6 +9,7 @@ from itertools import accumulate
 from operator import is_, methodcaller
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
@@ -155,7 +156,11 @@ class Plan:
         changed = False
         for index, group in self._groups.items():
             values = self.settings.values(group)
-            if values != self._values[index] or self._moving[index]:
+            try:
+                same = not self._moving[index] and values == self._values[index]
+            except (ValueError, RuntimeError):  # an array or a tensor of several numbers is there now
+                same = False
+            if not same:
                 reading = self.settings.read(group, self.clip)
                 if reading.update is not self.readings[index].update:
                     return False
@@ -239,9 +244,12 @@ def _go(batches: Sequence[Batch]) -> None:
 FORCE_ARRAYS = False  # for tests: array operations where machine code would run
 
 
+_FIXED = (bool, int, float, str, np.generic, type(None))
+
+
 def _moves(values: Iterable[Any]) -> bool:
-    """Whether a value may change without being another object."""
-    return any(isinstance(v, Tensor) or (isinstance(v, (tuple, list)) and _moves(v)) for v in values)
+    """Whether a value may change without being another object: a tensor, an array, a list."""
+    return any(_moves(v) if isinstance(v, tuple) else not isinstance(v, _FIXED) for v in values)
 
 
 def _shared(tensors: Sequence[Tensor]) -> set[int]:

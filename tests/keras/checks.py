@@ -364,13 +364,14 @@ def test_gradients_that_a_narrow_variable_cannot_hold(options: Options) -> None:
 
 def test_adabeliefs_epsilons_are_one_unless_both_are_given() -> None:
     ends = []
-    for given in ({"epsilon": 2.0**-10}, {"epsilon": 2.0**-10, "epsilon_root": 2.0**-10}):
+    cases: list[Options] = [{"epsilon": 2.0**-10}, {"epsilon": 2.0**-10, "epsilon_root": 2.0**-10}]
+    for given in cases:
         (x,) = variables("float32", [np.ones(3)])
         optimizer = ours.AdaBelief(RATE, **given)
         optimizer.apply(tensors([np.full(3, 0.01)], "float32"), [x])
         ends.append(numpy(x))
         assert ours.AdaBelief.from_config(optimizer.get_config()).epsilon_root == given.get("epsilon_root")
-    np.testing.assert_array_equal(*ends)
+    np.testing.assert_array_equal(ends[0], ends[1])
 
 
 def test_missing_gradients_are_skipped() -> None:
