@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -80,7 +80,7 @@ def made(update: Update, layout: Layout, x: Array, numbers: Mapping[str, float])
     row = {}
     for name, format in formats(update, layout).items():
         start = starts.get(name, 0.0)
-        value = np.full(x.size, numbers.get(start, start), np.float32) if start != "x" else x
+        value = np.full(x.size, numbers.get(start, start), layout.compute.dtype) if start != "x" else x
         row[name] = resting(value, format)
     return row
 
@@ -94,22 +94,29 @@ def run(
     coefficients: Sequence[float],
     t: int,
     grain: int | None = None,
+    place: Callable[[Array], int] = lambda array: array.ctypes.data,
 ) -> None:
-    """One step of some tensors as rows of a job, in ranges of so many blocks."""
-    memory = (ctypes.c_float * (len(coefficients) + 1))(*coefficients)
-    ctypes.c_uint32.from_address(ctypes.addressof(memory) + 4 * len(coefficients)).value = mixed(t)
+    """One step of some tensors as rows of a job, in ranges of so many units; `place` says where arrays lie."""
+    memory = np.zeros(len(coefficients) + 1, layout.compute.dtype)
+    with np.errstate(over="ignore"):
+        memory[:-1] = coefficients
+    memory[-1:].view(np.uint32)[0] = mixed(t)
     names = [name for name in formats(update, layout) if name != COMPENSATION]
-    columns: dict[str, list[int]] = {n: [row[n].ctypes.data for row in rows] for n in names}
-    columns |= {n: [row[n].ctypes.data for row in rows] for n in layout.more if n == COMPENSATION}
+    columns: dict[str, list[int]] = {n: [place(row[n]) for row in rows] for n in names}
+    columns |= {n: [place(row[n]) for row in rows] for n in layout.more if n == COMPENSATION}
     columns |= {"elements": list(sizes), "seed": [mixed(k) for k in range(len(rows))]}
-    job = Job(len(rows), 2 + len(columns))
+    job = Job(len(rows), job_columns(update, layout))
     job.lengths([layout.units(size) for size in sizes])
-    job.fill(COEFFICIENTS, [ctypes.addressof(memory)] * len(rows))
+    job.fill(COEFFICIENTS, [place(memory)] * len(rows))
     for column, cells in enumerate((columns[n] for n in [*names, *layout.more]), start=X):
         job.fill(column, cells)
     job.rewind()
     job.cells[GRAIN] = grain or job.total
     kernel(job.address)
+
+
+def job_columns(update: Update, layout: Layout) -> int:
+    return X + len(engine.graph(update).inputs) + len(layout.more)
 
 
 def wild(rng: np.random.Generator, size: int) -> Array:
@@ -133,9 +140,10 @@ def steps(
     count: int = 5,
     seed: int = 0,
     own_gradient: bool = False,
+    places: Mapping[str, Callable[[Array], int]] = MappingProxyType({}),
     **more: float,
 ) -> dict[str, list[Row]]:
-    """What each of the kernels, with its grain, leaves behind after some steps."""
+    """What each of the kernels, with its grain, leaves behind after some steps; `places` of those run elsewhere."""
     graph = engine.graph(update)
     numbers = numbers_of(update, **more)
     rng = np.random.default_rng(seed)
@@ -150,7 +158,8 @@ def steps(
         for label, (kernel, grain) in kernels.items():
             for row, g in zip(rows[label], gradients, strict=True):
                 row["g"] = row["x"] if own_gradient else g.copy()
-            run(kernel, update, layout, rows[label], sizes, values[: graph.coefficient_count], t, grain)
+            elsewhere = {"place": places[label]} if label in places else {}
+            run(kernel, update, layout, rows[label], sizes, values[: graph.coefficient_count], t, grain, **elsewhere)
     return rows
 
 
