@@ -5,6 +5,15 @@ from collections.abc import Iterator
 import pytest
 
 from adamite import engine
+from tests.support import MNIST
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _part_of_mnist() -> Iterator[None]:
+    """Whatever trains on MNIST has the part in tests/data, in processes of its own too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ADAMITE_MNIST", str(MNIST))
+        yield
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ import pytest
 
 import adamite
 from adamite import engine
+from adamite.lab import mnist
 from adamite.rule import Number, Rule
 from adamite.rules import RULES
 from adamite.update import build
@@ -29,6 +30,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Options = dict[str, Any]
 
 ROOT = Path(__file__).parent.parent
+MNIST = ROOT / "tests" / "data"  # a part of it
 DTYPES = (np.float32, np.float64)
 
 # ---- every rule, with every option ----------------------------------------------------------------
@@ -222,6 +224,18 @@ def levels() -> list[str]:
         return []
     features = pytest.importorskip("llvmlite.binding").get_host_cpu_features()
     return list(itertools.takewhile(lambda level: all(features.get(f) for f in LEVELS[level]), LEVELS))
+
+
+# ---- data -----------------------------------------------------------------------------------------
+
+_NAMED = os.environ.get("ADAMITE_MNIST")  # before conftest.py names the part that is here
+
+
+def whole_mnist() -> Path:
+    """The folder of all of MNIST, where the environment names it."""
+    if not _NAMED or len(mnist.read(mnist.find(Path(_NAMED), "train-labels-idx1-ubyte"))) != 60_000:
+        pytest.skip("ADAMITE_MNIST names no folder with all of MNIST")
+    return Path(_NAMED).resolve()
 
 
 # ---- fresh processes ------------------------------------------------------------------------------
