@@ -34,19 +34,23 @@ class Run:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self.failures: dict[str, list[str]] | None = None
+        self.cases: dict[str, list[ElementTree.Element]] | None = None
 
-    def of(self, name: str) -> list[str]:
-        """What failed in a check."""
-        if self.failures is None:
+    def check(self, name: str) -> None:
+        """Pass, fail or skip as a check did, whose cases are one here."""
+        if self.cases is None:
             output = self.process.communicate(timeout=600)[0]
             assert self.report.exists(), output
-            self.failures = {}
+            self.cases = {}
             for case in ElementTree.parse(self.report).getroot().iter("testcase"):
-                found = self.failures.setdefault(str(case.get("name")).partition("[")[0], [])
-                found += [f"{case.get('name')}\n{problem.text}" for problem in case if problem.tag != "skipped"]
-        assert name in self.failures, f"{name} wasn't run"
-        return self.failures[name]
+                self.cases.setdefault(str(case.get("name")).partition("[")[0], []).append(case)
+        assert name in self.cases, f"{name} wasn't run"
+        cases = self.cases[name]
+        problems = [f"{c.get('name')}\n{problem.text}" for c in cases for problem in c if problem.tag != "skipped"]
+        assert not problems, "\n\n".join(problems)
+        skipped = [str(reason.get("message")) for case in cases for reason in case.iter("skipped")]
+        if len(skipped) == len(cases):
+            pytest.skip(skipped[0])
 
 
 @contextmanager
@@ -67,5 +71,4 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("test_")])
 def test_on(backend: str, name: str, runs: dict[str, Run]) -> None:
-    problems = runs[backend].of(name)
-    assert not problems, "\n\n".join(problems)
+    runs[backend].check(name)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -112,11 +113,24 @@ def test_a_step_moves() -> None:
         assert not before.equal(made.p.detach())
 
 
-def test_peers_that_are_missing_are_said() -> None:
-    for name in PEERS:
-        assert (name in bench_bytes.said()) is (name not in bench_bytes.peers())
-        if importlib.util.find_spec(name) is None:
-            assert name not in bench_bytes.peers()
+def test_peers_that_are_missing_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two packages in the place of those that may be installed, of which one can't be used."""
+    assert [*PEERS] == ["bitsandbytes", "torchao"]
+    for name, text in (("bitsandbytes", "from torch.optim import SGD as AdamW8bit"), ("torchao", "import nowhere")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+        (tmp_path / name / "optim.py").write_text(text, encoding="utf-8")
+        for module in [m for m in sys.modules if m.partition(".")[0] == name]:
+            monkeypatch.delitem(sys.modules, module)
+    monkeypatch.syspath_prepend(tmp_path)
+    bench_bytes.peers.cache_clear()
+    try:
+        assert list(bench_bytes.peers()) == ["bitsandbytes"]
+        assert bench_bytes.said().endswith(" Not installed, and left out: torchao.")
+    finally:
+        bench_bytes.peers.cache_clear()
+        for module in ("bitsandbytes", "bitsandbytes.optim", "torchao"):
+            sys.modules.pop(module, None)
 
 
 def test_the_command(rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:

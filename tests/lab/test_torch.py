@@ -45,7 +45,7 @@ def test_each_class_is_held_against_torchs() -> None:
     assert [r.name for r in found] == list(verify_torch.NAMES) and all(r.passed for r in found)
     assert sum(r.inputs for r in found) >= 58 and sum(r.refused for r in found) >= 75
     assert all(0 < r.displacement64 <= 1e-12 for r in found)
-    assert all(0 < d.median <= 1.5 * d.median_torch for r in found for d in r.distances.values())
+    assert all(0 < d.median <= 1.05 * d.median_torch for r in found for d in r.distances.values())
 
 
 def test_a_class_that_differs_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +54,8 @@ def test_a_class_that_differs_fails(monkeypatch: pytest.MonkeyPatch) -> None:
             super().__init__(params, **{"eps": 1.0001e-8, **options})
 
     monkeypatch.setattr(ours, "Adam", Wrong)
-    assert not verify_torch.report("Adam").passed
+    report = verify_torch.report("Adam")
+    assert not report.passed and report.reasons[0].startswith("float64 error ")
 
 
 def test_a_class_that_refuses_less_fails(monkeypatch: pytest.MonkeyPatch) -> None:
