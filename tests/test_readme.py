@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import adamite
-from adamite.lab import differences
+from adamite import layouts, tables
+from adamite.lab import differences, verify, verify_torch
 from adamite.rules import adam
 from tests.support import ROOT, process_environment
 
@@ -110,6 +111,49 @@ def test_the_page_of_torch_lists_all_differences() -> None:
     page = (ROOT / "docs" / "torch.md").read_text(encoding="utf-8")
     listed = re.findall(r"^- (.*)\.$", page, re.MULTILINE)
     assert listed == [f"{d.what}: {d.why}" for d in differences.TORCH]
+
+
+# What is promised, as the page says it, and the numbers of the check that holds it.
+PROMISES: list[tuple[str, str, tuple[float, ...]]] = [
+    (
+        "README.md",
+        r"after (\S+) steps is below (\S+) of the displacement in float64, and the median is below (\S+) units",
+        (verify.STEPS, verify.LIMIT, verify.NEAR),
+    ),
+    (
+        "docs/torch.md",
+        r"over (\S+) steps, .* below (\S+) of the displacement",
+        (verify_torch.STEPS, verify_torch.LIMIT),
+    ),
+    ("docs/torch.md", r"torch's or smaller \(within (\S+) %\)", (100 * (verify_torch.NEAR - 1),)),
+    ("docs/memory.md", r"Tensors of fewer than (\S+) elements keep float32 states", (layouts.SMALLEST,)),
+    ("docs/sparse.md", r"its coefficients are kept, .* up to (\S+) steps", (tables.LONGEST,)),
+]
+
+
+@pytest.mark.parametrize(("name", "said", "numbers"), PROMISES, ids=[f"{n}-{said[:20]}" for n, said, _ in PROMISES])
+def test_promises_and_checks_have_one_number(name: str, said: str, numbers: tuple[float, ...]) -> None:
+    found = re.search(said, " ".join((ROOT / name).read_text(encoding="utf-8").split()))
+    assert found and [float(n.replace(",", "")) for n in found.groups()] == pytest.approx(numbers)
+
+
+def test_the_claims_are_counted_as_on_their_page() -> None:
+    page = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
+    counts = re.search(r"Of (\d+) claims (\d+) hold, (\d+) hold on a condition, (\d+) don't", page)
+    said = re.search(r"puts (\d+) claims .*: (\d+) hold, (\d+) on a condition, (\d+) don't", README)
+    assert counts and said and counts.groups() == said.groups()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_was_measured_says_by_what_command_where_and_when(page: Path) -> None:
+    first, *others = re.split(r"^## ", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    for section in others:
+        if re.search(r"^\|.*\d (ms|µs|s|%) ?\||^\|.*\| 0\.\d\d? ", section, re.MULTILINE):
+            said = " ".join((first + section).split())
+            title = section.partition("\n")[0]
+            assert re.search(r"`(\w+=\w+ )?(adamite|make) ", said), title
+            assert re.search(r"EPYC|\d cores", said), title
+            assert re.search(r"\b20\d\d-\d\d-\d\d\b", said), title
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
