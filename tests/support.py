@@ -31,6 +31,7 @@ Options = dict[str, Any]
 
 ROOT = Path(__file__).parent.parent
 MNIST = ROOT / "tests" / "data"  # a part of it
+PATIENCE = 1800  # seconds: what takes as long hangs, however busy the machine is
 DTYPES = (np.float32, np.float64)
 
 # ---- every rule, with every option ----------------------------------------------------------------
@@ -248,7 +249,7 @@ def python(code: str, *, path: Sequence[Path] = (), **environment: str) -> subpr
         env=process_environment(*path) | environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
 
 
@@ -273,5 +274,5 @@ def interrupted(code: str, longest: float) -> list[str]:
                 child.send_signal(signal.SIGINT)
             else:
                 reports.append(line.strip())
-        assert child.wait(timeout=60) == 0, child.stderr.read()
+        assert child.wait(timeout=PATIENCE) == 0, child.stderr.read()
     return reports

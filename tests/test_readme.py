@@ -17,7 +17,7 @@ import adamite
 from adamite import layouts, tables
 from adamite.lab import differences, verify, verify_torch
 from adamite.rules import adam
-from tests.support import ROOT, process_environment
+from tests.support import PATIENCE, ROOT, process_environment
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -97,7 +97,7 @@ def test_the_code_of_the_pages_runs(names: list[str], environment: dict[str, str
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.support import MNIST, ROOT, process_environment, whole_mnist
+from tests.support import MNIST, PATIENCE, ROOT, process_environment, whole_mnist
 
 # The fastest backend runs all five.
 BACKENDS = {
@@ -39,7 +39,7 @@ def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProce
         env=process_environment() | {"COLUMNS": "80", "OMP_NUM_THREADS": "1"} | environment,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=PATIENCE,
     )
 
 

@@ -20,7 +20,7 @@ from adamite.lab.problem import Problem, Run
 from adamite.lab.problems import PROBLEMS, cartpole, embeddings, gan, logistic
 from adamite.lab.problems.quadratic import quadratic
 from tests.lab.test_mnist import idx
-from tests.support import MNIST, ROOT, process_environment
+from tests.support import MNIST, PATIENCE, ROOT, process_environment
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -257,7 +257,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         env=process_environment() | {"COLUMNS": "80"} | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
 
 

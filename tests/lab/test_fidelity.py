@@ -86,7 +86,6 @@ def test_float32_beside_itself() -> None:
 
 
 def test_the_command() -> None:
-    """In a process of its own."""
     result = narrow("verify", "states", "--quick")
     assert result.returncode == 0, result.stderr
     printed = result.stdout

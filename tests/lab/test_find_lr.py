@@ -21,7 +21,7 @@ from adamite.lab import problem as problems
 from adamite.lab.compare import entrants
 from adamite.lab.find_lr import FindLRError, Found, find_lr, find_lr_problem, find_lr_torch, range_test
 from adamite.lab.problems import PROBLEMS
-from tests.support import ROOT, process_environment
+from tests.support import PATIENCE, ROOT, process_environment
 
 # ---- the test itself ------------------------------------------------------------------------------
 
@@ -343,6 +343,6 @@ def test_keras_goes_on_as_if_nothing_had_been_on_each_backend() -> None:
         )
         for backend in ("tensorflow", "jax", "torch")
     }
-    said = {backend: process.communicate(timeout=120)[0] for backend, process in running.items()}
+    said = {backend: process.communicate(timeout=PATIENCE)[0] for backend, process in running.items()}
     wrong = [f"{backend}\n{said[backend]}" for backend, process in running.items() if process.returncode]
     assert not wrong, "\n\n".join(wrong)

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from adamite.readers.job import HEADER, ROWS
-from tests.support import Array
+from tests.support import PATIENCE, Array
 
 BASE = 0x10000000  # of the segment
 HEAD = 64 + 56  # bytes: ELF's header, and one for the segment
@@ -190,7 +190,7 @@ class Program:
         file = folder / "program"
         file.write_bytes(self.segment)
         file.chmod(0o700)
-        found = subprocess.run([*self.emulator, str(file)], stdout=subprocess.PIPE, check=True, timeout=300).stdout
+        found = subprocess.run([*self.emulator, str(file)], stdout=subprocess.PIPE, check=True, timeout=PATIENCE).stdout
         for place, array in self.arrays.values():
             content = found[place - BASE : place - BASE + array.nbytes]
             array[...] = np.frombuffer(content, array.dtype).reshape(array.shape)
