@@ -142,10 +142,9 @@ def test_ctrl_c_ends_with_one_line(tmp_path: Path) -> None:
 
 
 def narrow(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """On a screen of 80 columns."""
-    result = adamite(*arguments, COLUMNS="80")
-    assert "Traceback" not in result.stderr
-    return result
+    """On a screen of 80 columns, and in this process, where most is imported and compiled already."""
+    result = CliRunner().invoke(cli.app, arguments, env={"COLUMNS": "80"}, prog_name="adamite", catch_exceptions=False)
+    return subprocess.CompletedProcess(arguments, result.exit_code, result.stdout, result.stderr)
 
 
 def answer(*arguments: str) -> str:
@@ -232,7 +231,7 @@ def test_verify_holds_on_this_machine() -> None:
     for checks, error, ulps, largest, median in rows.values():
         held, made = checks.split("/")
         assert held == made and int(made) > 10
-        assert float(error) <= 1e-12 and float(ulps) >= 0 and 0 < float(median) <= float(largest)
+        assert float(error) <= verify.LIMIT and float(ulps) >= 0 and 0 < float(median) <= verify.NEAR <= float(largest)
     assert f"All {len(verify.CASES)} hold." in printed
 
 

@@ -67,7 +67,7 @@ def yours(g, m, s, *, t, lr=1e-3, beta=0.9, rho=0.99):  # type: ignore[no-untype
 def bench(size: int = 40_000_000, rounds: int = 9) -> Iterator[Row]:
     """All the measurements, as they come."""
     yield from start()
-    yield from small()
+    yield from small(2 * rounds)
     yield from many(rounds=3 * rounds)
     yield from denormals()
     yield from large(size, rounds)
@@ -101,9 +101,9 @@ def start() -> Iterator[Row]:
     yield Row("import", "adamite, beyond numpy", statistics.median(found), bar=0.080)
 
 
-def small() -> Iterator[Row]:
+def small(rounds: int = 18) -> Iterator[Row]:
     """Two float64 parameters: nothing but overhead."""
-    for row in compare("2 parameters", _two(), rounds=15, repeat=2000):
+    for row in compare("2 parameters", _two(), rounds, repeat=2000):
         yield row if row.name != "adamite Adam" else Row(row.case, row.name, row.seconds, bar=5e-6)
 
 

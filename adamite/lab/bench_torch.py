@@ -21,7 +21,7 @@ _LOOPED = ("RMSprop", "Adadelta", "Adamax", "NAdam", "RAdam")
 
 def bench(size: int = 40_000_000, rounds: int = 9) -> Iterator[Row]:
     """All the measurements, as they come."""
-    yield from _small()
+    yield from _small(2 * rounds)
     yield from _many(3 * rounds)
     yield from _end_to_end(rounds)
     yield from _whole_update(size // 4, rounds)
@@ -33,10 +33,10 @@ def cases(size: int = 40_000_000) -> int:
     return 3 + 2 * 3 + (3 + 2) + 3 + 3 + 2 * (len(_FUSED) + len(_LOOPED))
 
 
-def _small() -> Iterator[Row]:
+def _small(rounds: int) -> Iterator[Row]:
     """Two parameters of one element: nothing but overhead."""
     kinds = _peers("Adam", [(), ()], ("fused", "default"))
-    rows = compare("2 parameters", kinds, rounds=15, repeat=2000, yardstick="torch fused")
+    rows = compare("2 parameters", kinds, rounds, repeat=2000, yardstick="torch fused")
     yield from (replace(row, ratio=None, bar=7e-6) if row.name == "adamite" else row for row in rows)
 
 

@@ -47,7 +47,7 @@ Cases = dict[str, list[Row]]
 @pytest.fixture(scope="module")
 def rows() -> Cases:
     measure: dict[str, Callable[[], Any]] = {
-        "start": bench.start, "small": bench.small, "many": lambda: bench.many(rounds=1),
+        "start": bench.start, "small": lambda: bench.small(rounds=1), "many": lambda: bench.many(rounds=1),
         "denormals": bench.denormals, "large": lambda: bench.large(size=SIZE, rounds=1),
     }  # fmt: skip
     return {name: list(function()) for name, function in measure.items()}

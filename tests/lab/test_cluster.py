@@ -52,7 +52,7 @@ def head() -> Iterator[Head]:
         finally:
             ray.shutdown()
             process.terminate()
-            process.communicate(timeout=30)
+            process.communicate(timeout=300)
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -16,6 +16,8 @@ import pytest
 from adamite.lab.compare import workers
 from tests.support import process_environment
 
+LONG = 300  # seconds; what should be gone by then would sleep for twice as long
+
 
 class Job(NamedTuple):
     """What happens, and a file that a first attempt leaves for the second."""
@@ -84,7 +86,7 @@ def test_those_that_do_not_wait_for_the_rest_leave_no_process(tmp_path: Path) ->
         print(done.result)
     """
     with Parent(script, tmp_path) as parent:
-        output, errors = parent.process.communicate(timeout=30)
+        output, errors = parent.process.communicate(timeout=LONG)
     assert output == "0.0\n", errors
 
 
@@ -93,7 +95,7 @@ def test_ctrl_c_leaves_no_process(moment: str, tmp_path: Path) -> None:
     with Parent("list(workers.local(job, [600.0] * 4, 2))", tmp_path) as parent:
         parent.wait_for(moment)
         os.killpg(parent.process.pid, signal.SIGINT)  # as a terminal does
-        _, errors = parent.process.communicate(timeout=30)
+        _, errors = parent.process.communicate(timeout=LONG)
     assert parent.process.returncode == -signal.SIGINT
     assert errors.count("KeyboardInterrupt") == 1, errors  # the parent's alone
 
@@ -102,7 +104,7 @@ def test_a_parent_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
     with Parent("list(workers.local(job, [600.0] * 4, 2))", tmp_path) as parent:
         parent.wait_for("works")
         parent.process.kill()
-        parent.process.communicate(timeout=30)
+        parent.process.communicate(timeout=LONG)
 
 
 class Parent:
