@@ -171,7 +171,9 @@ def memory(model: Any, optimizer: str | Rule = "adamw", dtype: str | None = None
     trained = [w for w in weights if w.format is not None]
     parameters = sum(w.elements for w in trained)
     if not parameters:
-        raise ValueError(f"memory: of {len(weights)} tensors none can be trained; give a built model, or float tensors")
+        raise ValueError(
+            f"memory: of {counted(len(weights), 'tensor')} none can be trained; give a built model, or float tensors"
+        )
     if dtype is not None:
         kinds: tuple[str | None, ...] = (dtype,)
     else:

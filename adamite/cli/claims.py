@@ -47,7 +47,7 @@ def claims(
     known = [claim.slug for claim in CLAIMS]
     for name in names:
         if name not in known:
-            said = unknown("the article", name, known, "claim").replace("It takes ", "There are ")
+            said = unknown("the article", name, known, "claim").replace("? It takes ", "?\nThe claims: ")
             raise typer.BadParameter(said, param_hint="'--only'")
     wanted = [claim for claim in CLAIMS if not names or claim.slug in names]
     if quick:

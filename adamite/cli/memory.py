@@ -60,7 +60,7 @@ def _model(where: str) -> Any:
     from adamite.lab import fault
     from adamite.lab.where import load
 
-    if Path(where).exists() or ":" not in where:
+    if not where.endswith(".py") and (Path(where).exists() or ":" not in where):
         return Path(where)
     found = load(where)
     if not isinstance(found, type) and (not callable(found) or hasattr(found, "parameters")):

@@ -102,7 +102,7 @@ def print_table(content: page.Table) -> None:
 # ---- what is told until a result is there ---------------------------------------------------------
 
 Tell = Callable[[float, float, str], None]  # how much is done, of how much, and what comes next
-EVERY = 15.0  # seconds between lines where there is no terminal
+EVERY = 30.0  # seconds between lines where there is no terminal
 
 
 class NowAndThen:

@@ -30,7 +30,7 @@ from torch import nn
 import adamite
 import adamite.torch as ours
 from adamite import engine
-from adamite.lab.bench import SIZE, Row, Step, compare, promised, yours
+from adamite.lab.bench import SIZE, Row, Step, compare, judged, promised, yours
 
 MORE = ("bytes", "limit")  # columns of these rows
 SLOW = 65.0  # GB/s of float32
@@ -151,7 +151,7 @@ def _formats(
         more = max(0.0, cached[row.name] - cached["float32"]) * size / threads / plain
         limit = moved / made["float32"].bytes + more
         found = ByteRow(**{**asdict(row), "gigabytes": gigabytes}, bytes=moved, arithmetic=more, limit=limit)
-        yield ByteRow(**{**asdict(found), "bar": promise(found, speed, threads) if size == SIZE else None})
+        yield ByteRow(**{**asdict(found), "bar": promise(found, speed, threads) if judged(size) else None})
 
 
 def _promises(row: ByteRow, speed: float, threads: int) -> float | None:
@@ -258,7 +258,7 @@ def _memory(size: int) -> Iterator[ByteRow]:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         seconds = time.perf_counter() - began
         kept, most = map(float, done.stdout.split())
-        bar = STATE_BYTES if state == "8bit" and size == SIZE else None
+        bar = STATE_BYTES if state == "8bit" and judged(size) else None
         for name, found, limit in ((state, kept, bar), (f"{state}, at most", most, None)):
             yield MemoryRow("resident memory", name, seconds, bar=limit, bytes=found)
 

@@ -9,6 +9,7 @@ _EXTRAS = {
     "tensorboard": ("tensorboardX",),
 }
 WHERE = {module: f"'adamite[{extra}]'" for extra, modules in _EXTRAS.items() for module in modules}
+WHERE["tensorflow"] = "tensorflow"  # which Keras takes where KERAS_BACKEND says nothing else
 
 
 def advice(module: str | None) -> str:

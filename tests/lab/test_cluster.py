@@ -158,7 +158,8 @@ def test_the_command_from_elsewhere(mine: Path, head: Head) -> None:
     (mine.parent / "begun").unlink(missing_ok=True)
     what = ["--problem", "afar.py:problem", "--optimizers", "adam", "--budget", "1", "--seeds", "1", "--steps", "20"]
     answer = command(*what, "--ray", head.client, "--tensorboard", "curves")
-    assert (answer.returncode, answer.stderr) == (0, "")
+    said = [line for line in answer.stderr.splitlines() if not line.startswith(("1/2 trainings", "2/2 trainings"))]
+    assert (answer.returncode, said) == (0, [])
     assert (mine.parent / "begun").exists()
     title, *_, curves, end = answer.stdout.splitlines()
     assert title.startswith("A line through noisy points")

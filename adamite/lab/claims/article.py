@@ -27,7 +27,7 @@ def load() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
 
 
 @declare(
-    name="article", source="the article", steps=STEPS, metric="accuracy", higher=True, target=0.975, needs=mnist.load
+    name="article", source="Adam Optimizer", steps=STEPS, metric="accuracy", higher=True, target=0.975, needs=mnist.load
 )
 def problem(seed: int) -> Run:
     """The article's training of its network on MNIST, all of it."""
