@@ -959,7 +959,7 @@ def test_an_own_rule_is_a_full_citizen():
         lr = 0.1 * (1 + math.cos(math.pi * k / 9)) / 2
         plain = plain - (lr * np.sign(m) + lr * 0.1 * plain)
     np.testing.assert_allclose(x, plain, rtol=1e-13)
-    assert "Signum(1 parameters" in repr(opt) and "beta=0.9" in repr(opt)
+    assert repr(opt).startswith("Signum(1 parameter, lr=cosine(") and "beta=0.9" in repr(opt)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -975,6 +975,24 @@ def test_repr_dir_help(name):
     for spec in rule.numbers.values():
         assert spec.name in text and spec.meaning[:20] in text
     assert "params" in cls.__doc__ and "Args:" in cls.__doc__
+
+
+REPRS = {
+    "ema=0.99": dict(ema=0.99),
+    "nonfinite='skip'": dict(nonfinite="skip"),
+    "maximize=True": dict(maximize=True),
+    "sparse='lazy'": dict(sparse="lazy"),
+    "weight_decay=0.1, decay='l2'": dict(weight_decay=0.1, decay="l2"),
+    "convention='torch'": dict(convention="torch"),
+    "groups=['x']": dict(groups={"x": {"lr": 0.5}}),
+}
+
+
+def test_repr_shows_what_isnt_default():
+    plain = "Adam(1 parameter, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-08, steps=0)"
+    assert repr(adamite.Adam(noise(2))) == plain
+    for words, options in REPRS.items():
+        assert repr(adamite.Adam(noise(2), **options)) == plain.replace(", steps=0", f", {words}, steps=0")
 
 
 def test_repr_never_raises():

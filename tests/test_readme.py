@@ -65,7 +65,7 @@ def test_its_problem_is_compared(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "A line of eight weights through noisy points" in done.stdout
-    assert (tmp_path / "adamite-compare" / "report.html").is_file()
+    assert (tmp_path / "adamite-compare" / "mine-problem" / "report.html").is_file()
 
 
 def test_its_adam_is_the_one_that_is_run() -> None:

@@ -26,6 +26,7 @@ from adamite.storage import Layout
 from adamite.tables import Sparse, check_sparse, refuse_inexact, rows_mode
 from adamite.tree import Tree
 from adamite.update import Decay, Update
+from adamite.words import counted
 
 
 class _Documented(type):
@@ -513,14 +514,22 @@ class Optimizer(metaclass=_Documented):
         return (_again, (made or cls,), self.__getstate__())
 
     def __repr__(self) -> str:
-        hyper = self._hyper
-        names = [*hyper.rule.numbers, *["weight_decay"] * (hyper.surroundings().decay is not None), "clip_norm"]
-        numbers = {name: hyper.settings.source(name) for name in names}
-        shown = [f"{name}={value!r}" for name, value in {**numbers, **hyper.choices}.items() if value is not None]
-        shown += [f"convention={hyper.framework!r}"] * (hyper.framework != "paper")
-        shown += [f"{n}={v!r}" for n, v in hyper.rests.chosen().items()]
-        shown += [f"groups={[*self.groups]}"] * bool(hyper.groups)
-        return f"{type(self).__name__}({len(self._slots)} parameters, {', '.join(shown)}, steps={self.steps})"
+        """Every hyperparameter, and the options that aren't as they are by default."""
+        hyper, decays = self._hyper, self._hyper.surroundings().decay is not None
+        names = [*hyper.rule.numbers, *["weight_decay"] * decays, "clip_norm", *["ema"] * hyper.ema]
+        shown: dict[str, Any] = {name: hyper.settings.source(name) for name in names} | hyper.choices
+        options: dict[str, tuple[Any, Any]] = {
+            "convention": (hyper.framework, "paper"),
+            "decay": (hyper.decay, self._conventions[hyper.framework].decay if decays else hyper.decay),
+            "nonfinite": (self.nonfinite, "propagate"),
+            "maximize": (hyper.maximize, False),
+            "sparse": (self.sparse, None),
+            "groups": ([*self.groups], []),
+        }
+        shown |= {name: value for name, (value, default) in options.items() if value != default}
+        settings = [f"{name}={value!r}" for name, value in (shown | hyper.rests.chosen()).items() if value is not None]
+        count = counted(len(self._slots), "parameter")
+        return f"{type(self).__name__}({', '.join([count, *settings, f'steps={self.steps}'])})"
 
 
 @functools.cache

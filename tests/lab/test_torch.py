@@ -8,13 +8,15 @@ import pytest
 import torch
 
 import adamite.torch as ours
-from adamite.lab import bench_torch, verify_torch
+from adamite.lab import bench, bench_torch, verify_torch
 from tests.test_cli import answer
 
 
 @pytest.fixture(scope="module")
 def rows() -> Any:
-    return list(bench_torch.bench(size=400_000, rounds=1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench, "SIZE", 400_000)
+        return list(bench_torch.bench(size=400_000, rounds=1))
 
 
 def test_everything_that_is_promised_is_measured(rows: Any) -> None:

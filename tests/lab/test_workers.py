@@ -39,6 +39,8 @@ def work(job: Job) -> Any:
         case "dies once" if not job.mark.exists():
             job.mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
+        case "prints":
+            print("a word")
         case "sets a thread aside":
             return {name: os.environ[name] for name in workers.ONE_THREAD}
     return job.what.upper()
@@ -63,13 +65,21 @@ def test_what_fails_is_reported_in_words_and_stops_nothing(tmp_path: Path) -> No
         "b": "B",
         "dies once": "DIES ONCE",
     }
-    raised = found["raises"].failure or ""
-    assert raised.startswith(f"ValueError: no such luck ({__file__}, line ")
-    assert (found["exits"].failure or "").startswith("SystemExit: 3")
+    for what, line, error in (
+        ("raises", 'raise ValueError("no such luck")', "ValueError: no such luck"),
+        ("exits", "sys.exit(3)", "SystemExit: 3"),
+    ):
+        number = 1 + [text.strip() for text in Path(__file__).read_text().splitlines()].index(line)
+        assert found[what].failure == f"line {number} of {__file__}: `{line}`: {error}"
     assert "generator" in (found["gives a generator"].failure or "")
     assert found["dies"].failure == workers.DIED
     attempts = {name: done.attempts for name, done in found.items() if done.attempts > 1}
     assert attempts == {"dies": workers.ATTEMPTS, "dies once": 2}
+
+
+def test_what_is_printed_is_no_output(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert local(tmp_path, "prints")["prints"].result == "PRINTS"
+    assert capfd.readouterr() == ("", "a word\n")
 
 
 def test_a_process_has_one_thread_and_this_one_keeps_its_own(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def load() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     return (images[:, None], labels.long()), (seen[0][:, None], seen[1])
 
 
-@declare(name="article", source="the article", steps=STEPS, metric="accuracy", higher=True, target=0.975, needs=load)
+@declare(name="article", source="Adam Optimizer", steps=STEPS, metric="accuracy", higher=True, target=0.975, needs=load)
 def problem(seed: int) -> Run:
     """The article's training of its network on MNIST, all of it."""
     (images, labels), (tested, answers) = load()

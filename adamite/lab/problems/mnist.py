@@ -75,7 +75,7 @@ def scores(params: list[Tensor], images: Tensor) -> Tensor:
     needs=load,
 )
 def problem(seed: int) -> Run:
-    """The article's network on 20,000 images of MNIST."""
+    """A network of 54,410 parameters on 20,000 images of MNIST."""
     (images, labels), valid, test = load()
     params = start(seed)
     generator = torch.Generator().manual_seed(seed)
