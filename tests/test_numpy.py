@@ -7,7 +7,6 @@ import pydoc
 import subprocess
 import sys
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from adamite import conventions, schedules
 from adamite.lab import oracles
 from adamite.numpy import OPTIMIZERS
 from adamite.rules import RULES
+from tests.support import process_environment
 
 
 @adamite.rule
@@ -596,13 +596,10 @@ def test_averaged_within_averaged_and_checkpoints_in_it():
         shown = bits(x)
         with pytest.raises(RuntimeError), opt.averaged():
             raise AssertionError("nested averages swapped the raw weights back in")
-        try:
-            inside = states(opt)
-        except RuntimeError:
-            inside = saved
-        assert inside == saved, "the average in a checkpoint is the raw weights"
+        with pytest.raises(RuntimeError, match="the averages are swapped in"):
+            opt.state_dict()  # which would hold the raw weights for averages
         assert bits(x) == shown
-    assert bits(x) == live
+    assert bits(x) == live and states(opt) == saved
 
 
 @pytest.mark.parametrize("name", [n for n in OPTIMIZERS if n != "adamw"])
@@ -686,6 +683,85 @@ def test_going_on_from_a_checkpoint(name, way, steps):
     for k in range(steps, steps + 5):
         other.step(some(k))
     assert snapshot(other, fresh) == snapshot(opt, params) != before
+
+
+def nested():
+    """Schedules that are made from one with state, at every depth."""
+    plateau = schedules.ReduceOnPlateau(0.5, factor=0.5, patience=0)
+    return plateau, [
+        plateau,
+        schedules.warmup(plateau, 4, 0.1),
+        schedules.warmup(schedules.warmup(plateau, 2, 0.1), 3, 0.1),
+    ]
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+@pytest.mark.parametrize("name", ["lr", "weight_decay", "clip_norm", "groups"])
+def test_schedules_with_state_go_on_from_a_checkpoint(name, depth):
+    def made():
+        plateau, each = nested()
+        options: dict[str, Any] = {"groups": {"x": {"lr": each[depth]}}} if name == "groups" else {name: each[depth]}
+        x = {"x": noise(5), "y": noise(5)}
+        return plateau, adamite.AdamW(x, **options), x
+
+    plateau, opt, params = made()
+    other_plateau, other, fresh = made()
+    for k in range(12):
+        opt.step({"x": noise(5, k), "y": noise(5, k)})
+        plateau.report(1.0)
+    for key in params:
+        fresh[key][...] = params[key]
+    other.load_state_dict(pickle.loads(pickle.dumps(opt.state_dict())))
+    assert other_plateau.state_dict() == plateau.state_dict() and plateau.value < 0.5
+    for k in range(5):
+        for o, p in ((opt, plateau), (other, other_plateau)):
+            o.step({"x": noise(5, k), "y": noise(5, k)})
+            p.report(1.0)
+    assert bits(*leaves(fresh)) == bits(*leaves(params))
+
+
+def test_a_schedule_with_state_of_another_form_is_refused():
+    _, (_, one, _) = nested()
+    opt = adamite.SGD(noise(3), lr=one)
+    other = adamite.SGD(noise(3), lr=schedules.warmup(schedules.ReduceOnPlateau(0.5, factor=0.5, patience=0), 5, 0.1))
+    with pytest.raises(adamite.StateDictError, match=r"lr: here the schedule warmup.*steps=5.*in the state.*steps=4"):
+        other.load_state_dict(opt.state_dict())
+    plain = adamite.SGD(noise(3), lr=schedules.warmup(0.5, steps=4))
+    with pytest.raises(adamite.StateDictError, match="lr, its schedule's own state"):
+        plain.load_state_dict(opt.state_dict())
+
+
+@pytest.mark.parametrize("mine", [None, 0.5])
+@pytest.mark.parametrize("theirs", [None, 0.25])
+def test_clipping_and_the_policy_belong_to_the_optimizer_that_was_made(mine, theirs):
+    """As in `adamite.torch`: a checkpoint doesn't turn them on or off."""
+    saved = adamite.AdamW(noise(3), clip_norm=theirs, nonfinite="skip" if theirs else "raise")
+    saved.step(noise(3, 1))
+    opt = adamite.AdamW(noise(3), clip_norm=mine, nonfinite="propagate")
+    opt.load_state_dict(saved.state_dict())
+    assert opt.clip_norm == mine and opt.nonfinite == "propagate" and opt.steps == 1
+    opt.step(1e3 * noise(3, 2))
+    assert (opt.gradient_norm is None) == (mine is None)
+
+
+@pytest.mark.parametrize("given", [{}, {"eps_root": 1e-6}])
+def test_adabeliefs_epsilons_are_one_unless_both_are_given(given):
+    """One epsilon in the paper's algorithm, and in its authors' code; two in optax."""
+    x, start = noise(5), noise(5)
+    opt = adamite.AdaBelief({"x": x, "y": noise(5)}, eps=1e-10, groups={"y": {"eps": 1e-4}}, **given)
+    assert opt.eps_root == given.get("eps_root", 1e-10) and opt.groups["y"].eps_root == given.get("eps_root", 1e-4)
+    both = adamite.AdaBelief({"x": start, "y": noise(5)}, eps=1e-10, eps_root=given.get("eps_root", 1e-10))
+    for k in range(3):
+        g = {"x": 1e-4 * noise(5, k), "y": noise(5, k)}
+        opt.step(g)
+        both.step(g)
+    assert bits(x) == bits(start)
+    opt.eps = 1e-5
+    assert opt.eps_root == given.get("eps_root", 1e-5)
+    other = adamite.AdaBelief({"x": x, "y": noise(5)}, eps_root=0.5, groups={"y": {"eps": 1e-4}})
+    other.load_state_dict(opt.state_dict())
+    assert other.eps == 1e-5 and other.eps_root == opt.eps_root
+    assert adamite.AdaBelief(noise(3), lr=0.1, eps=1e-10, convention="optax").eps_root == 1e-16
 
 
 def test_a_state_dict_is_a_copy():
@@ -837,11 +913,9 @@ def test_going_on_in_a_new_process(kind, tmp_path):
     (tmp_path / "own_rule.py").write_text(PROCESS)
 
     def run(text, *more):
-        path = [str(Path(adamite.__file__).parents[1]), str(tmp_path)]
-        code = f"import sys; sys.path[:0] = {path!r}\nway = {more!r}\n"
-        code += text.replace("way = sys.argv.pop()", f"way = {more[0]!r}" if more else "")
+        code = text.replace("way = sys.argv.pop()", f"way = {more[0]!r}" if more else "")
         command = [sys.executable, "-c", code, str(tmp_path), kind]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, env=process_environment(tmp_path))
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -885,7 +959,7 @@ def test_an_own_rule_is_a_full_citizen():
         lr = 0.1 * (1 + math.cos(math.pi * k / 9)) / 2
         plain = plain - (lr * np.sign(m) + lr * 0.1 * plain)
     np.testing.assert_allclose(x, plain, rtol=1e-13)
-    assert "Signum(1 parameters" in repr(opt) and "beta=0.9" in repr(opt)
+    assert repr(opt).startswith("Signum(1 parameter, lr=cosine(") and "beta=0.9" in repr(opt)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -901,6 +975,24 @@ def test_repr_dir_help(name):
     for spec in rule.numbers.values():
         assert spec.name in text and spec.meaning[:20] in text
     assert "params" in cls.__doc__ and "Args:" in cls.__doc__
+
+
+REPRS = {
+    "ema=0.99": dict(ema=0.99),
+    "nonfinite='skip'": dict(nonfinite="skip"),
+    "maximize=True": dict(maximize=True),
+    "sparse='lazy'": dict(sparse="lazy"),
+    "weight_decay=0.1, decay='l2'": dict(weight_decay=0.1, decay="l2"),
+    "convention='torch'": dict(convention="torch"),
+    "groups=['x']": dict(groups={"x": {"lr": 0.5}}),
+}
+
+
+def test_repr_shows_what_isnt_default():
+    plain = "Adam(1 parameter, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-08, steps=0)"
+    assert repr(adamite.Adam(noise(2))) == plain
+    for words, options in REPRS.items():
+        assert repr(adamite.Adam(noise(2), **options)) == plain.replace(", steps=0", f", {words}, steps=0")
 
 
 def test_repr_never_raises():

@@ -319,11 +319,13 @@ def _factory(rule: Rule) -> Callable[..., Transformation]:
 
 def _signature(known: Mapping[str, Any], positional: int) -> inspect.Signature:
     """As written out, which is where optax.inject_hyperparams finds what it may inject."""
-    return inspect.Signature([
-        inspect.Parameter(
-            name,
-            inspect.Parameter.POSITIONAL_OR_KEYWORD if place < positional else inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if default is REQUIRED else default,
-        )
-        for place, (name, default) in enumerate(known.items())
-    ])
+    return inspect.Signature(
+        [
+            inspect.Parameter(
+                name,
+                inspect.Parameter.POSITIONAL_OR_KEYWORD if place < positional else inspect.Parameter.KEYWORD_ONLY,
+                default=inspect.Parameter.empty if default is REQUIRED else default,
+            )
+            for place, (name, default) in enumerate(known.items())
+        ]
+    )

@@ -95,6 +95,12 @@ class Slot:
             f"optimizer was made, and is {self.x.dtype} of {self.x.shape} and {self.x.strides} now; make a new one"
         )
 
+    def refuse_rows(self) -> NoReturn:
+        raise TypeError(
+            f"the gradient of {self.name!r} is of rows; say what becomes of the other rows when you make the "
+            'optimizer: sparse="lazy" (they stay as they are) or sparse="exact" (what dense gradients make of them)'
+        )
+
     def place(self) -> int:
         """Where a parameter lies that isn't plainly contiguous."""
         if not self.x.flags.writeable:
@@ -108,10 +114,7 @@ class Slot:
         if g is None:
             return None
         if isinstance(g, Rows):
-            raise TypeError(
-                f"the gradient of {self.name!r} is of rows; say what becomes of the other rows when you make the "
-                'optimizer: sparse="lazy" (they stay as they are) or sparse="exact" (what dense gradients make of them)'
-            )
+            self.refuse_rows()
         if isinstance(g, np.generic):
             g = np.asarray(g)
         if not isinstance(g, np.ndarray) or isinstance(g, np.ma.MaskedArray):
@@ -369,8 +372,17 @@ class Batch:
         for cohort in self.active:
             cohort.t, cohort.scalars = cohort.next
 
+    # Nothing is behind, where gradients are dense.
+
     def flush(self) -> None:
-        """Nothing is behind, where gradients are dense."""
+        """Catch up the rows that are behind."""
+
+    def pending(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What copies of parameters need to go on, by name."""
+        yield from ()
+
+    def resume(self, pending: Mapping[str, Mapping[str, Any]]) -> None:
+        """Go on where another optimizer was."""
 
     def _buffered(self, row: int) -> None:
         """Update one parameter piece by piece, each contiguous; by blocks all of it at once, as a copy."""

@@ -12,6 +12,7 @@ from adamite.layouts import Rests
 from adamite.settings import Schedule, Settings, unknown
 from adamite.storage import Format
 from adamite.update import CLIP_NORM, EMA, WEIGHT_DECAY, Decay, Surroundings, Update, build
+from adamite.words import counted
 
 _OPTIONS = (
     "convention", "groups", "weight_decay", "decay", "clip_norm", "nonfinite", "ema", "maximize", "state", "seed",
@@ -66,10 +67,11 @@ class Hyperparameters:
             if name not in rule.numbers and name not in rule.choices:
                 raise TypeError(unknown(owner, name, [*rule.numbers, *rule.choices, *_OPTIONS]))
         specs = {**rule.numbers, "weight_decay": WEIGHT_DECAY, "ema": EMA, "clip_norm": CLIP_NORM}
-        self.settings = Settings(owner, specs, formats)
+        self.settings = Settings(owner, specs, formats, follows=convention.follows)
         self.choices = {name: self._choice(name, given.get(name, convention.default(name))) for name in rule.choices}
         for name in rule.numbers:
-            self.settings.set(name, given.get(name, convention.default(name)))
+            if name in given or name not in convention.follows:
+                self.settings.set(name, given.get(name, convention.default(name)))
         if ema is not None:
             self.settings.set("ema", ema)
         self.assign(self.settings, "clip_norm", clip_norm)
@@ -146,9 +148,11 @@ class Hyperparameters:
             matched = [name for name in parameters if fnmatchcase(name, pattern)]
             if not matched:
                 deeper = f"*.{pattern}"
-                hint = f"; did you mean {deeper!r}?" if any(fnmatchcase(n, deeper) for n in parameters) else ";"
+                hint = f"; did you mean {deeper!r}?" if any(fnmatchcase(n, deeper) for n in parameters) else "."
+                more = ", ..." * (len(parameters) > 6)
                 raise ValueError(
-                    f"{self.owner}: group {pattern!r} matches no parameter{hint} There are {', '.join(parameters[:6])}"
+                    f"{self.owner}: group {pattern!r} matches no parameter{hint} "
+                    f"The parameters' names: {', '.join(parameters[:6])}{more}"
                 )
             for name in matched:
                 if name in patterns:
@@ -169,7 +173,7 @@ class Hyperparameters:
         if not isinstance(values, Mapping):
             raise TypeError(f"{self.owner}: the settings of group {pattern!r} must be a dict, got {values!r:.40}")
         top = self.settings
-        settings = Settings(f"{self.owner}, group {pattern!r}", top.specs, top.formats, top)
+        settings = Settings(f"{self.owner}, group {pattern!r}", top.specs, top.formats, top, top.follows)
         for name, value in values.items():
             if name in self.choices:
                 raise ValueError(f"{self.owner}: {name} is a choice of the whole optimizer; set it there")
@@ -240,7 +244,7 @@ class Group:
 
     def __repr__(self) -> str:
         own = ", ".join(f"{name}={value!r}" for name, value in self.settings.values.items())
-        return f"Group({self.pattern!r}, {own}; {len(self.names)} parameters)"
+        return f"Group({self.pattern!r}, {own}; {counted(len(self.names), 'parameter')})"
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

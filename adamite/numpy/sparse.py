@@ -83,6 +83,16 @@ class RowsBatch(Batch):
             where(slot)
             self.steps.late.flush(memory(slot), behind, None if rows is None else rows[slot.name])
 
+    def pending(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        for slot, behind in zip(self.slots, self.behind, strict=True):
+            if behind is not None:
+                yield slot.name, behind.pending()
+
+    def resume(self, pending: Mapping[str, Mapping[str, Any]]) -> None:
+        for slot, behind in zip(self.slots, self.behind, strict=True):
+            if behind is not None and slot.name in pending:
+                behind.resume(pending[slot.name])
+
 
 def refuse_scattered(slot: Slot) -> None:
     """Raise if the rows of a table aren't stretches of memory."""

@@ -22,7 +22,7 @@ from adamite.storage import Format, Layout
 
 # What a kernel may call: these become instructions, never calls of a library that may not be there.
 _INTRINSICS = (
-    r"@llvm\.(sqrt|fabs|copysign|is\.fpclass|[us](min|max)|vector\.reduce\.(fadd|mul|[us]max)|fshl|assume|prefetch|"
+    r"@llvm\.(sqrt|fabs|copysign|is\.fpclass|[us](min|max)|vector\.reduce\.(fadd|add|mul|[us]max)|fshl|assume|prefetch|"
     r"lifetime\.(start|end)|masked\.(load|store)|x86\.sse\.(st|ld)mxcsr|aarch64\.[gs]et\.fpcr)\b"
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -11,18 +11,14 @@ import torch
 from torch import Tensor
 
 from adamite import engine
+from adamite.idle import still
 from adamite.rows import Indices, checked, distinct
 from adamite.storage import Format, Layout
 from adamite.tables import Behind, CatchUp, Memory, Sparse, Steps, Touched, refuse_inexact
-from adamite.torch.batch import Batch, Cohort, Member
+from adamite.torch.batch import Batch, Cohort, Member, of_rows, with_gradient
 from adamite.torch.batch import Sparse as Refusal
 from adamite.torch.settings import Reading
 from adamite.update import Update
-
-
-def by_rows(p: Tensor) -> bool:
-    """Whether a parameter's gradient is of rows."""
-    return p.grad is not None and p.grad.layout is torch.sparse_coo
 
 
 class Table:
@@ -33,6 +29,7 @@ class Table:
         self.kind = p.dtype, p.shape
         self.behind = Behind(update, format, len(p), fresh)
         self.late = CatchUp(update, format, engine.default_backend())
+        self.version = p._version  # as our last write left it
 
     def belongs(self, update: Update, states: Sequence[Tensor]) -> bool:
         """Whether these are still the states, and the update."""
@@ -43,22 +40,40 @@ class Table:
         if (self.parameter.dtype, self.parameter.shape) == self.kind:
             torch.autograd.graph.increment_version([self.parameter])
             self.late.flush(memory(self.parameter, self.states), self.behind, indices)
+            self.version = self.parameter._version
+
+    def notice(self) -> None:
+        """Rows that somebody has assigned to since the last step go on from there."""
+        if self.parameter._version != self.version:
+            self.flush(self.behind.changed(memory(self.parameter, self.states)))
 
 
 class Tables:
     """The parameters that have had gradients of rows, and what their rows have missed, whichever plan steps on them."""
 
-    def __init__(self, owner: str, mode: Sparse) -> None:
+    def __init__(self, owner: str, mode: Sparse | None) -> None:
         self.owner, self.mode = owner, mode
         self.tables: dict[int, Table] = {}
 
-    def sorts(self, batches: Iterable[Batch]) -> bool:
-        """Whether gradients of rows are in batches of rows, and dense ones aren't."""
-        for batch in batches:
-            expected = isinstance(batch, RowsBatch)
-            for p in batch.parameters:
-                if p.grad is not None and (by_rows(p) is not expected or (not expected and id(p) in self.tables)):
-                    return False
+    def take(self, name: str, p: Tensor, update: Update, layout: Layout, whole: bool) -> bool:
+        """Whether a parameter with a sparse gradient is stepped on by rows; `whole` where it lies in CPU memory.
+
+        Raises:
+            RuntimeError: where somebody asked for that, and it can't be.
+        """
+        if self.mode is None:
+            plain = whole and layout.native and not layout.blocks and p.grad is not None and p.grad.sparse_dim() == 1
+            return plain and p.dim() > 0 and p[:1].is_contiguous() and still(engine.graph(update))
+        if not whole:
+            raise RuntimeError(
+                f"{self.owner}: sparse={self.mode!r} is for whole tensors on the CPU, and a sparse "
+                f"gradient is on {p.device}; leave sparse= out, or make the gradient dense (sparse=False)"
+            )
+        if not layout.native:
+            raise RuntimeError(
+                f"{self.owner}: sparse={self.mode!r} is for gradients that are computed in "
+                f"{layout.x.compute.name}, as {name} is, and its gradient is of {layout.g.name}; convert it"
+            )
         return True
 
     def settle(self, p: Tensor) -> None:
@@ -68,8 +83,8 @@ class Tables:
             table.flush()
 
     def behind(self, m: Member, states: Sequence[Tensor], update: Update, format: Format, fresh: bool) -> Behind | None:
-        """What the rows of a parameter have missed; None under "lazy"."""
-        if self.mode == "lazy":
+        """What the rows of a parameter have missed; None where that isn't kept."""
+        if self.mode != "exact":
             return None
         p = m.parameter
         if id(p) in self.tables and not self.tables[id(p)].belongs(update, states):
@@ -77,7 +92,19 @@ class Tables:
             fresh = False
         if id(p) not in self.tables:
             self.tables[id(p)] = Table(p, states, update, format, fresh)
+        self.tables[id(p)].notice()
         return self.tables[id(p)].behind
+
+    def pending(self) -> list[tuple[Tensor, dict[str, Any]]]:
+        """What copies need to go on."""
+        return [(table.parameter, table.behind.pending()) for table in self.tables.values()]
+
+    def resume(
+        self, p: Tensor, states: Sequence[Tensor], update: Update, format: Format, pending: Mapping[str, Any]
+    ) -> None:
+        """Go on with a parameter where another optimizer was."""
+        table = self.tables[id(p)] = Table(p, states, update, format, fresh=False)
+        table.behind.resume(pending)
 
     def flush(self) -> None:
         for table in self.tables.values():
@@ -101,7 +128,10 @@ class RowsBatch(Batch):
     def steps(self) -> Steps:
         return Steps(self.update, self.layout, engine.default_backend())
 
-    def look(self, sparse: Refusal) -> None:
+    def same_gradients(self) -> bool:
+        return all(g is None or (of_rows(g) and with_gradient(self.layout, g) == self.layout) for g in self.gradients())
+
+    def look(self, refusal: Refusal) -> None:
         rows = zip(self.gradients(), self.parameters, self._types, self.members, strict=True)
         self.grads = [None if g is None else admitted(m.name, p, g.detach(), dtype) for g, p, dtype, m in rows]
         self.missing = [row for row, g in enumerate(self.grads) if g is None]
@@ -138,6 +168,9 @@ class RowsBatch(Batch):
 
     def go(self) -> None:
         self.steps.go()
+        for p in self.parameters:
+            if id(p) in self.tables.tables:
+                self.tables.tables[id(p)].version = p._version
 
 
 def refuse_scattered(name: str, tensors: Sequence[Tensor]) -> None:
