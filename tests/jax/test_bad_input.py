@@ -31,7 +31,7 @@ X = {"w": jnp.ones(3)}
         (lambda: ours.adamw(0.1, weight_decay=-0.1), r"weight_decay must be a number in \[0, inf\)"),
         (lambda: ours.sgd(None), "learning_rate must be a number"),
         (lambda: ours.adadelta(), "adadelta needs a learning_rate, 1.0 as in the paper"),
-        (lambda: ours.optimizer("adan"), "adamite.jax has no optimizer 'adma'; did you mean adam"),
+        (lambda: ours.optimizer("adma"), "adamite.jax has no optimizer 'adma'; did you mean adam"),
         (lambda: ours.optimizer(3), "takes a rule"),
         (
             lambda: ours.optimizer(rules.adam)(learning_rate=0.1),
