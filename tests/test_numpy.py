@@ -977,7 +977,7 @@ def test_repr_dir_help(name):
     assert "params" in cls.__doc__ and "Args:" in cls.__doc__
 
 
-REPRS = {
+REPRS: dict[str, dict[str, Any]] = {
     "ema=0.99": dict(ema=0.99),
     "nonfinite='skip'": dict(nonfinite="skip"),
     "maximize=True": dict(maximize=True),

@@ -70,7 +70,7 @@ def test_steps(format: Format, program: Program, tmp_path: Path) -> None:
         program,
         tmp_path,
         made,
-        lambda update, layout: llvm.step_text(engine.graph(update), layout.x, MACHINE),
+        lambda update, layout: llvm.step_text(engine.graph(update), layout, MACHINE),
         sizes=(1, 17, 300),
         count=3,
     )
