@@ -26,6 +26,8 @@ if BACKEND == "jax":
     import jax
     import jax.numpy as jnp
 
+    _TENSOR: type = jax.Array
+
     def _traced(value: Any) -> bool:
         return isinstance(value, jax.core.Tracer)
 
@@ -43,10 +45,15 @@ if BACKEND == "jax":
 elif BACKEND == "tensorflow":
     import tensorflow as tf
 
+    _TENSOR = tf.Tensor  # no variable
+
     def _traced(value: Any) -> bool:
         return ops.is_tensor(value) and not tf.executing_eagerly()
 
 else:
+    import torch
+
+    _TENSOR = torch.Tensor
 
     def _traced(value: Any) -> bool:
         return False
@@ -66,8 +73,13 @@ if BACKEND != "jax":
 
 def number(value: Any) -> Any:
     """A variable's value or a number: as a float, unless it is traced."""
-    value = getattr(value, "value", value)
+    value = ops.convert_to_tensor(value) if isinstance(value, keras.Variable) else value  # one of several replicas' too
     return value if _traced(value) else float(value)
+
+
+def constant(value: Any) -> Any:
+    """The number in a tensor without dimensions; anything else as it is."""
+    return float(value) if isinstance(value, _TENSOR) and value.ndim == 0 and not _traced(value) else value
 
 
 def coefficients(

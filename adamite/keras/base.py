@@ -17,7 +17,7 @@ from adamite.about import Documented, Words
 from adamite.conventions import Spelling, spelling
 from adamite.errors import StateDictError
 from adamite.keras import arrays
-from adamite.keras.settings import RANGES, Reading, Settings
+from adamite.keras.settings import Reading, Settings
 from adamite.layouts import Rests, State
 from adamite.rule import Rule
 from adamite.settings import unknown
@@ -61,7 +61,7 @@ class Extras(Options, total=False):
 
 
 _WORDS = Words(
-    RANGES,
+    {},
     after=(
         "",
         "learning_rate may be a keras LearningRateSchedule, or a function without arguments. The arguments of every",
