@@ -298,9 +298,7 @@ KERAS: dict[str, Spelling] = {
     "Adamax": _keras("Adamax", _KERAS_ADAM, {"m": "momentum", "u": "norm"}, _BETA_2_MAY_BE_1),
     "Nadam": _keras("NAdam", _KERAS_ADAM, _VELOCITY | {"mu_product": "u_product"}, {"beta_1": "[0, 1]"}),
     "Lion": _keras("Lion", _KERAS_BETAS, {"m": "momentum"}, {"beta_1": "(0, 1]"} | _BETA_2_MAY_BE_1),
-    "AdaBelief": _keras(
-        "AdaBelief", _KERAS_ADAM | {"epsilon_root": ("eps_root",)}, {"m": "momentum", "s": "variance"}
-    ),
+    "AdaBelief": _keras("AdaBelief", _KERAS_ADAM | {"epsilon_root": ("eps_root",)}, {"m": "momentum", "s": "variance"}),
     "RAdam": _keras("RAdam", _KERAS_ADAM, _VELOCITY),
     "ADOPT": _keras("ADOPT", _KERAS_ADAM, _VELOCITY),
 }

@@ -14,6 +14,7 @@ from adamite.rule import REQUIRED, Choice, Number
 from adamite.settings import check_choice, check_number
 from adamite.update import CLIP_NORM, WEIGHT_DECAY, Surroundings, Update, build
 
+
 def _option(name: str, allowed: str, meaning: str) -> Number:
     return Number(name, None, optional=True, meaning=meaning).within(allowed)
 
@@ -87,7 +88,7 @@ class Settings:
     def _count(self, name: str, value: Any) -> int:
         least = _COUNTS[name]
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-            raise ValueError(f"{self.owner}: {name} must be a whole number of at least {least}, or None or 0; got {value!r}")
+            raise ValueError(f"{self.owner}: {name} must be a whole number of at least {least}, or None; got {value!r}")
         return int(value)
 
     def read(self, values: tuple[Any, ...], weight_decay: float | None) -> Reading:
