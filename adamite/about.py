@@ -73,7 +73,7 @@ def about(name: str, conventions: Mapping[str, Convention]) -> About:
         Argument(c.name, "", repr(paper.default(c.name)), _allowed(c.allowed), c.meaning) for c in rule.choices.values()
     ]
     numbers = [
-        Argument(n.name, symbol(n.name), _shown(paper.default(n.name)), n.range, n.meaning)
+        Argument(n.name, symbol(n.name), _shown(paper.default(n.name)), n.range, _follows(paper, n.name) + n.meaning)
         for n in rule.numbers.values()
     ]
     if update.surroundings.decay:
@@ -159,6 +159,9 @@ def spelled(spelling: Spelling, defaults: Mapping[str, object], words: Words) ->
         else:
             continue
         shown = f"{argument} in {ranges}" if ranges else argument
+        if numbers and numbers[0].name in spelling.convention.follows:
+            default = spelling.convention.default(numbers[0].name)
+            meaning = _follows(spelling.convention, numbers[0].name) + meaning
         text = f"{shown}, default {default!r}: {meaning}"
         lines += textwrap.wrap(text, 96, initial_indent="    ", subsequent_indent="        ")
     return "\n".join([*lines, *words.after])
@@ -184,6 +187,10 @@ def _difference(framework: str, convention: Convention, paper: Convention) -> Di
     }
     title = convention.rule.title if convention.rule is not paper.rule else ""
     return Difference(framework, title, other, defaults, _DECAY[convention.decay])
+
+
+def _follows(convention: Convention, name: str) -> str:
+    return f"as {convention.follows[name]} unless it is given; " if name in convention.follows else ""
 
 
 def _shown(value: object) -> str:

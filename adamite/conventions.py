@@ -28,9 +28,12 @@ class Convention(NamedTuple):
     defaults: Mapping[str, Any]
     decay: Decay | None = None
     title: str = ""  # where the rule's own won't do
+    follows: Mapping[str, str] = MappingProxyType({})  # a number that is as another one unless it is given
 
     def default(self, name: str) -> Any:
         """The default of a number or choice of the rule, or of the weight decay."""
+        if name in self.follows:
+            return self.default(self.follows[name])
         if name in self.defaults:
             return self.defaults[name]
         spec = self.rule.numbers.get(name) or self.rule.choices.get(name)
@@ -42,6 +45,7 @@ def _row(rule: Rule, decay: Decay | None = None, **defaults: Any) -> Convention:
 
 
 _R = REQUIRED
+_ONE_EPSILON = {"eps_root": "eps"}  # as the paper's algorithm and its authors' code have it
 _ADAMW = "AdamW: Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2)."
 CONVENTIONS: dict[str, dict[str, Convention]] = {
     "SGD": {
@@ -93,9 +97,9 @@ CONVENTIONS: dict[str, dict[str, Convention]] = {
         "optax": _row(rules.amsgrad_max_hat, lr=_R),
     },
     "AdaBelief": {
-        "paper": _row(rules.adabelief, "decoupled"),
-        "torch": _row(rules.adabelief, "decoupled", eps=1e-16, eps_root=1e-16),
-        "keras": _row(rules.adabelief, "decoupled", eps=1e-16, eps_root=1e-16),
+        "paper": Convention(rules.adabelief, {}, "decoupled", follows=_ONE_EPSILON),
+        "torch": Convention(rules.adabelief, {"eps": 1e-16}, "decoupled", follows=_ONE_EPSILON),
+        "keras": Convention(rules.adabelief, {"eps": 1e-16}, "decoupled", follows=_ONE_EPSILON),
         "optax": _row(rules.adabelief, "decoupled", lr=_R, eps=1e-16, eps_root=1e-16),
     },
     "Adamax": {

@@ -22,7 +22,7 @@ import numpy as np
 from adamite import pool
 from adamite.errors import NonFiniteError
 from adamite.graph import Graph, lower
-from adamite.readers import blocks, idle, llvm, numpy_blocks
+from adamite.readers import blocks, fingerprints, idle, llvm, numpy_blocks
 from adamite.readers import numpy as interpreter
 from adamite.readers.job import BLOCK, GRAIN, SCALE, Job
 from adamite.readers.job import Kernel as Call
@@ -149,8 +149,8 @@ def step_kernel(update: Update, layout: Layout, backend: Backend) -> Kernel:
     return _kernel(
         backend,
         layout.unit,
-        lambda: llvm.step_text(steps, layout.x, machine()),
-        lambda: interpreter.step(steps, layout.x),
+        lambda: llvm.step_text(steps, layout, machine()),
+        lambda: interpreter.step(steps, layout),
     )
 
 
@@ -163,6 +163,12 @@ def idle_kernel(update: Update, format: Format, width: int, backend: Backend) ->
         lambda: idle.text(graph(update), format, width, machine()),
         lambda: idle.interpreted(graph(update), format),
     )
+
+
+@functools.cache
+def fingerprint_kernel(format: Format, backend: Backend) -> Kernel:
+    """The kernel that says in a word what a row holds: readers/fingerprints.py."""
+    return _kernel(backend, 1, lambda: fingerprints.text(format, machine()), lambda: fingerprints.interpreted(format))
 
 
 @functools.cache

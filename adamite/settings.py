@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -107,8 +108,10 @@ class Settings:
         specs: Mapping[str, Number],
         formats: Collection[Format],
         parent: Settings | None = None,
+        follows: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.owner, self.specs, self.formats, self.parent = owner, specs, formats, parent
+        self.follows = dict(follows)  # numbers that are as others unless they are set
         self.values: dict[str, float | Schedule | None] = {}
 
     def check(self, name: str, value: Any) -> float | Schedule | None:
@@ -136,6 +139,8 @@ class Settings:
             if name in settings.values:
                 return settings.values[name]
             settings = settings.parent
+        if name in self.follows:
+            return self.source(self.follows[name])
         raise KeyError(name)
 
     def at(self, name: str, step: int) -> float | None:

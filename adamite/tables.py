@@ -1,13 +1,15 @@
 """Steps on some rows of tables: the rows of a job are rows of tables, where they lie.
 
 Under "exact" the rows that a step leaves alone are behind: they have missed steps with a gradient of zero, which they
-are given when they are next touched or read. `Behind` knows which steps; the kernel of readers/idle.py does them.
+are given when they are next touched or read. `Behind` knows which steps; the kernel of readers/idle.py does them. Rows
+that somebody has assigned to meanwhile stay as they are: what was missed was owed to the values before.
 """
 
 from __future__ import annotations
 
+import copy
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -16,6 +18,7 @@ from adamite import engine
 from adamite.graph import Graph
 from adamite.idle import Unpredictable, idle
 from adamite.layouts import Rests
+from adamite.readers import fingerprints
 from adamite.readers import idle as columns
 from adamite.readers.job import COEFFICIENTS, HEADER, LENGTH, ROWS, TOTAL, G, Job, X
 from adamite.rows import Indices
@@ -23,6 +26,7 @@ from adamite.storage import Format, Layout
 from adamite.update import Update
 
 Table = np.ndarray[Any, np.dtype[np.int64]]
+Words = np.ndarray[Any, np.dtype[np.uint64]]
 Sparse = Literal["lazy", "exact"]
 
 LONGEST = 1 << 16  # steps that a row may be behind, before all rows are caught up: what they missed is kept
@@ -101,11 +105,11 @@ class RowsJob(Job):
 class Steps:
     """The steps of a batch on the rows that have gradients."""
 
-    def __init__(self, update: Update, format: Format, backend: engine.Backend) -> None:
-        self.format = format
-        self.kernel = engine.step_kernel(update, Layout(format), backend)
+    def __init__(self, update: Update, layout: Layout, backend: engine.Backend) -> None:
+        self.layout = layout
+        self.kernel = engine.step_kernel(update, layout, backend)
         self.job = RowsJob(2 + len(engine.graph(update).inputs))
-        self.late = CatchUp(update, format, backend)
+        self.late = CatchUp(update, layout.x, backend)
         self.touched: Sequence[Touched] = ()
 
     def prepare(self, touched: Sequence[Touched]) -> None:
@@ -116,7 +120,7 @@ class Steps:
                 if t.behind.count == LONGEST:
                     self.late.flush(t.memory, t.behind)
                     t.behind.restart()
-                t.behind.note(t.coefficients)
+                t.behind.note(t.memory, t.coefficients)
         self.counts = [(t, t.behind.count + 1) for t in touched if t.behind is not None]
         self.late.prepare([(t.memory, t.behind, t.indices) for t in self.touched if t.behind is not None])
         table = self.job.resize(sum(len(t.indices) for t in self.touched))
@@ -124,7 +128,7 @@ class Steps:
         for t in self.touched:
             part = table[:, start : start + len(t.indices)]
             part[LENGTH], part[COEFFICIENTS] = t.memory.width, t.coefficients
-            row = t.memory.width * self.format.itemsize
+            row = t.memory.width * self.layout.g.itemsize
             part[G] = np.arange(t.gradient, t.gradient + row * len(t.indices), row) if row else t.gradient
             _point(part, (X, *range(G + 1, len(part))), t.memory, t.indices)
             start += len(t.indices)
@@ -149,27 +153,53 @@ def _point(part: Any, columns: Sequence[int], memory: Memory, indices: Indices) 
 # ---- exact
 
 
+class Fingerprints:
+    """A word for each row, which says what it holds."""
+
+    def __init__(self, format: Format, backend: engine.Backend) -> None:
+        self.format, self.kernel = format, engine.fingerprint_kernel(format, backend)
+        self.job = RowsJob(fingerprints.COLUMNS)
+
+    def of(self, memory: Memory, indices: Indices) -> Words:
+        """Of some rows of a parameter."""
+        found = np.zeros(len(indices), np.uint64)
+        table = self.job.resize(len(indices))
+        words = memory.width * self.format.itemsize // fingerprints.word_size(self.format)
+        table[fingerprints.LENGTH], table[fingerprints.WORDS] = 1, words
+        parameter = Memory(memory.places[:1], memory.strides[:1], memory.width)
+        _point(table, (fingerprints.PLACE,), parameter, indices)
+        table[fingerprints.RESULT] = np.arange(len(indices)) * found.itemsize + found.ctypes.data
+        self.job.count(len(indices))
+        engine.run(self.kernel._replace(unit=max(1, words)), self.job)
+        return found
+
+
 class Behind:
     """Which steps the rows of one table have missed."""
 
     def __init__(self, update: Update, format: Format, rows: int, fresh: bool) -> None:
         graph = engine.graph(update)
         self.idle, self.compute = idle(graph), format.compute
+        self.fingerprints = Fingerprints(format, engine.default_backend())
+        self.seen = np.zeros(rows, np.uint64)  # fingerprints of the rows that are behind
+        self.level: list[Indices] = [np.arange(rows)]  # rows that have missed nothing so far
         starts = {state.name: state.start for state in update.rule.states}
         powers = self.idle.powers or {}
         still = fresh and all(starts.get(name) == 0 for name, power in powers.items() if power > 0)
         # How many of the steps below a row has had; ~that where it has never had a gradient, and so has no momentum.
         self.had = np.full(rows, ~0 if still else 0, np.int32)
         self.count = 0  # how many there were
-        self.coefficients = np.zeros((16, graph.coefficient_count), self.compute.dtype)
-        self.logs = np.zeros((17, len(graph.inputs)))  # sums up to each step: Idle.logs
+        self.coefficients = np.zeros((0, graph.coefficient_count), self.compute.dtype)
+        self.logs = np.zeros((1, len(graph.inputs)))  # sums up to each step: Idle.logs
 
-    def note(self, coefficients: int) -> None:
+    def note(self, memory: Memory, coefficients: int) -> None:
         """Keep the coefficients of the step that comes next; it counts once `touch` says so."""
+        if self.level:
+            level = np.concatenate(self.level)
+            self.seen[level] = self.fingerprints.of(memory, level)
         count = self.count
         if count == len(self.coefficients):
-            self.coefficients = np.concatenate([self.coefficients, np.zeros_like(self.coefficients)])
-            self.logs = np.concatenate([self.logs, np.zeros_like(self.logs)])
+            self.coefficients, self.logs = (_longer(a, count + 16) for a in (self.coefficients, self.logs))
         row = self.coefficients[count]
         ctypes.memmove(row.ctypes.data, coefficients, row.nbytes)
         # As they were rounded: over a thousand steps the difference would show.
@@ -178,6 +208,7 @@ class Behind:
     def touch(self, indices: Indices, count: int) -> None:
         """These rows have had all steps, the last one with a gradient."""
         self.had[indices] = self.count = count
+        self.level = [indices]
 
     def restart(self) -> None:
         """Forget the steps, which all rows have had."""
@@ -192,18 +223,46 @@ class Behind:
     def caught_up(self, indices: Indices) -> None:
         had = self.had[indices]
         self.had[indices] = np.where(had < 0, ~self.count, self.count)
+        self.level.append(indices)
 
-    def steps(self, indices: Indices) -> tuple[Any, Any, Any]:
+    def assigned(self, memory: Memory, indices: Indices) -> Any:
+        """Which of some rows that are behind hold other values than when they fell behind."""
+        return self.fingerprints.of(memory, indices) != self.seen[indices]
+
+    def changed(self, memory: Memory) -> Indices:
+        """All rows that are behind and hold other values than when they fell behind."""
+        behind = self.missed(np.arange(len(self.had)))
+        rows: Indices = behind[self.assigned(memory, behind)]
+        return rows
+
+    def pending(self) -> dict[str, Any]:
+        """What a copy needs to go on."""
+        history = {"coefficients": self.coefficients[: self.count], "logs": self.logs[: self.count + 1]}
+        return {"count": self.count, "had": self.had, "seen": self.seen, "level": self.level, **history}
+
+    def resume(self, pending: Mapping[str, Any]) -> None:
+        """Go on where another one was."""
+        for name, value in pending.items():
+            setattr(self, name, copy.deepcopy(value))
+
+    def steps(self, memory: Memory, indices: Indices) -> tuple[Any, Any, Any]:
         """Where each row's missed steps begin, how many of them count, and the factors of what comes after those."""
-        had = self.had[indices]
+        had, assigned = self.had[indices], self.assigned(memory, indices)
         since = np.where(had < 0, ~had, had).astype(np.int64)
         many = np.zeros_like(since)
         if self.idle.powers is not None:
             bound = -self.logs[: self.count + 1, -1]
             negligible = float(-np.log(np.finfo(self.compute.dtype).eps / 16))
             until = np.searchsorted(bound, bound[since] + negligible)
-            many = np.where(had < 0, 0, np.minimum(until, self.count) - since)
-        return since, many, np.exp(self.logs[self.count, :-1] - self.logs[since + many, :-1])
+            many = np.where((had < 0) | assigned, 0, np.minimum(until, self.count) - since)
+        factors = np.exp(self.logs[self.count, :-1] - self.logs[since + many, :-1])
+        factors[assigned, 0] = 1.0  # the parameter stays; its states decay
+        return since, many, factors
+
+
+def _longer(array: Any, rows: int) -> Any:
+    """An array with so many more rows."""
+    return np.concatenate([array, np.zeros((rows, *array.shape[1:]), array.dtype)])
 
 
 class CatchUp:
@@ -224,7 +283,7 @@ class CatchUp:
         steps, start, work = columns.steps_column(self.graph), 0, 0
         for memory, behind, indices in late:
             part = table[:, start : start + len(indices)]
-            since, many, factors = behind.steps(indices)
+            since, many, factors = behind.steps(memory, indices)
             part[columns.LENGTH], part[steps] = memory.width, many
             part[columns.FIRST] = behind.coefficients.ctypes.data + since * behind.coefficients.strides[0]
             _point(part, range(columns.X, steps), memory, indices)

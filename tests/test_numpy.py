@@ -688,6 +688,85 @@ def test_going_on_from_a_checkpoint(name, way, steps):
     assert snapshot(other, fresh) == snapshot(opt, params) != before
 
 
+def nested():
+    """Schedules that are made from one with state, at every depth."""
+    plateau = schedules.ReduceOnPlateau(0.5, factor=0.5, patience=0)
+    return plateau, [
+        plateau,
+        schedules.warmup(plateau, 4, 0.1),
+        schedules.warmup(schedules.warmup(plateau, 2, 0.1), 3, 0.1),
+    ]
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+@pytest.mark.parametrize("name", ["lr", "weight_decay", "clip_norm", "groups"])
+def test_schedules_with_state_go_on_from_a_checkpoint(name, depth):
+    def made():
+        plateau, each = nested()
+        options = {"groups": {"x": {"lr": each[depth]}}} if name == "groups" else {name: each[depth]}
+        x = {"x": noise(5), "y": noise(5)}
+        return plateau, adamite.AdamW(x, **options), x
+
+    plateau, opt, params = made()
+    other_plateau, other, fresh = made()
+    for k in range(12):
+        opt.step({"x": noise(5, k), "y": noise(5, k)})
+        plateau.report(1.0)
+    for key in params:
+        fresh[key][...] = params[key]
+    other.load_state_dict(pickle.loads(pickle.dumps(opt.state_dict())))
+    assert other_plateau.state_dict() == plateau.state_dict() and plateau.value < 0.5
+    for k in range(5):
+        for o, p in ((opt, plateau), (other, other_plateau)):
+            o.step({"x": noise(5, k), "y": noise(5, k)})
+            p.report(1.0)
+    assert bits(*leaves(fresh)) == bits(*leaves(params))
+
+
+def test_a_schedule_with_state_of_another_form_is_refused():
+    _, (_, one, _) = nested()
+    opt = adamite.SGD(noise(3), lr=one)
+    other = adamite.SGD(noise(3), lr=schedules.warmup(schedules.ReduceOnPlateau(0.5, factor=0.5, patience=0), 5, 0.1))
+    with pytest.raises(adamite.StateDictError, match=r"lr: here the schedule warmup.*steps=5.*in the state.*steps=4"):
+        other.load_state_dict(opt.state_dict())
+    plain = adamite.SGD(noise(3), lr=schedules.warmup(0.5, steps=4))
+    with pytest.raises(adamite.StateDictError, match="lr, its schedule's own state"):
+        plain.load_state_dict(opt.state_dict())
+
+
+@pytest.mark.parametrize("mine", [None, 0.5])
+@pytest.mark.parametrize("theirs", [None, 0.25])
+def test_clipping_and_the_policy_belong_to_the_optimizer_that_was_made(mine, theirs):
+    """As in `adamite.torch`: a checkpoint doesn't turn them on or off."""
+    saved = adamite.AdamW(noise(3), clip_norm=theirs, nonfinite="skip" if theirs else "raise")
+    saved.step(noise(3, 1))
+    opt = adamite.AdamW(noise(3), clip_norm=mine, nonfinite="propagate")
+    opt.load_state_dict(saved.state_dict())
+    assert opt.clip_norm == mine and opt.nonfinite == "propagate" and opt.steps == 1
+    opt.step(1e3 * noise(3, 2))
+    assert (opt.gradient_norm is None) == (mine is None)
+
+
+@pytest.mark.parametrize("given", [{}, {"eps_root": 1e-6}])
+def test_adabeliefs_epsilons_are_one_unless_both_are_given(given):
+    """One epsilon in the paper's algorithm, and in its authors' code; two in optax."""
+    x, start = noise(5), noise(5)
+    opt = adamite.AdaBelief({"x": x, "y": noise(5)}, eps=1e-10, groups={"y": {"eps": 1e-4}}, **given)
+    assert opt.eps_root == given.get("eps_root", 1e-10) and opt.groups["y"].eps_root == given.get("eps_root", 1e-4)
+    both = adamite.AdaBelief({"x": start, "y": noise(5)}, eps=1e-10, eps_root=given.get("eps_root", 1e-10))
+    for k in range(3):
+        g = {"x": 1e-4 * noise(5, k), "y": noise(5, k)}
+        opt.step(g)
+        both.step(g)
+    assert bits(x) == bits(start)
+    opt.eps = 1e-5
+    assert opt.eps_root == given.get("eps_root", 1e-5)
+    other = adamite.AdaBelief({"x": x, "y": noise(5)}, eps_root=0.5, groups={"y": {"eps": 1e-4}})
+    other.load_state_dict(opt.state_dict())
+    assert other.eps == 1e-5 and other.eps_root == opt.eps_root
+    assert adamite.AdaBelief(noise(3), lr=0.1, eps=1e-10, convention="optax").eps_root == 1e-16
+
+
 def test_a_state_dict_is_a_copy():
     x = noise(3)
     opt = adamite.Adam(x)

@@ -94,9 +94,9 @@ def print_loop(it: "about.About") -> None:
     """The compiled loop, and how much of it there is."""
     from adamite import engine
     from adamite.readers import llvm
-    from adamite.storage import FLOAT32
+    from adamite.storage import FLOAT32, Layout
 
-    text = llvm.step_text(engine.graph(it.update), FLOAT32, engine.machine())
+    text = llvm.step_text(engine.graph(it.update), Layout(FLOAT32), engine.machine())
     loop = llvm.loop(llvm.compile(text, assembly=True).assembly or "")
     out.print("\n".join(loop), soft_wrap=True)
     err.print(f"The loop of {it.name} in float32 on {llvm.processor()}: {len(loop)} lines.")

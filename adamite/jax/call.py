@@ -19,7 +19,7 @@ from jax.interpreters import ad, batching, mlir
 from adamite import engine
 from adamite.graph import Graph
 from adamite.readers import arrays, xla
-from adamite.storage import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, Format
+from adamite.storage import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, Format, Layout
 
 FORMATS: dict[Any, Format] = {
     jnp.dtype(jnp.float16): FLOAT16,
@@ -38,14 +38,14 @@ def kind(dtype: Any) -> Any:
 
 
 def call(
-    graph: Graph, format: Format, coefficients: Any, columns: Columns, fused: bool = False
+    graph: Graph, layout: Layout, coefficients: Any, columns: Columns, fused: bool = False
 ) -> dict[str, list[jax.Array]]:
-    """Update rows of one format.
+    """Update rows of one layout.
 
     Args:
-        coefficients: of the graph, a vector in the type that the format computes in.
-        columns: the graph's inputs by name, an array a row: parameters and gradients in the format, states in the
-            type that it computes in. Those that the graph doesn't read may be left out.
+        coefficients: of the graph, a vector in the type that the layout computes in.
+        columns: the graph's inputs by name, an array a row, each in the layout's format. Those that the graph doesn't
+            read may be left out.
         fused: as operations that XLA fuses with those that use the results, with the bits of the machine code.
 
     Returns:
@@ -54,17 +54,16 @@ def call(
     Raises:
         TypeError, ValueError: for arrays of other types or shapes, which machine code can't see.
     """
-    _check(graph, format, columns)
+    _check(graph, layout, columns)
     flat = [array for name in graph.read for array in columns[name]]
-    new = _update.bind(coefficients, *flat, graph=graph, format=format, fused=fused)
+    new = _update.bind(coefficients, *flat, graph=graph, layout=layout, fused=fused)
     rows = len(new) // len(graph.outputs)
     return {name: new[k * rows : (k + 1) * rows] for k, (name, _) in enumerate(graph.outputs)}
 
 
-def _check(graph: Graph, format: Format, columns: Columns) -> None:
-    stored, compute = dtype_of(format), COMPUTE[format.compute]
+def _check(graph: Graph, layout: Layout, columns: Columns) -> None:
     for name in graph.read:
-        wanted = stored if name in ("x", "g") else compute
+        wanted = dtype_of(layout.of(name))
         for array, first in zip(columns[name], columns[graph.read[0]], strict=True):
             if array.dtype != wanted:
                 raise TypeError(f"{name} must be of {wanted}, got {array.dtype}")
@@ -86,7 +85,7 @@ def _columns(graph: Graph, flat: Sequence[Any]) -> dict[str, Sequence[Any]]:
     return {name: flat[k * rows : (k + 1) * rows] for k, name in enumerate(graph.read)}
 
 
-def _shapes(coefficients: Any, *flat: Any, graph: Graph, format: Format, fused: bool) -> list[Any]:
+def _shapes(coefficients: Any, *flat: Any, graph: Graph, layout: Layout, fused: bool) -> list[Any]:
     columns = _columns(graph, flat)
     return [array.update(weak_type=False) for name, _ in graph.outputs for array in columns[name]]
 
@@ -107,9 +106,9 @@ EXACT = arrays.exact(OPERATIONS)  # those whose bits are the machine code's
 
 
 def _arrays(
-    coefficients: Any, *flat: Any, graph: Graph, format: Format, fused: bool, operations: arrays.Operations = OPERATIONS
+    coefficients: Any, *flat: Any, graph: Graph, layout: Layout, fused: bool, operations: arrays.Operations = OPERATIONS
 ) -> list[Any]:
-    compute, columns = COMPUTE[format.compute], _columns(graph, flat)
+    compute, columns = COMPUTE[layout.compute], _columns(graph, flat)
     reading = arrays.Reading(graph, [coefficients[k] for k in range(graph.coefficient_count)])
     new: dict[str, list[Any]] = {name: [] for name, _ in graph.outputs}
     for row in zip(*columns.values(), strict=True):
@@ -143,12 +142,12 @@ def _interface() -> tuple[int, int] | None:
 
 
 @functools.cache
-def _target(graph: Graph, format: Format, threads: int) -> str | None:
+def _target(graph: Graph, layout: Layout, threads: int) -> str | None:
     """The name under which XLA knows the handler; None where it can't have one."""
     interface = _interface()
-    if interface is None:
+    if interface is None or not layout.native:
         return None
-    text = xla.text(graph, format, engine.machine(), interface, *engine.shares(), threads)
+    text = xla.text(graph, layout, engine.machine(), interface, *engine.shares(), threads)
     # Programs that JAX keeps on disk name it: the same name must be the same code, in any process.
     name = f"adamite_{hashlib.sha256(text.encode()).hexdigest()[:32]}"
     if name not in _registered:
@@ -165,13 +164,13 @@ _ffi: Any = jax.ffi
 _registered: dict[str, Any] = {}  # machine code that XLA may call, for as long as the process lives
 
 
-def _on_cpu(ctx: Any, *operands: Any, graph: Graph, format: Format, fused: bool) -> Any:
+def _on_cpu(ctx: Any, *operands: Any, graph: Graph, layout: Layout, fused: bool) -> Any:
     alone = _alone(ctx.module_context)
     if fused and alone and _interface() is not None:
-        return _exactly(ctx, *operands, graph=graph, format=format, fused=fused)
-    target = _target(graph, format, engine.threads()) if alone and not fused else None
+        return _exactly(ctx, *operands, graph=graph, layout=layout, fused=fused)
+    target = _target(graph, layout, engine.threads()) if alone and not fused else None
     if target is None:
-        return _elsewhere(ctx, *operands, graph=graph, format=format, fused=fused)
+        return _elsewhere(ctx, *operands, graph=graph, layout=layout, fused=fused)
     columns = _columns(graph, range(1, len(operands)))
     stored = (place for name, _ in graph.outputs for place in columns[name])
     aliases = {operand: result for result, operand in enumerate(stored)}
@@ -184,7 +183,7 @@ def _alone(module: Any) -> bool:
     return devices == 1 and not getattr(module.lowering_parameters, "for_export", False)
 
 
-_compiled = jax.jit(_update.bind, static_argnames=("graph", "format", "fused"))
+_compiled = jax.jit(_update.bind, static_argnames=("graph", "layout", "fused"))
 
 
 def _alone_in_a_program(*args: Any, **how: Any) -> Any:

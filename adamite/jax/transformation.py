@@ -18,7 +18,7 @@ from adamite.jax.call import COMPUTE, EXACT, FORMATS, Columns, call, dtype_of
 from adamite.jax.leaves import Gradients, format_of, wide
 from adamite.rule import Choice, Number, Rule
 from adamite.settings import check_choice, check_number
-from adamite.storage import Format
+from adamite.storage import Layout
 from adamite.update import WEIGHT_DECAY, Surroundings, build
 
 Tree = Any
@@ -59,7 +59,7 @@ class State(NamedTuple):
 class Leaves(NamedTuple):
     """Leaves that are updated together."""
 
-    format: Format
+    layout: Layout
     decays: bool
     indices: list[int]
 
@@ -158,14 +158,18 @@ class Core:
             around = Surroundings(decay=self.decay if leaves.decays else None, moves=moves)
             update = build(self.rule, self.choices, self.absent, around)
             graph = engine.graph(update)
-            coefficients, scalars = self._coefficients(graph, leaves.format, found)
-            stored, compute = dtype_of(leaves.format), COMPUTE[leaves.format.compute]
-            columns = {"g": [jnp.asarray(rows.leaves[i], stored) for i in leaves.indices]}
-            if xs is not None:
-                columns["x"] = [jnp.asarray(xs[i], stored) for i in leaves.indices]
-            for own in update.states:
-                columns[own] = [jnp.asarray(slots[own][i], compute) for i in leaves.indices]
-            results = (call if moves else _direction)(graph, leaves.format, coefficients, columns)
+            layout = leaves.layout
+            coefficients, scalars = self._coefficients(graph, layout, found)
+            inputs = {
+                "g": rows.leaves,
+                **({} if xs is None else {"x": xs}),
+                **{own: slots[own] for own in update.states},
+            }
+            columns = {
+                name: [jnp.asarray(column[i], dtype_of(layout.of(name))) for i in leaves.indices]
+                for name, column in inputs.items()
+            }
+            results = (call if moves else _direction)(graph, layout, coefficients, columns)
             for k, i in enumerate(leaves.indices):
                 moved[i] = results["x" if moves else "g"][k]
                 for own in update.states:
@@ -201,19 +205,21 @@ class Core:
         return self.spelling.states[own]
 
     def _together(self, rows: Gradients, xs: Sequence[Any] | None, params: Tree) -> list[Leaves]:
-        """Leaves of one format, with or without decay."""
+        """Leaves of one layout, with or without decay."""
         decays = [self.decay is not None] * len(rows.leaves)
         if self.decay is not None and self.mask is not None:
             decays = rows.spread(self.mask(params) if callable(self.mask) else self.mask)
         groups: dict[Any, Leaves] = {}
         for i, (g, decay) in enumerate(zip(rows.leaves, decays, strict=True)):
             if g is not None:
-                format = format_of(self.name, g if xs is None else xs[i], functools.partial(rows.name, i))
-                format_of(self.name, g, functools.partial(rows.name, i))
-                groups.setdefault((format, decay), Leaves(format, decay, [])).indices.append(i)
+                name = functools.partial(rows.name, i)
+                gradient = format_of(self.name, g, name)
+                format = gradient if xs is None else format_of(self.name, xs[i], name)
+                layout = Layout(format).with_gradient(gradient)
+                groups.setdefault((layout, decay), Leaves(layout, decay, [])).indices.append(i)
         return list(groups.values())
 
-    def _coefficients(self, graph: Graph, format: Format, found: _Found) -> tuple[jax.Array, dict[str, Any]]:
+    def _coefficients(self, graph: Graph, layout: Layout, found: _Found) -> tuple[jax.Array, dict[str, Any]]:
         """In float64, rounded once; and the new Scalar states."""
         names = graph.numbers[: len(graph.numbers) - len(graph.scalars)]
         t = found.counts.get("t", 0)
@@ -225,10 +231,10 @@ class Core:
                 wide[0] = wide[0] + 1.0
                 values: Any = graph.program.run(EXACT, wide)
                 vector = jnp.stack([jnp.asarray(v, jnp.float64) for v in values[: graph.coefficient_count]])
-                vector = vector.astype(COMPUTE[format.compute])
+                vector = vector.astype(COMPUTE[layout.compute])
         else:
             values = graph.evaluate(float(t) + 1.0, *map(float, numbers), *map(float, scalars))
-            vector = jnp.asarray(values[: graph.coefficient_count], COMPUTE[format.compute])
+            vector = jnp.asarray(values[: graph.coefficient_count], COMPUTE[layout.compute])
         return vector, dict(zip(graph.scalars, values[graph.coefficient_count :], strict=True))
 
     def _at(self, name: str, found: _Found) -> Any:
@@ -245,13 +251,13 @@ class Core:
         return next((name for name, (number,) in self.spelling.arguments.items() if number == own), own)
 
 
-def _direction(graph: Graph, format: Format, coefficients: Any, columns: Columns) -> dict[str, list[Any]]:
+def _direction(graph: Graph, layout: Layout, coefficients: Any, columns: Columns) -> dict[str, list[Any]]:
     """In halves where that can be: then XLA fuses the direction with what is done to it, and it needs no memory."""
     parts = halves(graph)
     if parts is None:
-        return call(graph, format, coefficients, columns)
-    states = call(parts.states, format, coefficients, columns) if parts.states.outputs else {}
-    return {**states, **call(parts.direction, format, coefficients, {**columns, **states}, fused=True)}
+        return call(graph, layout, coefficients, columns)
+    states = call(parts.states, layout, coefficients, columns) if parts.states.outputs else {}
+    return {**states, **call(parts.direction, layout, coefficients, {**columns, **states}, fused=True)}
 
 
 class _Found:

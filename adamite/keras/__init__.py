@@ -166,7 +166,7 @@ class AdaBelief(Optimizer):
         epsilon: float = 1e-16,
         weight_decay: float | None = None,
         *,
-        epsilon_root: float = 1e-16,
+        epsilon_root: float | None = None,
         **options: Unpack[Extras],
     ) -> None:
         super().__init__(_given(locals()), options)

@@ -284,8 +284,9 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
     def _check_shapes(self, grads: Sequence[Any], variables: Sequence[Any]) -> None:
         for g, v in zip(grads, variables):
             if not arrays.fits(g, v):
+                name = getattr(v, "path", v.name)  # TensorFlow's own variables have no path
                 raise ValueError(
-                    f"the gradient of {getattr(v, 'path', v.name)} has shape {arrays.shape(g)}, and the variable {tuple(v.shape)}"
+                    f"the gradient of {name} has shape {arrays.shape(g)}, and the variable {tuple(v.shape)}"
                 )
 
     def _step_in_place(self, grads: Sequence[Any], variables: Sequence[Any], learning_rate: Any) -> None:
@@ -293,10 +294,12 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         updates = [self._update_of(v, read) for v in variables]
         rows = (*variables, *updates)
         plan = kept.in_place
-        if plan is None or len(rows) != len(kept.rows) or not all(map(is_, rows, kept.rows)) or not plan.stands():
+        if plan is None or len(rows) != len(kept.rows) or not all(map(is_, rows, kept.rows)) or not plan.stands(grads):
             slots, rests = map(self._slots_of, variables), map(self._layout, variables)
             streams = map(self._rests.stream, map(self._get_variable_index, variables))
-            kept.in_place = plan = in_place.InPlace(list(map(in_place.Row, variables, slots, updates, rests, streams)))
+            types = [g.dtype for g in grads]
+            listed = map(in_place.Row, variables, types, slots, updates, rests, streams)
+            kept.in_place = plan = in_place.InPlace(list(listed))
             kept.rows = rows
         if not plan.fits(grads):
             self._check_shapes(grads, variables)

@@ -16,12 +16,12 @@ from adamite import layouts
 from adamite.layouts import Rests
 from adamite.storage import Format, Layout
 from adamite.torch import state
-from adamite.torch.batch import ArrayBatch, Batch, MachineBatch, Member, Sparse, format_of, native
+from adamite.torch.batch import FORMATS, ArrayBatch, Batch, MachineBatch, Member, Sparse, format_of, native
 from adamite.torch.plan import run, shared
 from adamite.torch.settings import Reading
 from adamite.update import Update
 
-_shape = attrgetter("shape")
+_shape, _dtype = attrgetter("shape"), attrgetter("dtype")
 _value = attrgetter("_value")  # as `value`, which looks for scopes first that an optimizer isn't in
 
 
@@ -66,9 +66,10 @@ def adapted(value: Any, variable: Any, name: str, layout: Layout, update: Update
 
 
 class Row(NamedTuple):
-    """A variable with its states, by the rule's names."""
+    """A variable with its states, by the rule's names, and the type of its gradient."""
 
     variable: Any
+    gradient: torch.dtype
     states: Mapping[str, Any]
     update: Update
     layout: Layout
@@ -102,12 +103,15 @@ class InPlace:
         self._tensors = list(map(_value, self._variables))
         self.parameters: list[Tensor] = [row.variable._value for row in rows]
         self._shapes = list(map(_shape, self.parameters))
+        self._types = [row.gradient for row in rows]
         self._batches: list[tuple[_Machine | _Arrays, list[int]]] = []  # with the numbers of the rows
         found: dict[Any, list[int]] = {}
         sharing = shared(self.parameters)  # a variable listed twice too: these move one after another
         for index, (row, p) in enumerate(zip(rows, self.parameters, strict=True)):
+            layout = row.layout.with_gradient(FORMATS[row.gradient])
+            machine = native(p) and layout.native
             alone = index if index in sharing else None
-            found.setdefault((row.update, row.layout, native(p), p.device, alone), []).append(index)
+            found.setdefault((row.update, layout, machine, p.device, alone), []).append(index)
         for (update, layout, machine, *_), indices in found.items():
             members = [
                 Member(p, 0, row.variable.path, {name: s._value for name, s in row.states.items()}, row.stream)
@@ -120,10 +124,12 @@ class InPlace:
             self._batches.append((batch, indices))
         self._numbers: Mapping[str, float] = {}
 
-    def stands(self) -> bool:
-        """Whether variables and states are the tensors that they were, where they were."""
-        return all(map(is_, map(_value, self._variables), self._tensors)) and all(
-            batch.same_places() for batch, _ in self._batches
+    def stands(self, gradients: Sequence[Tensor]) -> bool:
+        """Whether all tensors are those that they were, where they were, and gradients of the types that they had."""
+        return (
+            all(map(is_, map(_value, self._variables), self._tensors))
+            and list(map(_dtype, gradients)) == self._types
+            and all(batch.same_places() for batch, _ in self._batches)
         )
 
     def fits(self, gradients: Sequence[Tensor]) -> bool:

@@ -47,6 +47,8 @@ class Settings:
         rule = spelling.convention.rule
         own = {argument: rule.numbers[name]._replace(name=argument) for argument, (name,) in spelling.arguments.items()}
         own |= {name: own[name].within(allowed) for name, allowed in spelling.ranges.items() if name in own}
+        follows = [a for a, (name,) in spelling.arguments.items() if name in spelling.convention.follows]
+        own |= {argument: own[argument]._replace(optional=True) for argument in follows}
         self.numbers = {**_NUMBERS, **own}
         self.choices = {**rule.choices, **dict.fromkeys([*spelling.switches, "use_ema"], _FLAG)}
         kept = [*own, *rule.choices, *spelling.switches]
@@ -103,11 +105,14 @@ class Settings:
             value = given.get(argument)
             if argument == "learning_rate":
                 continue
+            if value is None and name in convention.follows:
+                continue
             if value is None or (value == 0 and name in self.spelling.without):
                 absent.add(name)
             else:
                 numbers[name] = value
-        numbers |= {name: convention.default(name) for name in rule.numbers if name not in {"lr", *numbers, *absent}}
+        for name in rule.numbers.keys() - {"lr", *numbers, *absent}:
+            numbers[name] = numbers.get(convention.follows.get(name, ""), convention.default(name))
         choices = tuple((name, given.get(name, spec.default)) for name, spec in rule.choices.items())
         plain, decaying = (
             build(rule, choices, frozenset(absent), Surroundings(decay=decay))

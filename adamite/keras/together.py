@@ -8,7 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from adamite import engine
-from adamite.jax.call import COMPUTE, FORMATS, call, kind
+from adamite.jax.call import COMPUTE, FORMATS, call, dtype_of, kind
+from adamite.storage import Layout
 from adamite.update import Update
 
 
@@ -17,10 +18,12 @@ def step(
 ) -> dict[str, list[Any]]:
     """What the graph stores, by name: of variables of one type, by their gradients and states."""
     stored = kind(dtype)
-    format = FORMATS[stored]
-    compute = COMPUTE[format.compute]
-    types = {"x": stored, "g": stored}
+    compute = COMPUTE[FORMATS[stored].compute]
+    layout = Layout(FORMATS[stored])
+    if any(g.dtype != stored for g in columns["g"]):  # as after Keras's clipping, which is done in `compute`
+        layout = layout.with_gradient(FORMATS[compute])
+    types = {"x": stored, "g": dtype_of(layout.g)}
     given = {
         name: [jnp.asarray(value, types.get(name, compute)) for value in values] for name, values in columns.items()
     }
-    return call(engine.graph(update), format, jnp.array(coefficients, compute), given)
+    return call(engine.graph(update), layout, jnp.array(coefficients, compute), given)

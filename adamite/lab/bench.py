@@ -203,7 +203,7 @@ def _limit(opt: Optimizer, x: Any, g: Any) -> Step:
             outputs.append((name, len(nodes)))
             nodes.append(Node("add", (index, inputs.index("g"))))
     graph = Graph(inputs, tuple(outputs), tuple(nodes), 0, (), (), Program())
-    code = llvm.compile(llvm.step_text(graph, FLOAT32, engine.machine()))
+    code = llvm.compile(llvm.step_text(graph, Layout(FLOAT32), engine.machine()))
     kernel = engine.Kernel(code.call, code.call_held, 1, code)
     job = Job(1, 2 + len(inputs))
     job.lengths([x.size])

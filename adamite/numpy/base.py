@@ -361,7 +361,7 @@ class Optimizer(metaclass=_Documented):
     def flush(self, rows: Mapping[str, Any] | None = None) -> None:
         """Under sparse="exact", bring rows that were left alone to what dense gradients would have made of them.
 
-        What saves or copies the optimizer does it by itself; what reads the parameters needs it.
+        `state_dict` does it by itself; what reads the parameters, or assigns to them, needs it.
 
         Args:
             rows: numbers of the rows that are read next, by their parameters' names; by default all rows of all.
@@ -477,16 +477,21 @@ class Optimizer(metaclass=_Documented):
 
     def __getstate__(self) -> dict[str, Any]:
         self._refuse_swapped()
-        self.flush()
         state = dict(self.__dict__)
         state["_history"] = self._histories()
+        # Not flushed: the parameters may have been copied already.
+        state["_pending"] = dict(item for batch in self._batches for item in batch.pending())
         state["_batches"] = []
         state.pop("_ranges", None)  # addresses of this process
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        pending = state.pop("_pending")
         self.__dict__.update(state)
         self._refresh()
+        for batch in self._batches:
+            batch.resume(pending)
 
     def __reduce__(self) -> Any:
         cls = type(self)

@@ -369,8 +369,17 @@ class Batch:
         for cohort in self.active:
             cohort.t, cohort.scalars = cohort.next
 
+    # Nothing is behind, where gradients are dense.
+
     def flush(self) -> None:
-        """Nothing is behind, where gradients are dense."""
+        """Catch up the rows that are behind."""
+
+    def pending(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What copies of parameters need to go on, by name."""
+        yield from ()
+
+    def resume(self, pending: Mapping[str, Mapping[str, Any]]) -> None:
+        """Go on where another optimizer was."""
 
     def _buffered(self, row: int) -> None:
         """Update one parameter piece by piece, each contiguous; by blocks all of it at once, as a copy."""

@@ -66,10 +66,11 @@ class Hyperparameters:
             if name not in rule.numbers and name not in rule.choices:
                 raise TypeError(unknown(owner, name, [*rule.numbers, *rule.choices, *_OPTIONS]))
         specs = {**rule.numbers, "weight_decay": WEIGHT_DECAY, "ema": EMA, "clip_norm": CLIP_NORM}
-        self.settings = Settings(owner, specs, formats)
+        self.settings = Settings(owner, specs, formats, follows=convention.follows)
         self.choices = {name: self._choice(name, given.get(name, convention.default(name))) for name in rule.choices}
         for name in rule.numbers:
-            self.settings.set(name, given.get(name, convention.default(name)))
+            if name in given or name not in convention.follows:
+                self.settings.set(name, given.get(name, convention.default(name)))
         if ema is not None:
             self.settings.set("ema", ema)
         self.assign(self.settings, "clip_norm", clip_norm)
@@ -169,7 +170,7 @@ class Hyperparameters:
         if not isinstance(values, Mapping):
             raise TypeError(f"{self.owner}: the settings of group {pattern!r} must be a dict, got {values!r:.40}")
         top = self.settings
-        settings = Settings(f"{self.owner}, group {pattern!r}", top.specs, top.formats, top)
+        settings = Settings(f"{self.owner}, group {pattern!r}", top.specs, top.formats, top, top.follows)
         for name, value in values.items():
             if name in self.choices:
                 raise ValueError(f"{self.owner}: {name} is a choice of the whole optimizer; set it there")

@@ -29,7 +29,7 @@ class RowsBatch(Batch):
     ) -> None:
         super().__init__(update, rests, slots, history)
         format = rests.x
-        self.steps = Steps(update, format, self.backend)
+        self.steps = Steps(update, rests, self.backend)
         self.gradients: list[tuple[Indices, Array] | None] = []
         self.behind: list[Behind | None] = [None] * len(slots)
         for row, slot in enumerate(slots):
@@ -82,6 +82,16 @@ class RowsBatch(Batch):
                 continue
             where(slot)
             self.steps.late.flush(memory(slot), behind, None if rows is None else rows[slot.name])
+
+    def pending(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        for slot, behind in zip(self.slots, self.behind, strict=True):
+            if behind is not None:
+                yield slot.name, behind.pending()
+
+    def resume(self, pending: Mapping[str, Mapping[str, Any]]) -> None:
+        for slot, behind in zip(self.slots, self.behind, strict=True):
+            if behind is not None and slot.name in pending:
+                behind.resume(pending[slot.name])
 
 
 def refuse_scattered(slot: Slot) -> None:

@@ -15,6 +15,7 @@ from adamite.errors import StateDictError
 from adamite.layouts import State
 from adamite.numpy.batch import Slot
 from adamite.numpy.hyperparameters import Hyperparameters
+from adamite.schedules import stateful
 from adamite.settings import Settings
 from adamite.storage import FORMATS, Array, EightBit, Format
 
@@ -78,12 +79,20 @@ def _saved(settings: Settings) -> dict[str, Any]:
     """Numbers, and for a schedule what it says of itself."""
     out: dict[str, Any] = {}
     for name, value in settings.values.items():
+        parts = stateful(value)
+        if name in _OF_THE_OPTIMIZER and not parts:
+            continue
+        out[name] = value
         if callable(value):
-            state = getattr(value, "state_dict", None)
-            out[name] = {"schedule": repr(value), **({"state": state()} if state else {})}
-        else:
-            out[name] = value
+            out[name] = {"schedule": repr(value)}
+        if parts:
+            states = [part.state_dict() for part in parts]
+            out[name]["state"] = states[0] if parts == [value] else states
     return out
+
+
+# Belongs to the optimizer that was made, as `nonfinite` does: a state brings at most what its schedule has seen.
+_OF_THE_OPTIMIZER = ("clip_norm",)
 
 
 class Loading:
@@ -148,10 +157,19 @@ class Loading:
         return good
 
     def _settings(self, where: str, settings: Settings, saved: Any) -> None:
-        if not self._names(f"{where}hyperparameters", set(settings.values), saved):
+        if not isinstance(saved, Mapping):
+            self._names(f"{where}hyperparameters", set(), saved)  # which says so
             return
+        stays = {name for name in _OF_THE_OPTIMIZER if not stateful(settings.values.get(name))}
+        saved = {name: value for name, value in saved.items() if name not in stays}
+        either = {*_OF_THE_OPTIMIZER, *settings.follows}  # may be there or not
+        needed = (settings.values.keys() - either) | (either & saved.keys())
+        if not self._names(f"{where}hyperparameters", needed, saved):
+            return
+        for name in settings.follows.keys() - saved.keys():
+            self.actions.append(partial(settings.values.pop, name, None))
         for name, value in saved.items():
-            mine = settings.values[name]
+            mine = settings.values.get(name)
             if isinstance(value, Mapping):
                 self._schedule(f"{where}{name}", mine, value)
             elif callable(mine):
@@ -174,16 +192,19 @@ class Loading:
             self.problems.append(
                 f"{label} was the schedule {then} when saved, here it is {mine!r}: assign the schedule first"
             )
-        elif "state" not in saved:
-            if repr(mine) != then and " at 0x" not in f"{mine!r}{then}":
-                self.problems.append(f"{label}: here the schedule {mine!r}, in the state {then}")
         else:
+            state = saved.get("state", [])
+            parts, states = stateful(mine), state if isinstance(state, list) else [state]
+            loaded = copy.deepcopy(mine)
             try:
-                copy.deepcopy(mine).load_state_dict(saved["state"])
+                for part, its in zip(stateful(loaded), states, strict=True):
+                    part.load_state_dict(its)
             except Exception as error:
                 self.problems.append(f"{label}, its schedule's own state: {error}")
-            else:
-                self.actions.append(partial(mine.load_state_dict, saved["state"]))
+                return
+            if repr(loaded) != then and " at 0x" not in f"{loaded!r}{then}":
+                self.problems.append(f"{label}: here the schedule {mine!r}, in the state {then}")
+            self.actions += [partial(part.load_state_dict, its) for part, its in zip(parts, states, strict=True)]
 
     def _parameter(self, slot: Slot, saved: Any) -> None:
         label = f"parameter {slot.name!r}"

@@ -209,19 +209,27 @@ class _Body:
         else:
             values = [format.widened(on, self._fetch(self.places[name], i, j, format)) for j in range(_PER_GROUP)]
         if name == "x" and COMPENSATION in self.formats:
-            rest = self._load(COMPENSATION, i)
-            values = [on.apply("fadd", "float", value, more) for value, more in zip(values, rest, strict=True)]
+            lost = self._load(COMPENSATION, i)
+            values = [BFLOAT16.whole_text(on, number, c) for number, c in zip(values, lost, strict=True)]
         return values
 
     def _put(self, name: str, i: str, values: Sequence[str]) -> None:
         """Store a tensor's new elements in the group."""
-        on, out, format = self.on, self.out, self.formats[name]
+        on, format = self.on, self.formats[name]
         if format is not BFLOAT16:
             for j, value in enumerate(values):
                 self._store(self.places[name], i, j, format.narrowed(on, value), format)
             return
         random = [self._random(name, i, j) if name in self.draws else None for j in range(_PER_GROUP)]
         upper = [BFLOAT16.upper(on, value, r) for value, r in zip(values, random, strict=True)]
+        self._put_halves(name, i, upper)
+        if name == "x" and COMPENSATION in self.formats:
+            lost = [BFLOAT16.compensation_text(on, value, u) for value, u in zip(values, upper, strict=True)]
+            self._put_halves(COMPENSATION, i, lost)
+
+    def _put_halves(self, name: str, i: str, upper: Sequence[str]) -> None:
+        """Store the upper halves of words."""
+        on, out = self.on, self.out
         if self.pairs:
             for k in range(_PER_GROUP // 2):
                 place = out.at(out.at(self.places[name], i, "i16"), 2 * LANES * k, "i16")
@@ -230,11 +238,7 @@ class _Body:
         else:
             for j, word in enumerate(upper):
                 half = on.cast("trunc", on.apply("lshr", "i32", word, 16), "i32", "i16")
-                self._store(self.places[name], i, j, half, format)
-        if name == "x" and COMPENSATION in self.formats:
-            held = [on.cast("bitcast", on.apply("and", "i32", u, 0xFFFF0000), "i32", "float") for u in upper]
-            rest = [on.apply("fsub", "float", value, h) for value, h in zip(values, held, strict=True)]
-            self._put(COMPENSATION, i, rest)
+                self._store(self.places[name], i, j, half, BFLOAT16)
 
     # ---- memory
 

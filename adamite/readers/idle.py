@@ -17,7 +17,7 @@ from adamite.missed import EACH, NUMBER, ONCE, Missed, missed
 from adamite.readers.job import BLOCK, Kernel
 from adamite.readers.llvm import frame, operation
 from adamite.readers.numpy import applied, claims, view
-from adamite.storage import Format, stored
+from adamite.storage import Format, Layout
 
 LENGTH, FIRST, X = range(3)
 WIDTHS = (16, 32, 64)  # how many elements a kernel takes at once: steps depend on the ones before, so they take long
@@ -45,7 +45,7 @@ def text(graph: Graph, format: Format, width: int, machine: str) -> str:
     out = Text()
     on, one = Lanes(out, width), Lanes(out, 0)
     names = _kept(graph)
-    formats = {name: stored(name, format) for name in names}
+    formats = Layout(format).formats(names)
     first = out.cell(FIRST, "ptr")
     places = {name: out.cell(X + k, "ptr") for k, name in enumerate(names)}
     steps = out.cell(steps_column(graph))
@@ -157,7 +157,7 @@ def interpreted(graph: Graph, format: Format) -> Kernel:
     """The kernel in NumPy."""
     names, computed, program = _kept(graph), format.compute, missed(graph)
     kind = computed.dtype.type
-    formats = {name: stored(name, format) for name in names}
+    formats = Layout(format).formats(names)
 
     def stepped(before: dict[str, Any], table: Any) -> tuple[Any, dict[str, Any]]:
         """The parameter after so many steps, and what states are multiplied by."""

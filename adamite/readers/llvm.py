@@ -18,11 +18,11 @@ from typing import Any, NamedTuple, Protocol
 from adamite.emit import Lanes, Text
 from adamite.graph import Graph, Node
 from adamite.readers.job import BLOCK, COUNTER, GRAIN, HEADER, LANES, SCALE, TOTAL
-from adamite.storage import Format, stored
+from adamite.storage import Format, Layout
 
 # What a kernel may call: these become instructions, never calls of a library that may not be there.
 _INTRINSICS = (
-    r"@llvm\.(sqrt|fabs|copysign|is\.fpclass|[us](min|max)|vector\.reduce\.(fadd|mul|[us]max)|fshl|assume|prefetch|"
+    r"@llvm\.(sqrt|fabs|copysign|is\.fpclass|[us](min|max)|vector\.reduce\.(fadd|add|mul|[us]max)|fshl|assume|prefetch|"
     r"lifetime\.(start|end)|masked\.(load|store)|x86\.sse\.(st|ld)mxcsr|aarch64\.[gs]et\.fpcr)\b"
 )
 
@@ -33,13 +33,13 @@ class Values(Protocol):
     def __getitem__(self, index: int, /) -> str: ...
 
 
-def step_text(graph: Graph, format: Format, machine: str) -> str:
+def step_text(graph: Graph, layout: Layout, machine: str) -> str:
     """The kernel that updates every tensor of a job."""
     out = Text()
     coefficients = out.cell(1, "ptr")
     places = {name: out.cell(2 + k, "ptr") for k, name in enumerate(graph.inputs)}
-    formats = {name: stored(name, format) for name in graph.inputs}
-    numbers = [out.load(coefficients, k, format.compute.llvm) for k in range(graph.coefficient_count)]
+    formats = layout.formats(graph.inputs)
+    numbers = [out.load(coefficients, k, layout.compute.llvm) for k in range(graph.coefficient_count)]
     _ask(out, range(2, 2 + len(graph.inputs)))
     out.line("br label %loop")
     out.label("loop")
@@ -51,7 +51,7 @@ def step_text(graph: Graph, format: Format, machine: str) -> str:
             kind = formats[node.value]
             values.append(kind.widened(on, out.load(places[node.value], "%i", kind.llvm, _GROUP)))
         else:
-            values.append(operation(on, node, values, numbers, format.compute))
+            values.append(operation(on, node, values, numbers, layout.compute))
     for name, index in graph.outputs:
         kind = formats[name]
         value = kind.narrowed(on, values[index])

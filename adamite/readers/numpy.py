@@ -11,7 +11,7 @@ import numpy as np
 
 from adamite.graph import Graph, Node
 from adamite.readers.job import BLOCK, COUNTER, GRAIN, HEADER, LANES, ROWS, SCALE, TOTAL, Kernel
-from adamite.storage import Format, stored
+from adamite.storage import Format, Layout
 
 NO_SCALES: Mapping[str, Any] = MappingProxyType({})
 
@@ -66,13 +66,13 @@ def applied(node: Node, values: Sequence[Any], coefficients: Any, format: Format
     return _OPERATIONS[node.op](*(values[a] for a in node.args))
 
 
-def step(graph: Graph, format: Format) -> Kernel:
+def step(graph: Graph, layout: Layout) -> Kernel:
     """A kernel that updates every tensor of a job."""
-    formats = {name: stored(name, format) for name in graph.inputs}
+    formats = layout.formats(graph.inputs)
 
     def kernel(address: int) -> None:
         for row, begin, end in claims(address, 2 + len(graph.inputs)):
-            coefficients = view(row[1], graph.coefficient_count, format.compute.dtype)
+            coefficients = view(row[1], graph.coefficient_count, layout.compute.dtype)
             for at in range(begin, end, BLOCK):
                 parts = {
                     name: view(place + at * formats[name].itemsize, min(BLOCK, end - at), formats[name].dtype)
@@ -80,7 +80,7 @@ def step(graph: Graph, format: Format) -> Kernel:
                 }
                 wide = {name: formats[name].widen(part) for name, part in parts.items()}
                 # Every output before the first store: a gradient may be the parameter itself.
-                for name, value in evaluate(graph, wide, coefficients, format).items():
+                for name, value in evaluate(graph, wide, coefficients, layout.compute).items():
                     parts[name][...] = formats[name].narrow(value)
 
     return kernel

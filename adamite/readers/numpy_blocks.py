@@ -53,7 +53,7 @@ class Step:
             padded[:size] = format.widen(parts[name])
             tensors[name] = padded.reshape(shape)
         if COMPENSATION in tensors:
-            tensors["x"] = tensors["x"] + tensors[COMPENSATION]
+            tensors["x"] = BFLOAT16.whole(tensors["x"], tensors[COMPENSATION])
         codes = {name: view(cells[name] + at, blocks.size * BLOCK, _BYTE).reshape(shape) for name in self.eight}
         after = length * BLOCK + int(blocks[0])
         exponents = {name: view(cells[name] + after, blocks.size, _BYTE) for name in self.eight}
@@ -82,6 +82,4 @@ class Step:
         stored = BFLOAT16.narrow(values, random) if format is BFLOAT16 else format.narrow(values)
         parts[name][...] = stored.reshape(-1)[:size]
         if name == "x" and COMPENSATION in parts:
-            with np.errstate(all="ignore"):
-                rest = BFLOAT16.narrow(values - BFLOAT16.widen(stored))
-            parts[COMPENSATION][...] = rest.reshape(-1)[:size]
+            parts[COMPENSATION][...] = BFLOAT16.compensation(values, stored).reshape(-1)[:size]

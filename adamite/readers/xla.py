@@ -17,7 +17,7 @@ from pathlib import Path
 from adamite.graph import Graph
 from adamite.readers import llvm
 from adamite.readers.job import COUNTER, GRAIN, HEADER, ROWS, TOTAL, X
-from adamite.storage import Format
+from adamite.storage import Layout
 
 KNOWN = {(0, 3)}  # versions whose structs are as here
 
@@ -43,7 +43,7 @@ def version(include: str) -> tuple[int, int] | None:
 
 
 def text(
-    graph: Graph, format: Format, machine: str, interface: tuple[int, int], worth: int, share: int, threads: int
+    graph: Graph, layout: Layout, machine: str, interface: tuple[int, int], worth: int, share: int, threads: int
 ) -> str:
     """The kernel and its handler.
 
@@ -52,7 +52,7 @@ def text(
         share: the least that a thread is given.
         threads: how many there may be.
     """
-    return llvm.step_text(graph, format, machine) + _handler(graph, interface, worth, share, threads)
+    return llvm.step_text(graph, layout, machine) + _handler(graph, interface, worth, share, threads)
 
 
 def compile(text: str) -> llvm.Compiled:

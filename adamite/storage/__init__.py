@@ -27,12 +27,6 @@ __all__ = [
     "Format",
     "Layout",
     "Rounding",
-    "stored",
 ]
 
 FORMATS: dict[np.dtype[Any], Format] = {f.dtype: f for f in (FLOAT32, FLOAT64)}  # of NumPy's arrays
-
-
-def stored(name: str, format: Format) -> Format:
-    """How an input of a graph is stored: parameter and gradient in the parameter's format, states as computed."""
-    return format if name in ("x", "g") else format.compute

@@ -48,9 +48,46 @@ class Bfloat16(Format):
         nan = on.apply("fcmp uno", "float", value, value)
         if random is not None:
             return on.apply("add", "i32", bits, on.select(nan, "i32", on.number("i32", 0), random))
+        return on.select(nan, "i32", on.number("i32", _NAN << 16), self._nearest(on, bits))
+
+    @staticmethod
+    def _nearest(on: Lanes, bits: str) -> str:
         odd = on.apply("and", "i32", on.apply("lshr", "i32", bits, 16), 1)
-        rounded = on.apply("add", "i32", on.apply("add", "i32", bits, 0x7FFF), odd)
-        return on.select(nan, "i32", on.number("i32", _NAN << 16), rounded)
+        return on.apply("add", "i32", on.apply("add", "i32", bits, 0x7FFF), odd)
+
+    # A number in two: the nearest bfloat16, and beside it the compensation, what was lost by that. It belongs to the
+    # number if their sum rounds to it again; else it is left over from a number that somebody has assigned over.
+
+    def whole(self, number: Array, compensation: Array) -> Array:
+        """Both together in float32; the number alone where the compensation isn't its own."""
+        with np.errstate(all="ignore"):
+            both = number + compensation
+        together: Array = np.where(self.narrow(both) == self.narrow(number), both, number)
+        return together
+
+    def compensation(self, values: Array, stored: Array) -> Array:
+        """What numbers lost as they were stored."""
+        number = self.widen(stored)
+        with np.errstate(all="ignore"):
+            lost = self.narrow(values - number)
+            belongs = self.narrow(number + self.widen(lost)) == stored
+        nearer: Array = np.where(belongs, lost, lost - np.uint16(1))  # one that was rounded up to half a place
+        return nearer
+
+    def whole_text(self, on: Lanes, number: str, compensation: str) -> str:
+        both = on.apply("fadd", "float", number, compensation)
+        return on.select(self._belongs(on, number, both), "float", both, number)
+
+    def compensation_text(self, on: Lanes, value: str, upper: str) -> str:
+        """From a number and the result of `upper`; it is in the upper half too."""
+        number = on.cast("bitcast", on.apply("and", "i32", upper, 0xFFFF0000), "i32", "float")
+        lost = on.apply("and", "i32", self.upper(on, on.apply("fsub", "float", value, number)), 0xFFFF0000)
+        both = on.apply("fadd", "float", number, on.cast("bitcast", lost, "i32", "float"))
+        return on.select(self._belongs(on, number, both), "i32", lost, on.apply("sub", "i32", lost, 1 << 16))
+
+    def _belongs(self, on: Lanes, number: str, both: str) -> str:
+        held = on.apply("and", "i32", self._nearest(on, on.cast("bitcast", both, "float", "i32")), 0xFFFF0000)
+        return on.apply("icmp eq", "i32", held, on.cast("bitcast", number, "float", "i32"))
 
     # Two vectors at once: the even elements of 32 are shifted out of their words, the odd ones masked.
 

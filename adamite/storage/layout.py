@@ -7,7 +7,8 @@ from typing import Literal, NamedTuple
 
 from adamite.storage.bfloat16 import BFLOAT16
 from adamite.storage.eight_bit import EightBit
-from adamite.storage.format import Format
+from adamite.storage.float16 import FLOAT16
+from adamite.storage.format import FLOAT32, FLOAT64, Format
 from adamite.storage.random import BLOCK
 
 Rounding = Literal["nearest", "stochastic", "kahan"]
@@ -16,19 +17,32 @@ COMPENSATION = "compensation"  # what a bfloat16 parameter couldn't hold, in bfl
 
 
 class Layout(NamedTuple):
-    """What a kernel is compiled for. States that aren't named rest as they are computed."""
+    """What a kernel is compiled for. States that aren't named rest as the parameter is computed."""
 
-    x: Format  # and the gradient's
+    x: Format
     states: tuple[tuple[str, Format], ...] = ()
     rounding: Rounding = "nearest"  # of a bfloat16 parameter
+    wide: Format | None = None  # the gradient's, where the parameter's can't hold it
+
+    @property
+    def g(self) -> Format:
+        """The gradient's format."""
+        return self.wide or self.x
 
     @property
     def compute(self) -> Format:
-        return self.x.compute
+        """What a step is computed in: float64 where parameter or gradient is."""
+        return self.x.compute if self.x.compute.itemsize >= self.g.compute.itemsize else self.g.compute
 
     def of(self, name: str) -> Format:
         """How an input of a graph is stored."""
-        return self.x if name in ("x", "g") else dict(self.states).get(name, self.compute)
+        if name in ("x", "g"):
+            return self.x if name == "x" else self.g
+        return dict(self.states).get(name, self.x.compute)
+
+    def with_gradient(self, gradient: Format) -> Layout:
+        """The same for gradients of this format: what the parameter's can't hold isn't rounded to it first."""
+        return self._replace(wide=gradient if gradient in _WIDER[self.x] else None)
 
     @property
     def blocks(self) -> bool:
@@ -58,6 +72,11 @@ class Layout(NamedTuple):
         return self.blocks and all(isinstance(self.of(n), EightBit) or self.of(n) is BFLOAT16 for n in names)
 
     @property
+    def native(self) -> bool:
+        """Whether there is machine code for it: what it computes in is what the parameter is computed in."""
+        return self.compute is self.x.compute
+
+    @property
     def more(self) -> tuple[str, ...]:
         """The columns of a job behind those of the graph's inputs."""
         return (*self._beside, "elements", "seed") if self.blocks else ()
@@ -65,3 +84,12 @@ class Layout(NamedTuple):
     @property
     def _beside(self) -> tuple[str, ...]:
         return (COMPENSATION,) * (self.rounding == "kahan")
+
+
+# Formats that hold numbers which a parameter's can't.
+_WIDER: dict[Format, tuple[Format, ...]] = {
+    FLOAT16: (BFLOAT16, FLOAT32, FLOAT64),
+    BFLOAT16: (FLOAT16, FLOAT32, FLOAT64),
+    FLOAT32: (FLOAT64,),
+    FLOAT64: (),
+}

@@ -237,7 +237,7 @@ class AdaBelief(Optimizer):
         weight_decay: float = 0,
         decoupled_weight_decay: bool = True,
         *,
-        eps_root: float = 1e-16,
+        eps_root: float | None = None,
         foreach: bool | None = None,
         maximize: bool = False,
         capturable: bool = False,

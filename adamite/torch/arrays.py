@@ -29,7 +29,7 @@ PIECE = 1 << 24
 def step(graph: Graph, inputs: Lists, coefficients: Sequence[float], compute: torch.dtype) -> None:
     """Update `x` and the states in place, by the gradients under `g`."""
     reading = Reading(graph, coefficients)
-    flat = inputs["x"][0].dtype != compute or not reading.operations <= _ON_LISTS.keys()
+    flat = any(tensors[0].dtype != compute for tensors in inputs.values()) or not reading.operations <= _ON_LISTS.keys()
     for piece in _pieces(inputs):
         new = _on_one(reading, piece, compute) if flat else _on_lists(reading, piece)
         for name, values in new.items():

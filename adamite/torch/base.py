@@ -29,7 +29,7 @@ from adamite.torch.loading import Loading
 from adamite.torch.plan import Plan
 from adamite.torch.settings import ACCEPTED, OPTIONS, RANGES, Settings
 from adamite.torch.sparse import Tables, indices_of
-from adamite.torch.state import AVERAGE
+from adamite.torch.state import AVERAGE, keys
 from adamite.update import CLIP_NORM
 
 
@@ -167,6 +167,8 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if self._stepping is not None:
+            self._stepping.finish()
         self._step(self._current())
         return loss
 
@@ -309,6 +311,8 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
             if self.sparse == "exact":
                 refuse_inexact(type(self).__name__, engine.graph(self._settings.read(whole, False).update))
         super().add_param_group(param_group)
+        if self._stepping is not None:
+            self._stepping.watch()
 
     def __repr__(self) -> str:
         """The groups, and what holds for all of them."""
@@ -322,7 +326,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
     def flush(self, weight: Tensor | None = None, indices: Any = None) -> None:
         """Under sparse="exact", bring rows that were left alone to what dense gradients would have made of them.
 
-        `state_dict` and what copies the optimizer does it by itself; what reads the parameters needs it.
+        `state_dict` does it by itself; what reads the parameters, or assigns to them, needs it.
 
         Args:
             weight: the parameter whose rows are read next; by default all.
@@ -436,18 +440,32 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
 
     def __getstate__(self) -> dict[str, Any]:
         self._refuse_swapped()
-        self.flush()
         kept = ("_clip_norm", "_nonfinite", "_rests", "sparse", "skipped", "gradient_norm")
         own = {name: getattr(self, name) for name in kept}
-        return {**super().__getstate__(), **own}
+        # Not flushed: the parameters may have been copied already.
+        pending = [] if self._tables is None else self._tables.pending()
+        return {**super().__getstate__(), **own, "_pending": pending}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        pending = state.pop("_pending", ())
         super().__setstate__(state)
         self._prepare(self.defaults)
         self._changed()
         for group in self.param_groups:
             for name, value in self.defaults.items():
                 group.setdefault(name, value)
+        for p, steps in pending:
+            self._resume(p, steps)
+
+    def _resume(self, p: Tensor, steps: Mapping[str, Any]) -> None:
+        """Go on with rows that had missed steps when they were copied."""
+        group = next(group for group in self.param_groups if any(q is p for q in group["params"]))
+        update = self._settings.read(group, self._clip_norm is not None).update
+        names = keys(self._spelling)
+        states = [self.state[p][names[name]] for name in engine.graph(update).inputs[2:]]
+        if self._tables is not None:
+            self._tables.resume(p, states, update, format_of(p), steps)
 
     def __reduce__(self) -> Any:
         rule = type(self).__dict__.get("_made_from")
@@ -457,8 +475,8 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
 
 _IN_BACKWARD = "It wasn't moved; those before it in the backward pass were. Lower lr"
 _disabled: Any = _disable_dynamo
-_untraced = _disabled(lambda optimizer, closure: optimizer.step(closure))
 _STEP = Optimizer.step
+_untraced = _disabled(_STEP)  # not the optimizer's own `step`, which may be a wrapper that has called this one
 _with_hooks = torch.optim.Optimizer.profile_hook_step(Optimizer._bare)
 
 
@@ -467,18 +485,44 @@ class StepInBackward:
 
     def __init__(self, optimizer: Optimizer) -> None:
         self._optimizer = optimizer
-        params = [p for group in optimizer.param_groups for p in group["params"]]
-        self._handles = [p.register_post_accumulate_grad_hook(self._hook) for p in params if p.requires_grad]
+        self._handles: dict[Tensor, Any] = {}  # the parameters that have a hook
+        self._pass = -1  # the backward pass whose end is waited for
+        self.watch()
+
+    def watch(self) -> None:
+        """Put hooks on the parameters that need a gradient and have none yet."""
+        for group in self._optimizer.param_groups:
+            for p in group["params"]:
+                if p.requires_grad and p not in self._handles:
+                    self._handles[p] = p.register_post_accumulate_grad_hook(self._hook)
 
     def _hook(self, p: Tensor) -> None:
-        self._optimizer._step(self._optimizer._current(p))
-        p.grad = None
+        this = torch._C._current_graph_task_id()
+        if this not in (-1, self._pass):
+            self._pass = this
+            torch.autograd.Variable._execution_engine.queue_callback(self.finish)  # type: ignore[attr-defined]
+        self._step(p)
+
+    def _step(self, p: Tensor) -> None:
+        plan = self._optimizer._current(p)
+        if plan.parameters:  # else it has left the optimizer
+            self._optimizer._step(plan)
+            self._optimizer._opt_called = True  # what torch's schedulers ask before they warn
+            p.grad = None
+
+    def finish(self) -> None:
+        """Step on parameters that came or were unfrozen since, and have got a gradient; from now on they have hooks."""
+        for group in self._optimizer.param_groups:
+            for p in group["params"]:
+                if p.grad is not None and p not in self._handles:
+                    self._step(p)
+        self.watch()
 
     def remove(self) -> None:
         """Go back to stepping in `step`."""
-        for handle in self._handles:
+        for handle in self._handles.values():
             handle.remove()
-        self._handles = []
+        self._handles = {}
         self._optimizer._stepping = None
 
     def __enter__(self) -> StepInBackward:

@@ -6,6 +6,7 @@ looked at in bulk, in C: a loop of Python over their attributes would take longe
 
 from __future__ import annotations
 
+import ctypes
 import math
 from _thread import _count as other_threads
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,11 +48,18 @@ FORMATS: dict[torch.dtype, Format] = {
     torch.complex64: FLOAT32,  # as pairs of real numbers
     torch.complex128: FLOAT64,
 }
+_COMPLEX = {FLOAT32: torch.complex64, FLOAT64: torch.complex128}
+_REAL = {format: dtype for dtype, format in FORMATS.items() if not dtype.is_complex}
 DTYPES = {FLOAT32: torch.float32, FLOAT64: torch.float64}
 NARROW: dict[Format | None, torch.dtype] = {  # of states
     BFLOAT16: torch.bfloat16,
     EIGHT_BIT_SIGNED: torch.uint8,
     EIGHT_BIT_UNSIGNED: torch.uint8,
+}
+
+_NUMPY = {
+    torch.uint8: np.dtype(np.uint8),
+    **{dtype: format.dtype for dtype, format in FORMATS.items() if not dtype.is_complex},
 }
 
 _C: Any = torch._C.TensorBase
@@ -108,6 +116,18 @@ def kept_type(p: Tensor, format: Format | None = None) -> torch.dtype:
     return p.dtype if p.is_complex() else DTYPES[format_of(p).compute]
 
 
+def gradient_type(p: Tensor, layout: Layout) -> torch.dtype:
+    """The type in which a parameter's gradient is read."""
+    if layout.wide is None:
+        return p.dtype
+    return _COMPLEX[layout.wide] if p.is_complex() else _REAL[layout.wide]
+
+
+def with_gradient(layout: Layout, g: Any) -> Layout:
+    """A parameter's layout for this gradient, None where it has none."""
+    return layout if g is None else layout.with_gradient(FORMATS.get(g.dtype, layout.x))
+
+
 def elements(p: Tensor) -> int:
     """How many numbers a tensor holds."""
     return p.numel() * (2 if p.is_complex() else 1)
@@ -119,11 +139,18 @@ def native(p: Tensor) -> bool:
 
 
 def view(t: Tensor) -> np.ndarray[Any, Any]:
-    """The tensor's memory as NumPy sees it: pairs for complex numbers, integers for bfloat16."""
+    """A CPU tensor's memory as NumPy sees it: pairs for complex numbers, integers for bfloat16.
+
+    Made from the address, since after torch's own `numpy()` a storage can't be resized. It holds while the tensor does.
+    """
     t = t.detach()
     if t.is_complex():
         t = torch.view_as_real(t)
-    return t.view(torch.uint16).numpy() if t.dtype is torch.bfloat16 else t.numpy()
+    strides = [stride * t.element_size() for stride in t.stride()]
+    reach = sum(stride * (size - 1) for stride, size in zip(strides, t.shape)) + t.element_size() if t.numel() else 0
+    memory: Any = (ctypes.c_char * reach).from_address(t.data_ptr())
+    array: np.ndarray[Any, Any] = np.ndarray(tuple(t.shape), _NUMPY[t.dtype], memory, strides=strides)
+    return array
 
 
 def alike(a: Tensor, b: Tensor) -> bool:
@@ -178,7 +205,7 @@ class Batch:
     """Rows of one update and format on one device; `go` is what differs between machine code and array operations."""
 
     def __init__(self, update: Update, layout: Layout, members: Sequence[Member], keys: Mapping[str, str]) -> None:
-        self.update, self.layout, self.format, self.members = update, layout, layout.x, members
+        self.update, self.layout, self.members = update, layout, members
         self.graph = engine.graph(update)
         self.names = [keys[name] for name in self.graph.inputs[2:]]
         self.names += [COMPENSATION] * (COMPENSATION in layout.more)
@@ -195,14 +222,15 @@ class Batch:
         self._known = False  # whether the cohorts say anything
         self._dtypes = list(map(_dtype, self.tensors))
         self._bytes = list(map(_bytes, self.tensors))
+        self._types = [gradient_type(x, layout) for x in self.tensors]  # of the gradients, as they are read
 
     # ---- whether all is where it was
 
     def watch(self, keys: Sequence[str], steps: Tensor, scalars: Tensor | None) -> None:
         """Count in these arrays; remember which tensors lie under these keys of the states."""
         self._arrays = [(array, array.data_ptr()) for array in (steps, scalars) if array is not None]
-        self.counts = steps.numpy()
-        self.scalars = None if scalars is None else scalars.numpy()
+        self.counts = view(steps)
+        self.scalars = None if scalars is None else view(scalars)
         # Compared and copied in place: an allocation of this size may have to tidy up what torch's steps left behind.
         self._history = [(_words(now), _words(now.copy())) for now in (self.counts, self.scalars) if now is not None]
         self._getter = itemgetter(*keys) if keys else None
@@ -219,7 +247,14 @@ class Batch:
 
     def stands(self) -> bool:
         """Whether parameters and states are those that the batch was made for, where they were."""
-        return self.same_states() and self.same_counts() and self.same_places()
+        return self.same_states() and self.same_counts() and self.same_places() and self.same_gradients()
+
+    def same_gradients(self) -> bool:
+        """Whether the gradients are of types that the batch was made for."""
+        return all(
+            g is None or g.dtype is dtype or with_gradient(self.layout, g) == self.layout
+            for g, dtype in zip(self.gradients(), self._types, strict=True)
+        )
 
     def same_states(self) -> bool:
         """Whether the optimizer's states are the tensors that they were."""
@@ -343,8 +378,8 @@ class Batch:
             raise ValueError(f"the gradient of {name} is on {g.device}, and the parameter on {x.device}")
         if g.numel() and native(g) and not g.data_ptr():
             raise ValueError(f"the gradient of {name} has no memory; its storage was resized to nothing")
-        if g.dtype != x.dtype:
-            g = g.detach().to(x.dtype)
+        if g.dtype != self._types[row]:
+            g = g.detach().to(self._types[row])
         if g.is_neg() or g.is_conj():
             g = g.detach().resolve_conj().resolve_neg()
         plain: Tensor = g
@@ -361,6 +396,7 @@ class MachineBatch(Batch):
         columns = 2 + len(self.graph.inputs) + len(layout.more)
         self.job, self.piece = Job(len(members), columns), Job(1, columns)
         self.sizes = list(map(elements, self.tensors))
+        self._gradient_bytes = [size * layout.g.itemsize for size in self.sizes]
         self.units = list(map(layout.units, self.sizes))
         self.job.lengths(self.units)
         if layout.blocks:  # the last two columns
@@ -382,7 +418,7 @@ class MachineBatch(Batch):
         self._complex = [row for row, x in enumerate(self.tensors) if x.is_complex()]
         looks = self._all_plain and self.backend == "llvm" and not self.wrapped
         reads = looks and look.readable(self.tensors, self.states)
-        self._reader = look.Look(self.tensors, self.states, self.job) if reads else None
+        self._reader = look.Look(self.tensors, self._types, self.states, self.job) if reads else None
         self._read = False  # whether machine code has found the gradients of this step
         self._notices = False  # whether it notices other states in the optimizer's dicts
         self._large = sum(self.sizes) >= engine.HOLD
@@ -402,11 +438,11 @@ class MachineBatch(Batch):
 
     @cached_property
     def squares(self) -> engine.Squares:
-        return engine.Squares(self.format, self.sizes, self.backend)
+        return engine.Squares(self.layout.g, self.sizes, self.backend)
 
     @cached_property
     def piece_squares(self) -> engine.Squares:
-        return engine.Squares(self.format, [BLOCK], self.backend)
+        return engine.Squares(self.layout.g, [BLOCK], self.backend)
 
     def divide(self, readings: Mapping[int, Reading]) -> None:
         super().divide(readings)
@@ -459,8 +495,8 @@ class MachineBatch(Batch):
             places = list(map(_pointer, grads))
             plain = (
                 self._all_plain
-                and list(map(_dtype, grads)) == self._dtypes
-                and list(map(_bytes, grads)) == self._bytes
+                and list(map(_dtype, grads)) == self._types
+                and list(map(_bytes, grads)) == self._gradient_bytes
                 and (all(map(_contiguous, grads)) if self._contiguous else all(map(alike, grads, self.tensors)))
                 and not any(map(_negated, grads))
                 and not any(grads[row].is_conj() for row in self._complex)
@@ -574,7 +610,7 @@ class ArrayBatch(Batch):
         self._pending = list(self.cohorts)
 
     def go(self) -> None:
-        compute = DTYPES[self.format.compute]
+        compute = DTYPES[self.layout.compute]
         columns = [self.tensors, self.grads, *zip(*self.states, strict=True)]
         while self._pending:
             with engine.uninterrupted(), torch.no_grad():

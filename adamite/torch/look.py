@@ -26,7 +26,7 @@ _OBJECT, _LAYOUT, _KEPT_LAYOUT, _MARK_PLACE, _MARK, _FIRST_STATE = range(6)  # o
 _AXES = 5  # as many as a TensorImpl holds in itself
 
 # What a row's layout says, of the parameter or of its states.
-_TYPE, _NUMEL, _DIMENSIONS, _ITEMSIZE, _SHAPE = range(5)
+_TYPE, _NUMEL, _DIMENSIONS, _ITEMSIZE, _GRADIENT_TYPE, _GRADIENT_ITEMSIZE, _SHAPE = range(7)
 _STRIDES = _SHAPE + _AXES
 
 # torch's numbers of its types
@@ -82,12 +82,14 @@ def _text(at: Layout) -> str:
                 good = both(good, out.value(f"or i1 {unused}, {same}"))
         return good
 
-    def tensor(impl: str) -> tuple[str, str]:
+    def tensor(impl: str, kind: int, itemsize: int) -> tuple[str, str]:
         """Whether it is as the row says, and where its data lie."""
-        kind = out.value(f"load i16, ptr {out.at(impl, at.numel + 1, 'i64')}")
-        good = both(shaped(impl, "%layout"), out.value(f"icmp eq i16 {kind}, {own_kind}"))
+        wanted = out.value(f"trunc i64 {word('%layout', kind)} to i16")
+        type_ = out.value(f"load i16, ptr {out.at(impl, at.numel + 1, 'i64')}")
+        same = out.value(f"icmp eq i16 {type_}, {wanted}")
+        good = both(shaped(impl, "%layout"), same)
         good = both(good, out.value(f"icmp eq i64 {word(impl, at.keys)}, {keys}"))
-        data = place(impl, itemsize)
+        data = place(impl, word("%layout", itemsize))
         lies = out.value(f"icmp ne i64 {data}, 0")
         return both(good, out.value(f"or i1 {empty}, {lies}")), data
 
@@ -105,8 +107,7 @@ def _text(at: Layout) -> str:
     out.line(f"%layout.place = getelementptr i64, ptr %cell, i64 {_LAYOUT}")
     out.line("%layout = load ptr, ptr %layout.place")
     unmarked = out.value(f"icmp eq i64 {word(word('%cell', _MARK_PLACE, 'ptr'), 0)}, {word('%cell', _MARK)}")
-    own_kind = out.value(f"trunc i64 {word('%layout', _TYPE)} to i16")
-    itemsize, kept_layout = word("%layout", _ITEMSIZE), word("%cell", _KEPT_LAYOUT, "ptr")
+    kept_layout = word("%cell", _KEPT_LAYOUT, "ptr")
     kept_itemsize = word(kept_layout, _ITEMSIZE)
     empty = out.value(f"icmp eq i64 {word('%layout', _NUMEL)}, 0")
     x = word(object_, at.impl, "ptr")
@@ -121,8 +122,8 @@ def _text(at: Layout) -> str:
     out.line(f"br i1 {both(there, has)}, label %both, label %other")
 
     out.label("both")
-    x_good, x_data = tensor(x)
-    g_good, g_data = tensor(g)
+    x_good, x_data = tensor(x, _TYPE, _ITEMSIZE)
+    g_good, g_data = tensor(g, _GRADIENT_TYPE, _GRADIENT_ITEMSIZE)
     stays = out.value(f"icmp eq i64 {x_data}, {word(xs, '%r')}")
     out.line(f"store i64 {g_data}, ptr {out.at(gs, '%r', 'i64')}")
     out.line(f"br i1 {both(both(x_good, g_good), both(stays, unmarked))}, label %states, label %other")
@@ -159,14 +160,16 @@ def _text(at: Layout) -> str:
 class Look:
     """Reads the rows of a job: whether all is as it was, and the job points at the gradients; else Python must look."""
 
-    def __init__(self, parameters: Sequence[Tensor], states: Sequence[Sequence[Tensor]], job: Job) -> None:
+    def __init__(
+        self, parameters: Sequence[Tensor], types: Sequence[torch.dtype], states: Sequence[Sequence[Tensor]], job: Job
+    ) -> None:
         self._call = _compiled().call_held
         self._held = [parameters, states]  # since their addresses are kept
         count = len(states[0])
         self._layouts = []
         cells = [0, len(parameters), job.place(X), job.place(G), job.place(STATES), count, _keys()]
-        for p, own in zip(parameters, states, strict=True):
-            layouts = [_facts(p), _facts(own[0] if own else p)]
+        for p, gradient, own in zip(parameters, types, states, strict=True):
+            layouts = [_facts(p, gradient), _facts(own[0] if own else p, gradient)]
             self._layouts += layouts
             cells += [id(p), *map(ctypes.addressof, layouts), ctypes.addressof(_ZERO), 0, *map(id, own)]
         self._cells = (ctypes.c_int64 * len(cells))(*cells)
@@ -193,10 +196,12 @@ class Look:
 _ZERO = ctypes.c_int64(0)  # the mark of a row whose dict isn't watched
 
 
-def _facts(t: Tensor) -> Any:
+def _facts(t: Tensor, gradient: torch.dtype) -> Any:
     """What a layout says."""
     room = [0] * (_AXES - t.dim())
-    words = [_TYPES.get(t.dtype, 0), t.numel(), t.dim(), t.element_size(), *t.shape, *room, *t.stride(), *room]
+    types = [_TYPES.get(gradient, 0), gradient.itemsize]
+    words = [_TYPES.get(t.dtype, 0), t.numel(), t.dim(), t.element_size(), *types]
+    words += [*t.shape, *room, *t.stride(), *room]
     return (ctypes.c_int64 * len(words))(*words)
 
 
@@ -325,7 +330,7 @@ def _tried(dtype: torch.dtype, shape: tuple[int, ...]) -> bool:
     job = Job(2, STATES + 1)
     job.fill(X, [x.data_ptr(), other.data_ptr()])
     job.fill(STATES, [m.data_ptr(), n.data_ptr()])
-    look = Look([x, other], [[m], [n]], job)
+    look = Look([x, other], [dtype, dtype], [[m], [n]], job)
 
     good = not look()  # no gradient
     x.grad = torch.ones(5, *shape, dtype=dtype, device="cpu")[3]

@@ -16,7 +16,17 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from adamite import engine, layouts
 from adamite.layouts import Rests
 from adamite.storage import EightBit, Layout
-from adamite.torch.batch import ArrayBatch, Batch, MachineBatch, Member, format_of, local, native, optimizable
+from adamite.torch.batch import (
+    ArrayBatch,
+    Batch,
+    MachineBatch,
+    Member,
+    format_of,
+    local,
+    native,
+    optimizable,
+    with_gradient,
+)
 from adamite.torch.settings import Settings
 from adamite.torch.sparse import RowsBatch, Tables, by_rows
 from adamite.torch.state import bind, complete, keys, resting
@@ -88,7 +98,8 @@ class Plan:
             known = complete(p, m.state, reading, spelling, m.name, rests)
             mesh = (p.device_mesh, p.placements) if own is not p else None  # type: ignore[attr-defined]
             alone = row if row in sharing or times[id(p)] > 1 else None
-            machine, rows = native(own) and not FORCE_ARRAYS, self._rows(p)
+            machine = native(own) and not FORCE_ARRAYS and rests.native
+            rows = self._rows(m, rests)
             key = (reading.update, rests, machine, rows, p.device, p.dtype, mesh, alone)
             members, started = found.setdefault(key, ([], []))
             members.append(m)
@@ -103,12 +114,17 @@ class Plan:
             self._again += [batch] * (times[id(members[0].parameter)] - 1)
 
     def _layout(self, m: Member) -> Layout:
-        """How a parameter and its states rest."""
+        """How a parameter, its gradient and its states rest."""
         p = m.parameter
-        found = resting(p, self.readings[m.group].update, self.rests)
+        found = with_gradient(resting(p, self.readings[m.group].update, self.rests), p.grad)
         if not found.blocks:
             return found
         layouts.check(self.settings.owner, self.rests._replace(rounding="nearest"), [format_of(p)])
+        if not found.native:
+            raise ValueError(
+                f"{self.settings.owner}: state={self.rests.state!r}, rounding={self.rests.rounding!r} is for steps "
+                f"that are computed in float32, and the gradient of {m.name} is of {found.g.name}; make it float32"
+            )
         whole = local(p) is p or not any(isinstance(format, EightBit) for _, format in found.states)
         if native(local(p)) and not FORCE_ARRAYS and whole:
             return found
@@ -118,8 +134,9 @@ class Plan:
             f"on the CPU, and {m.name} is {kind}; leave it out" + (', or take state="bfloat16"' if not whole else "")
         )
 
-    def _rows(self, p: Tensor) -> bool:
+    def _rows(self, m: Member, layout: Layout) -> bool:
         """Whether a parameter is stepped on by rows."""
+        p = m.parameter
         if self.tables is None or p.grad is None:
             return False
         if not by_rows(p):
@@ -129,6 +146,11 @@ class Plan:
             raise RuntimeError(
                 f"{self.settings.owner}: sparse={self.tables.mode!r} is for whole tensors on the CPU, and a sparse "
                 f"gradient is on {p.device}; leave sparse= out, or make the gradient dense (sparse=False)"
+            )
+        if not layout.native:
+            raise RuntimeError(
+                f"{self.settings.owner}: sparse={self.tables.mode!r} is for gradients that are computed in "
+                f"{layout.x.compute.name}, as {m.name} is, and its gradient is of {layout.g.name}; convert it"
             )
         return True
 

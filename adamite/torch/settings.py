@@ -121,7 +121,7 @@ class Settings:
 
     def _optional(self, name: str) -> bool:
         spec = self.spelling.convention.rule.numbers.get(name)
-        return spec is not None and spec.optional
+        return spec is not None and (spec.optional or name in self.spelling.convention.follows)
 
     def _choice(self, name: str, value: Any) -> None:
         spec = self.spelling.convention.rule.choices.get(name)
@@ -139,6 +139,8 @@ class Settings:
         for argument, names in self.spelling.arguments.items():
             value = group[argument]
             for name, part in zip(names, value if len(names) > 1 else (value,), strict=True):
+                if part is None and name in convention.follows:
+                    continue
                 if (part is None and self._optional(name)) or (part == 0 and name in self.spelling.without):
                     absent.add(name)
                 elif part is None or isinstance(part, (str, bytes)):
@@ -147,7 +149,7 @@ class Settings:
                     numbers[name] = float(part)
         for name in rule.numbers:
             if name not in numbers and name not in absent:
-                numbers[name] = convention.default(name)
+                numbers[name] = numbers.get(convention.follows.get(name, ""), convention.default(name))
         decay = float(group["weight_decay"])
         decoupled = group.get("decoupled_weight_decay", convention.decay == "decoupled")
         ema = group.get("ema")

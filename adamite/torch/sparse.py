@@ -33,6 +33,7 @@ class Table:
         self.kind = p.dtype, p.shape
         self.behind = Behind(update, format, len(p), fresh)
         self.late = CatchUp(update, format, engine.default_backend())
+        self.version = p._version  # as our last write left it
 
     def belongs(self, update: Update, states: Sequence[Tensor]) -> bool:
         """Whether these are still the states, and the update."""
@@ -43,6 +44,12 @@ class Table:
         if (self.parameter.dtype, self.parameter.shape) == self.kind:
             torch.autograd.graph.increment_version([self.parameter])
             self.late.flush(memory(self.parameter, self.states), self.behind, indices)
+            self.version = self.parameter._version
+
+    def notice(self) -> None:
+        """Rows that somebody has assigned to since the last step go on from there."""
+        if self.parameter._version != self.version:
+            self.flush(self.behind.changed(memory(self.parameter, self.states)))
 
 
 class Tables:
@@ -77,7 +84,19 @@ class Tables:
             fresh = False
         if id(p) not in self.tables:
             self.tables[id(p)] = Table(p, states, update, format, fresh)
+        self.tables[id(p)].notice()
         return self.tables[id(p)].behind
+
+    def pending(self) -> list[tuple[Tensor, dict[str, Any]]]:
+        """What copies need to go on."""
+        return [(table.parameter, table.behind.pending()) for table in self.tables.values()]
+
+    def resume(
+        self, p: Tensor, states: Sequence[Tensor], update: Update, format: Format, pending: Mapping[str, Any]
+    ) -> None:
+        """Go on with a parameter where another optimizer was."""
+        table = self.tables[id(p)] = Table(p, states, update, format, fresh=False)
+        table.behind.resume(pending)
 
     def flush(self) -> None:
         for table in self.tables.values():
@@ -99,11 +118,11 @@ class RowsBatch(Batch):
 
     @cached_property
     def steps(self) -> Steps:
-        return Steps(self.update, self.format, engine.default_backend())
+        return Steps(self.update, self.layout, engine.default_backend())
 
     def look(self, sparse: Refusal) -> None:
-        pairs = zip(self.gradients(), self.parameters, self.members, strict=True)
-        self.grads = [None if g is None else admitted(m.name, p, g.detach()) for g, p, m in pairs]
+        rows = zip(self.gradients(), self.parameters, self._types, self.members, strict=True)
+        self.grads = [None if g is None else admitted(m.name, p, g.detach(), dtype) for g, p, dtype, m in rows]
         self.missing = [row for row, g in enumerate(self.grads) if g is None]
 
     def _values(self) -> Iterator[tuple[int, Tensor]]:
@@ -113,7 +132,7 @@ class RowsBatch(Batch):
 
     def square(self, before: float, scale: float) -> float:
         values = [torch.view_as_real(v) if v.is_complex() else v for _, v in self._values()]
-        sums = engine.Squares(self.format, [v.numel() for v in values], engine.default_backend())
+        sums = engine.Squares(self.layout.g, [v.numel() for v in values], engine.default_backend())
         sums.run([v.data_ptr() for v in values], scale)
         return sums.total(before)
 
@@ -131,13 +150,16 @@ class RowsBatch(Batch):
         touched = []
         for row, values in self._values():
             m, x, states, cohort = self.members[row], self.tensors[row], self.states[row], self._of[row]
-            behind = self.tables.behind(m, states, self.update, self.format, fresh=cohort.t == 0)
+            behind = self.tables.behind(m, states, self.update, self.layout.x, fresh=cohort.t == 0)
             place = cohort.coefficients.address
             touched.append(Touched(memory(x, states), self.grads[row][0], values.data_ptr(), place, behind))
         self.steps.prepare(touched)
 
     def go(self) -> None:
         self.steps.go()
+        for p in self.parameters:
+            if id(p) in self.tables.tables:
+                self.tables.tables[id(p)].version = p._version
 
 
 def refuse_scattered(name: str, tensors: Sequence[Tensor]) -> None:
@@ -159,8 +181,8 @@ def memory(x: Tensor, states: Sequence[Tensor]) -> Memory:
     return Memory([t.data_ptr() for t in tensors], [t.stride(0) * t.element_size() for t in tensors], width)
 
 
-def admitted(name: str, p: Tensor, g: Tensor) -> tuple[Indices, Tensor]:
-    """A sparse gradient's rows, each once, and what they have; or refused."""
+def admitted(name: str, p: Tensor, g: Tensor, dtype: torch.dtype) -> tuple[Indices, Tensor]:
+    """A sparse gradient's rows, each once, and what they have in this type; or refused."""
     if g.shape != p.shape or g.sparse_dim() != 1:
         raise ValueError(
             f"the sparse gradient of {name} must be of whole rows: of shape {tuple(p.shape)} with 1 sparse dimension, "
@@ -174,16 +196,17 @@ def admitted(name: str, p: Tensor, g: Tensor) -> tuple[Indices, Tensor]:
             f"the sparse gradient of {name} must have values of shape {(len(indices), *p.shape[1:])}, a row for each "
             f"index, got {tuple(values.shape)}"
         )
-    found = checked(indices.numpy(), len(p), f" of {name}")
+    found = checked(indices.clone().numpy(), len(p), f" of {name}")
     if not distinct(found):
         g = torch.sparse_coo_tensor(g._indices(), values, g.shape, check_invariants=False).coalesce()
         found, values = g._indices()[0].numpy(), g._values()
-    if values.dtype is not p.dtype or values.is_conj() or values.is_neg() or not values.is_contiguous():
-        values = values.to(p.dtype).resolve_conj().resolve_neg().contiguous()
+    if values.dtype is not dtype or values.is_conj() or values.is_neg() or not values.is_contiguous():
+        values = values.to(dtype).resolve_conj().resolve_neg().contiguous()
     return found, values
 
 
 def indices_of(p: Tensor, given: Any) -> Indices:
     """The rows' numbers that somebody gives, each once."""
-    plain = given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
+    # A clone: the storage of what `numpy` is called on can't be resized any more.
+    plain = given.detach().cpu().clone().numpy() if isinstance(given, Tensor) else np.asarray(given)
     return np.unique(checked(plain.reshape(-1), len(p)))

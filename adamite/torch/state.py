@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,8 +14,8 @@ from adamite.conventions import Spelling
 from adamite.errors import StateDictError
 from adamite.layouts import Rests
 from adamite.rule import Rule
-from adamite.storage import COMPENSATION, EightBit, Format, Layout
-from adamite.torch.batch import Batch, format_of, kept_type
+from adamite.storage import COMPENSATION, Array, EightBit, Format, Layout
+from adamite.torch.batch import Batch, format_of, kept_type, view
 from adamite.torch.settings import Reading, Settings
 from adamite.update import Update
 
@@ -59,15 +60,23 @@ def create(p: Tensor, start: float | str, numbers: Mapping[str, float], format: 
             return rested(p.detach(), p, format)
         value = numbers[start] if isinstance(start, str) else start
         if isinstance(format, EightBit):
-            return torch.from_numpy(format.filled(p.numel(), value))
+            return tensor(format.filled(p.numel(), value))
         made = torch.zeros_like(p, dtype=kept_type(p, format), requires_grad=False)
         return made.fill_(value) if value else made
+
+
+def tensor(array: Array) -> Tensor:
+    """An array's numbers in memory of torch's own, which can be resized and shared; unlike what `from_numpy` makes."""
+    made = torch.empty(array.shape, dtype=torch.uint8 if array.dtype == np.uint8 else torch.float32, device="cpu")
+    view(made)[...] = array
+    return made
 
 
 def rested(values: Tensor, p: Tensor, format: Format) -> Tensor:
     """Numbers as a state of the parameter's."""
     if isinstance(format, EightBit):
-        return torch.from_numpy(format.encode(values.detach().float().contiguous().numpy()))
+        plain = values.detach().float().contiguous()
+        return tensor(format.encode(view(plain)))
     return values.detach().to(device=p.device, dtype=kept_type(p, format), copy=True)
 
 
@@ -85,7 +94,8 @@ def adapted(old: Tensor, p: Tensor, own: str, format: Format, update: Update) ->
     if old.dtype is kept_type(p, format) and old.device == p.device:
         return old
     if isinstance(there, EightBit):
-        old = torch.from_numpy(there.decode(old.detach().cpu().numpy(), p.numel())).view(p.shape)
+        codes = old.detach().cpu()
+        old = tensor(there.decode(view(codes), p.numel())).view(p.shape)
     return rested(old, p, format)
 
 

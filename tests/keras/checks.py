@@ -354,6 +354,25 @@ def test_narrow_variables_move(dtype: str) -> None:
         np.testing.assert_allclose(numpy(x), expected, atol=0.01)
 
 
+@pytest.mark.parametrize("options", [{}, {"clipvalue": 1e6}, {"global_clipnorm": 1e6}], ids=str)
+def test_gradients_that_a_narrow_variable_cannot_hold(options: Options) -> None:
+    """Computed in float32, and rounded once."""
+    (x,) = variables("float16", [np.zeros(4)])
+    ours.SGD(2.0**-10, **options).apply(tensors([np.full(4, 1e5)], "float32"), [x])
+    np.testing.assert_array_equal(numpy(x), np.full(4, -1e5 / 2**10, np.float16))
+
+
+def test_adabeliefs_epsilons_are_one_unless_both_are_given() -> None:
+    ends = []
+    for given in ({"epsilon": 2.0**-10}, {"epsilon": 2.0**-10, "epsilon_root": 2.0**-10}):
+        (x,) = variables("float32", [np.ones(3)])
+        optimizer = ours.AdaBelief(RATE, **given)
+        optimizer.apply(tensors([np.full(3, 0.01)], "float32"), [x])
+        ends.append(numpy(x))
+        assert ours.AdaBelief.from_config(optimizer.get_config()).epsilon_root == given.get("epsilon_root")
+    np.testing.assert_array_equal(*ends)
+
+
 def test_missing_gradients_are_skipped() -> None:
     optimizer, x = ours.Adam(RATE), variables()
     optimizer.build(x)

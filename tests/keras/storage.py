@@ -118,6 +118,19 @@ def test_formats_and_bytes() -> None:
     assert {v.dtype for v in states(optimizer)[3:]} == {"bfloat16"}
 
 
+@torch_alone
+def test_what_was_lost_of_other_weights_is_not_added_to_assigned_ones() -> None:
+    x = [keras.Variable(np.linspace(-1, 1, 5000), dtype="bfloat16")]
+    optimizer = ours.Adam(0.01, rounding="kahan")
+    for _ in range(5):
+        optimizer.apply([ops.convert_to_tensor(np.linspace(0.1, 1.0, 5000), dtype="bfloat16")], x)
+    x[0].assign(np.linspace(2, 1, 5000))
+    expected = bits(x[0])
+    optimizer.learning_rate = 0.0
+    optimizer.apply([ops.zeros(5000, "bfloat16")], x)
+    np.testing.assert_array_equal(bits(x[0]), expected)
+
+
 def _paths(optimizer: Any) -> list[tuple[str, str]]:
     suffix = optimizer.name.removeprefix("adam")
     return [(suffix, "momentum"), (suffix, "velocity")]

@@ -15,6 +15,7 @@ import adamite
 from adamite import Rows, engine, tables
 from adamite.idle import Unpredictable, idle
 from adamite.schedules import cosine, warmup
+from adamite.storage import FORMATS
 from adamite.update import Surroundings, build
 from tests.support import VARIANTS, Array, Case, Options, cases, dtypes, interrupted, same_bits
 
@@ -255,6 +256,24 @@ def test_a_decay_that_is_turned_on_later_is_refused_too() -> None:
 
 
 @dtypes()
+@pytest.mark.parametrize("width", [1, 2, 31, 32, 33, 200])
+def test_fingerprints_of_rows(width: int, dtype: Any) -> None:
+    """The same in machine code and in NumPy; another one for every change of a bit, and for another order."""
+    rows = start((50, width), dtype)
+    memory = tables.Memory([rows.ctypes.data], [rows.strides[0]], width)
+    every, format = np.arange(50), FORMATS[rows.dtype]
+    found = [tables.Fingerprints(format, backend).of(memory, every) for backend in ("llvm", "numpy")]
+    assert (found[0] == found[1]).all() and len(set(found[0].tolist())) == 50
+    words = rows.view(np.uint32)
+    for row in range(32):
+        words[row, row * 7 % words.shape[1]] ^= 1 << row
+    rows[32:40] *= -1
+    rows[40:50] = rows[40:50, ::-1].copy()
+    changed = tables.Fingerprints(format, "llvm").of(memory, every) != found[0]
+    assert changed[:40].all() and (changed[40:].all() or width == 1)
+
+
+@dtypes()
 @pytest.mark.parametrize("width", [1, 5, 16, 37, 64, 130])
 def test_the_machine_code_has_the_bits_of_the_reference(width: int, dtype: Any) -> None:
     found = []
@@ -353,6 +372,58 @@ def test_states_saved_in_the_middle() -> None:
     assert all(distance(a, y) < 1e-12 for a in (plain_x, loaded_x, copied._slots[0].x, pickled._slots[0].x))
     exact.flush()
     assert same_bits(x, loaded_x).all() and same_bits(x, copied._slots[0].x).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_a_row_has_missed_does_not_move_what_is_assigned_to_it(dtype: Any) -> None:
+    """Its moments go on decaying; rows that nobody assigned to get every step."""
+    x = start((30, 4), dtype)
+    y = x.copy()
+    exact, other = adamite.AdamW({"x": x}, sparse="exact", lr=0.1), adamite.AdamW({"x": y}, lr=0.1)
+    exactly([exact, other], [x, y], 20)
+    assigned, expected = np.arange(0, 30, 2), 3 * start((15, 4), dtype)
+    for array in (x, y):
+        array[assigned] = expected
+    exact.flush()
+    assert same_bits(x[assigned], expected).all() and distance(x, y) < (1e-6 if dtype is np.float32 else 1e-13)
+    x[:5] = y[:5] = 7  # nothing is owed to them now
+    exactly([exact, other], [x, y], 20)
+    exact.flush()
+    assert distance(x, y) < (1e-6 if dtype is np.float32 else 1e-13)
+
+
+def test_touched_rows_may_be_assigned_to_after_each_step() -> None:
+    """As constraints do it."""
+    x = start((30, 4), np.float64)
+    y = x.copy()
+    exact, other = adamite.AdamW({"x": x}, sparse="exact", lr=0.1), adamite.AdamW({"x": y}, lr=0.1)
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        g = Rows(rng.permutation(30)[:3], rng.normal(size=(3, 4)))
+        exact.flush({"x": g.indices})
+        exact.step({"x": g})
+        other.step({"x": dense(g, y)})
+        for array in (x, y):
+            array[g.indices] /= np.linalg.norm(array[g.indices], axis=1, keepdims=True)
+    exact.flush()
+    assert distance(x, y) < 1e-12
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))])
+@pytest.mark.parametrize("first", [0, 1])
+def test_parameters_and_optimizer_copied_together(copied: Any, first: int) -> None:
+    """In either order; the original isn't touched, and both go on to the same bits."""
+    params = {"x": start((30, 4), np.float64)}
+    optimizer = adamite.AdamW(params, sparse="exact", lr=0.1)
+    exactly([optimizer], [params["x"]], 20)
+    before = params["x"].copy()
+    pair = copied((params, optimizer) if first == 0 else (optimizer, params))
+    theirs, other = pair[first], pair[1 - first]
+    assert same_bits(params["x"], before).all() and same_bits(theirs["x"], before).all()
+    for each, x in ((optimizer, params["x"]), (other, theirs["x"])):
+        exactly([each], [x], 15)
+        each.flush()
+    assert same_bits(params["x"], theirs["x"]).all()
 
 
 def test_a_long_history_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,7 @@ def kernels(update: Any, format: Format) -> Mapping[str, engine.Kernel]:
     return {
         "numpy": engine.step_kernel(update, Layout(format), "numpy"),
         "llvm": engine.step_kernel(update, Layout(format), "llvm"),
-        **on_levels(llvm.step_text(engine.graph(update), format, engine.machine())),
+        **on_levels(llvm.step_text(engine.graph(update), Layout(format), engine.machine())),
     }
 
 
@@ -121,7 +121,7 @@ def test_a_copied_format_is_the_same(format: Format) -> None:
     assert copied.narrow(value) == format.narrow(value)
     assert copied.widen(format.narrow(value)) == format.widen(format.narrow(value))
     graph = engine.graph(build(keep))
-    assert llvm.step_text(graph, copied, "x86_64") == llvm.step_text(graph, format, "x86_64")
+    assert llvm.step_text(graph, Layout(copied), "x86_64") == llvm.step_text(graph, Layout(format), "x86_64")
 
 
 @NARROW
@@ -162,8 +162,27 @@ def test_the_same_bits(case: Case, format: Format) -> None:
 
 
 @NARROW
+@pytest.mark.parametrize("gradient", [FLOAT16, BFLOAT16, FLOAT32], ids=lambda f: f.name)
+def test_gradients_of_a_wider_format(format: Format, gradient: Format) -> None:
+    """As a float32 parameter of the same value moves, rounded once."""
+    layout, update, size = Layout(format).with_gradient(gradient), build(adam), 1000
+    graph = engine.graph(update)
+    values = graph.evaluate(1.0, *(s.default for n, s in adam.numbers.items() if n in graph.numbers))
+    rng = np.random.default_rng(0)
+    x, g = format.narrow(awkward(rng, size, np.float32)), gradient.narrow(awkward(rng, size, np.float32))
+    plain = [format.widen(x).copy(), gradient.widen(g).copy(), *(np.zeros(size, np.float32) for _ in graph.inputs[2:])]
+    ran(engine.step_kernel(update, Layout(FLOAT32), "numpy"), plain, values)
+    kernels: dict[str, engine.Kernel] = {b: engine.step_kernel(update, layout, b) for b in BACKENDS}
+    for label, kernel in (kernels | dict(on_levels(llvm.step_text(graph, layout, engine.machine())))).items():
+        arrays = [x.copy(), g, *(np.zeros(size, np.float32) for _ in graph.inputs[2:])]
+        ran(kernel, arrays, values)
+        assert same_bits(format.widen(arrays[0]), format.widen(format.narrow(plain[0]))).all(), label
+        assert all(same_bits(mine, wide).all() for mine, wide in zip(arrays[2:], plain[2:], strict=True)), label
+
+
+@NARROW
 def test_loops_use_vectors(format: Format) -> None:
-    text = llvm.step_text(engine.graph(build(adam)), format, engine.machine())
+    text = llvm.step_text(engine.graph(build(adam)), Layout(format), engine.machine())
     for level in levels():
         loop = "\n".join(llvm.loop(str(llvm.compile(text, level, assembly=True).assembly)))
         assert "divps" in loop and "call" not in loop, level

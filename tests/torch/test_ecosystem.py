@@ -9,7 +9,7 @@ import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -212,6 +212,66 @@ def test_a_compiled_step_is_compiled_once() -> None:
             averages = {f"{name}, averaged": value for name, value in weights(model).items()}
         found.append({**weights(model), **averages})
     assert_close(found[1], found[0], 1e-12)
+
+
+def wrapped_step(optimizer: Any, calls: list[str]) -> None:
+    inner = optimizer.step
+
+    def wrapper(*args: Any, **more: Any) -> Any:
+        calls.append("wrapper")
+        return inner(*args, **more)
+
+    optimizer.step = wrapper
+
+
+class Overridden(ours.AdamW):
+    calls: ClassVar[list[str]] = []
+
+    def step(self, closure: Any = None) -> Any:
+        self.calls.append("wrapper")
+        return super().step(closure)
+
+
+@pytest.mark.parametrize("kind", ["wrapper", "two wrappers", "subclass", "compiled step", "scheduler", "closure"])
+def test_steps_that_are_wrapped_in_a_compiled_function(kind: str) -> None:
+    """Each wrapper runs once, and so does the step; with hooks, as torch.optim does it."""
+    ends = []
+    for family in (torch.optim, ours):
+        torch.manual_seed(0)
+        torch._dynamo.reset()
+        model, calls, hooked = nn.Linear(3, 1), [], []
+        Overridden.calls.clear()
+        cls = Overridden if kind == "subclass" and family is ours else family.AdamW
+        optimizer: Any = cls(model.parameters(), lr=0.1)
+        optimizer.register_step_post_hook(lambda *event, hooked=hooked: hooked.append("hook"))
+        for _ in range(("wrapper", "two wrappers").index(kind) + 1 if "wrapper" in kind else 0):
+            wrapped_step(optimizer, calls)
+        if kind == "compiled step":
+            optimizer.step = torch.compile(optimizer.step, backend="eager")
+        if kind == "scheduler":
+            torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+
+        def closure(model: Any = model, optimizer: Any = optimizer) -> Any:
+            optimizer.zero_grad()
+            loss = model(data(8, 3, 0)).square().mean()
+            loss.backward()
+            return loss
+
+        def train(optimizer: Any = optimizer, closure: Any = closure) -> None:
+            if kind == "closure":
+                optimizer.step(closure)
+            else:
+                closure()
+                optimizer.step()
+
+        run = train if kind == "compiled step" else torch.compile(train, backend="eager")
+        for _ in range(3):
+            run()
+        if family is ours:
+            assert len(calls + Overridden.calls) == {"wrapper": 3, "two wrappers": 6, "subclass": 3}.get(kind, 0)
+            assert len(hooked) == 3
+        ends.append(model.weight.detach())
+    assert torch.allclose(*ends, rtol=1e-5)
 
 
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="inductor needs a C++ compiler")

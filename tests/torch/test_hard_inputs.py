@@ -189,6 +189,35 @@ def test_a_negated_view_as_a_gradient() -> None:
     agree(theirs, mine, give=negated)
 
 
+@each([*NAMES, "AdaBelief", "Lion", "ADOPT"])
+@pytest.mark.parametrize("more", [{}, {"state": "8bit"}, {"state": "bfloat16", "ema": 0.9}], ids=str)
+def test_memory_can_be_given_back_after_a_step(name: str, more: dict[str, Any]) -> None:
+    """Weights, gradients and states, as sharding and offloading do it; a tensor that was NumPy's for a moment can't."""
+    p = nn.Parameter(torch.zeros(64, 80, dtype=torch.float32))
+    optimizer = OPTIMIZERS[name.lower()]([p], **more)
+    for g in (torch.ones(80, 64, dtype=torch.float32).t(), torch.ones_like(p)):
+        p.grad = g
+        optimizer.step()
+    copied = copy.deepcopy(optimizer)  # and what a checkpoint brought
+    copied.load_state_dict(optimizer.state_dict())
+    params_of(copied)[0].grad = torch.ones(80, 64, dtype=torch.float32).t()
+    copied.step()
+    for each in (optimizer, copied):
+        states = [value for kept in each.state.values() for value in kept.values()]
+        for tensor in (params_of(each)[0], params_of(each)[0].grad, *states):
+            tensor.detach().untyped_storage().resize_(0)
+
+
+def test_rows_can_be_given_back_after_a_step() -> None:
+    p, words = nn.Parameter(torch.zeros(6, 3)), torch.tensor([1, 4])
+    optimizer = ours.AdamW([p], sparse="exact")
+    p.grad = torch.sparse_coo_tensor(words[None], torch.ones(2, 3), (6, 3), check_invariants=True)
+    optimizer.step()
+    optimizer.flush(p, words)
+    for tensor in (p.grad._values(), p.grad._indices(), words, p):
+        tensor.detach().untyped_storage().resize_(0)
+
+
 @each()
 def test_gradients_are_not_written(name: str) -> None:
     _, mine = pair(name, parameters(), **options(name), maximize=True, weight_decay=0.1)
@@ -901,6 +930,63 @@ def test_gradients_without_memory_of_their_own() -> None:
     assert same(snapshot(mine), before)
 
 
+@pytest.mark.parametrize("steps", [True, False])
+def test_parameters_that_come_to_the_step_in_the_backward_pass(steps: bool) -> None:
+    """Unfrozen, or added with a group, whether `step` is called or not; as when they had been there from the start."""
+    torch.manual_seed(0)
+    layers = nn.ModuleList(nn.Linear(4, 4, dtype=torch.float64) for _ in range(3))
+    expected = copy.deepcopy(layers)
+    layers[1].requires_grad_(False)
+    mine = ours.AdamW([*layers[0].parameters(), *layers[1].parameters()], lr=0.1)
+    theirs = torch.optim.AdamW(expected.parameters(), lr=0.1)
+    mine.step_in_backward()
+    for step in range(9):
+        if step == 3:
+            layers[1].requires_grad_(True)
+        if step == 6:
+            mine.add_param_group({"params": list(layers[2].parameters())})
+        for model in (layers, expected):
+            x = torch.ones(2, 4, dtype=torch.float64) * (step + 1)
+            for layer in model:
+                x = layer(x).tanh()
+            x.square().sum().backward()
+        if steps:
+            mine.step()
+        if step < 6:
+            layers[2].zero_grad()  # which isn't the optimizer's yet
+        assert all(p.grad is None for p in layers.parameters())
+        for layer, since in zip(expected, (0, 3, 6), strict=True):
+            if step < since:
+                layer.zero_grad()
+        theirs.step()
+        theirs.zero_grad()
+    assert all(
+        torch.allclose(p, q, rtol=1e-12, atol=0)
+        for p, q in zip(layers.parameters(), expected.parameters(), strict=True)
+    )
+
+
+def test_a_parameter_that_left_keeps_its_gradient_in_the_backward_pass() -> None:
+    p, q = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
+    optimizer = ours.SGD([p, q], lr=0.1)
+    optimizer.step_in_backward()
+    del optimizer.param_groups[0]["params"][1]
+    (p * q).sum().backward()
+    assert p.tolist() == pytest.approx([0.9] * 3) and q.tolist() == [1.0] * 3
+    assert p.grad is None and q.grad is not None
+
+
+def test_schedulers_know_of_the_step_in_the_backward_pass() -> None:
+    p = nn.Parameter(torch.ones(3))
+    optimizer = ours.SGD([p], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+    with optimizer.step_in_backward():
+        for _ in range(3):
+            p.sum().backward()
+            scheduler.step()  # a warning would fail
+    assert p.tolist() == [1 - 1.75] * 3
+
+
 def test_frozen_parameters_in_the_backward_pass() -> None:
     first, second = nn.Linear(2, 2), nn.Linear(2, 1)
     second.weight.requires_grad_(False)
@@ -1035,6 +1121,18 @@ def test_a_checkpoint_without_step_numbers_is_refused() -> None:
         del kept["step"]
     with pytest.raises(adamite.StateDictError, match="step not among its states"):
         mine.load_state_dict(state)
+
+
+def test_adabeliefs_epsilons_are_one_unless_both_are_given() -> None:
+    ends = []
+    for given in ({"eps": 1e-4}, {"eps": 1e-4, "eps_root": 1e-4}, {"eps": 1e-4, "eps_root": 1e-16}):
+        p = nn.Parameter(torch.ones(3))
+        optimizer = ours.AdaBelief([p], lr=0.1, **given)
+        for _ in range(2):
+            p.grad = torch.full((3,), 1e-3)
+            optimizer.step()
+        ends.append(p.detach())
+    assert torch.equal(ends[0], ends[1]) and not torch.equal(ends[0], ends[2])
 
 
 def test_nesterov_without_a_momentum_is_refused_for_sgds_rule_too() -> None:

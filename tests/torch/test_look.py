@@ -27,7 +27,7 @@ def test_what_it_reads_and_what_it_leaves_to_python(dtype: torch.dtype, shape: t
     job = Job(1, STATES + 1)
     job.fill(X, [x.data_ptr()])
     job.fill(STATES, [m.data_ptr()])
-    reader = look.Look([x], [[m]], job)
+    reader = look.Look([x], [dtype], [[m]], job)
     assert not reader()
     x.grad = torch.ones(2, *shape, dtype=dtype)[1]
     assert reader() and job.read(G) == [x.grad.data_ptr()]
@@ -66,11 +66,22 @@ def test_a_changed_dict_is_noticed(change: Callable[[dict[str, object]], object]
     job.fill(X, [x.data_ptr()])
     job.fill(STATES, [m.data_ptr()])
     kept: dict[str, object] = {"m": m}
-    reader = look.Look([x], [[m]], job)
+    reader = look.Look([x], [x.dtype], [[m]], job)
     assert reader() and reader.notice([kept]) and reader()
     assert list(kept.values()) and reader()
     change(kept)
     assert not reader() and reader.notice([kept]) and reader()
+
+
+def test_gradients_of_another_type() -> None:
+    x, m = torch.nn.Parameter(torch.zeros(2, dtype=torch.float16)), torch.ones(2)
+    x.grad_dtype = None
+    x.grad = torch.ones(3)[1:]
+    job = Job(1, STATES + 1)
+    job.fill(X, [x.data_ptr()])
+    job.fill(STATES, [m.data_ptr()])
+    assert not look.Look([x], [torch.float16], [[m]], job)()
+    assert look.Look([x], [torch.float32], [[m]], job)() and job.read(G) == [x.grad.data_ptr()]
 
 
 def test_both_readings_do_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -274,6 +275,91 @@ def test_states_saved_in_the_middle() -> None:
     mine.flush()
     again.flush()
     assert torch.equal(x, z)
+
+
+ASSIGNED: dict[str, Callable[[Any], object]] = {
+    "filled": lambda table: table.weight.fill_(0.5),
+    "one row": lambda table: table.weight[3].zero_(),
+    "loaded": lambda table: table.load_state_dict({"weight": torch.ones(N, D, dtype=table.weight.dtype)}),
+    "another tensor": lambda table: setattr(table.weight, "data", torch.ones_like(table.weight)),
+    "pruned": lambda table: table.weight.mul_(torch.arange(N)[:, None] % 2),
+    "negated": lambda table: table.weight.data.neg_(),
+}
+
+
+def copies(sparse: bool) -> tuple[Any, Any]:
+    torch.manual_seed(0)
+    table = nn.Embedding(N, D, sparse=sparse, dtype=torch.float64)
+    more: Any = {"sparse": "exact"} if sparse else {}
+    return table, ours.AdamW(table.parameters(), lr=0.1, **more)
+
+
+def trained(pairs: Sequence[tuple[Any, Any]], seeds: range) -> None:
+    for seed in seeds:
+        for table, optimizer in pairs:
+            g = rows(seed, dtype=torch.float64)
+            table.weight.grad = g if table.sparse else g.to_dense()
+            optimizer.step()
+
+
+@pytest.mark.parametrize("assign", ASSIGNED.values(), ids=ASSIGNED)
+@pytest.mark.parametrize("flushes", [True, False])
+def test_what_a_row_has_missed_does_not_move_what_is_assigned_to_it(
+    assign: Callable[[Any], object], flushes: bool
+) -> None:
+    """Whether the table is flushed next, or stepped on: in the end it is where dense gradients take it."""
+    exact, dense = copies(True), copies(False)
+    trained([exact, dense], range(20))
+    before = exact[0].weight.detach().clone()
+    with torch.no_grad():
+        for table, _ in (exact, dense):
+            assign(table)
+    assigned = (exact[0].weight != before).any(dim=1)
+    expected = exact[0].weight.detach().clone()
+    assert assigned.any()
+    if flushes:
+        exact[1].flush()
+        assert torch.equal(exact[0].weight[assigned], expected[assigned])
+    trained([exact, dense], range(20, 40))
+    exact[1].flush()
+    if assign in list(ASSIGNED.values())[:3]:  # the others depend on what was there, or tell nobody that they write
+        assert distance(exact[0].weight, dense[0].weight) < 1e-12
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))])
+@pytest.mark.parametrize("first", [0, 1])
+def test_model_and_optimizer_copied_together(copied: Any, first: int) -> None:
+    """In either order; the original isn't touched, and both go on to the same bits."""
+    table, optimizer = copies(True)
+    trained([(table, optimizer)], range(20))
+    before = table.weight.detach().clone()
+    pair = copied((table, optimizer) if first == 0 else (optimizer, table))
+    other_table, other = pair[first], pair[1 - first]
+    assert torch.equal(table.weight, before) and torch.equal(other_table.weight, before)
+    assert other.param_groups[0]["params"][0] is other_table.weight
+    trained([(table, optimizer), (other_table, other)], range(20, 35))
+    for each in (optimizer, other):
+        each.flush()
+    assert torch.equal(table.weight, other_table.weight) and not torch.equal(table.weight, before)
+
+
+def test_a_renormed_embedding() -> None:
+    """Whose forward pass writes into the rows that it reads."""
+    found = []
+    for sparse in (True, False):
+        torch.manual_seed(0)
+        table = nn.Embedding(N, D, max_norm=1.0, sparse=sparse, dtype=torch.float64)
+        more: Any = {"sparse": "exact"} if sparse else {}
+        optimizer = ours.AdamW(table.parameters(), lr=0.05, **more)
+        for step in range(30):
+            words = torch.randint(0, N, (8,), generator=torch.Generator().manual_seed(step))
+            optimizer.flush(table.weight, words)
+            optimizer.zero_grad()
+            (table(words) - 1).square().sum().backward()
+            optimizer.step()
+        optimizer.flush()
+        found.append(table.weight)
+    assert distance(*found) < 1e-12
 
 
 def test_a_gradient_scaler() -> None:

@@ -172,6 +172,34 @@ def test_compensation_is_the_rest_of_the_float32_weight(name: str) -> None:
         assert (whole - q.detach()).abs().max() <= 2.0**-14 * q.detach().abs().max()
 
 
+ASSIGNED: dict[str, Callable[[Tensor], object]] = {
+    "zeros": lambda p: p.zero_(),
+    "ones": lambda p: p.fill_(1.0),
+    "infinity": lambda p: p.fill_(torch.inf),
+    "pruned": lambda p: p.data.mul_(torch.arange(p.numel()).view(p.shape) % 2),
+    "turned": lambda p: p.data.copy_(p.flip(0) * -3),
+    "data": lambda p: setattr(p, "data", torch.linspace(-1, 1, p.numel()).view(p.shape).bfloat16()),
+    "loaded": lambda p: nn.ParameterList([p]).load_state_dict({"0": torch.full_like(p, 0.1)}),
+}
+
+
+@pytest.mark.parametrize("assign", ASSIGNED.values(), ids=ASSIGNED)
+@pytest.mark.parametrize("state", ["float32", "8bit"])
+def test_what_was_lost_of_other_weights_is_not_added_to_assigned_ones(
+    assign: Callable[[Tensor], object], state: Any
+) -> None:
+    parameters = [nn.Parameter(torch.randn(shape).bfloat16()) for shape in ((64, 80), (7,))]
+    optimizer = ours.AdamW(parameters, lr=0.01, weight_decay=0, state=state, rounding="kahan")
+    run(optimizer, range(5))
+    with torch.no_grad():
+        for p in parameters:
+            assign(p)
+    expected = [p.detach().clone() for p in parameters]
+    optimizer.param_groups[0]["lr"] = 0.0
+    run(optimizer, range(2))
+    assert same([p.detach() for p in parameters], expected)
+
+
 def test_random_bits_are_a_parameters_own_and_a_seeds() -> None:
     found = {}
     for seed in (0, 1):
