@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo mnist test check bench verify clean
+.PHONY: demo mnist test check tests bench verify clean
 
 demo: $(VENV)/lab
 	$(BIN)/adamite demo
@@ -17,9 +17,14 @@ mnist: $(VENV)/test
 			--results adamite-mnist/results.json --out adamite-mnist/$$backend.png || exit 1; \
 	done
 
-# One thread of torch's for each worker: they spin, and would keep each other from the cores.
-test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope
+# Side by side: types take one core for a minute.
+test: $(VENV)/test
+	$(MAKE) --jobs=2 check tests
+
+# One thread of torch's for each worker: they spin, and would keep each other from the cores. A module is one worker's;
+# tests/conftest.py says which are begun first.
+tests: $(VENV)/test
+	OMP_NUM_THREADS=1 PYTHONUTF8=1 $(BIN)/python -m pytest -n auto --dist loadscope --no-loadscope-reorder
 
 check: $(VENV)/test
 	$(BIN)/ruff check .

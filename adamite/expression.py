@@ -10,6 +10,7 @@ import numbers
 from typing import Any, ClassVar, NoReturn
 
 from adamite.errors import RuleError
+from adamite.words import listed
 
 Operand = Any  # an Expression or a number
 
@@ -19,6 +20,8 @@ _OPERATORS = {
     "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le", "equal": "eq", "not_equal": "ne",
 }  # fmt: skip
 BOOLEAN = frozenset({*_COMPARISONS, "and", "or", "not"})
+_FUNCTIONS = ("sqrt", "abs", "maximum", "minimum", "sign", "where")  # that a rule may use
+_ALIASES = {"absolute": "abs", "fabs": "abs", "fmax": "maximum", "fmin": "minimum", "max": "maximum", "min": "minimum"}
 
 
 class Expression:
@@ -111,42 +114,56 @@ class Expression:
     def __bool__(self) -> NoReturn:
         raise RuleError(
             "a rule is run once, on symbols, so it can't branch on a value (`if`, `and`, `min`, `max`, "
-            "a chained comparison): use where(condition, a, b), maximum, minimum, `&` or `|`"
+            "a chained comparison): use adamite.where(condition, a, b), maximum, minimum, `&` or `|`"
         )
 
     def __float__(self) -> NoReturn:
-        raise RuleError(
-            "a symbol has no value yet, so float(), math.* and numpy.* can't read it: "
-            "use the functions of adamite.maths (sqrt, abs, maximum, minimum, sign, where)"
-        )
+        raise unread()
 
     __int__ = __index__ = __complex__ = __float__
 
     def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        self.__float__()
+        raise unread()
 
     def __array_ufunc__(self, ufunc: Any, method: str, *args: Any, **kwargs: Any) -> Expression:
         if ufunc.__name__ not in _OPERATORS:
-            self.__float__()
+            raise unread(ufunc.__name__)
         return apply(_OPERATORS[ufunc.__name__], *args)  # a NumPy number on the left of an operator
 
-    def __array_function__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        self.__float__()
+    def __array_function__(self, function: Any, *args: Any, **kwargs: Any) -> NoReturn:
+        raise unread(function.__name__)
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Expression:
+        if function.__name__ not in _OPERATORS.values():
+            raise unread(function.__name__)
+        return apply(function.__name__, *args)  # a tensor on the left of an operator, which is refused as such
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise RuleError(f"a rule computes element by element: a symbol has no .{name}, no sums, no shapes")
+        instead = f": use adamite.{name}" if name in _FUNCTIONS else ", no sums, no shapes"
+        raise RuleError(f"a rule computes element by element, and a symbol has no .{name}{instead}")
 
     def _refuse(self, *args: Any) -> NoReturn:
         raise RuleError(
-            "this operation can't be traced; a rule may use + - * / **, comparisons, `&`, `|`, `~` and "
-            "sqrt, abs, maximum, minimum, sign, where of adamite.maths"
+            "this operation can't be traced; a rule may use + - * / **, comparisons, `&`, `|`, `~` and adamite's "
+            f"{', '.join(_FUNCTIONS)}"
         )
 
     __mod__ = __rmod__ = __floordiv__ = __rfloordiv__ = __matmul__ = __rmatmul__ = _refuse
     __divmod__ = __round__ = __xor__ = __rxor__ = __lshift__ = __rshift__ = _refuse
     __getitem__ = __len__ = __iter__ = __contains__ = _refuse
+
+
+def unread(function: str = "") -> RuleError:
+    """The error of a function of another library's that was given a symbol, and what to use in its place."""
+    name = _ALIASES.get(function, function)
+    there = [name] if name in _FUNCTIONS else _FUNCTIONS
+    return RuleError(
+        "a symbol has no value yet, so float(), math, numpy, torch and the like can't read it: use adamite."
+        f"{listed(there, 'or')}"
+    )
 
 
 def constant(value: Any) -> Expression:

@@ -19,6 +19,7 @@ from adamite.numpy import optimizer as class_of
 from adamite.rule import Rule
 from adamite.storage import BFLOAT16, COMPENSATION, FLOAT16, FLOAT32, FLOAT64, EightBit, Format
 from adamite.update import Update
+from adamite.words import counted
 
 FORMATS: dict[str, Format] = {
     **{format.name: format for format in (FLOAT16, BFLOAT16, FLOAT32, FLOAT64)},
@@ -95,7 +96,7 @@ class Memory:
 
     @property
     def title(self) -> str:
-        return f"{self.optimizer}: {self.parameters:,} parameters in {self.tensors:,} tensor{'s' * (self.tensors != 1)}"
+        return f"{self.optimizer}: {counted(self.parameters, 'parameter')} in {counted(self.tensors, 'tensor')}"
 
     @property
     def cells(self) -> list[tuple[str, ...]]:
@@ -104,7 +105,7 @@ class Memory:
             (
                 *(row.dtype, row.rounding, row.state),
                 *map(shown, (row.weights, row.gradients, row.states, row.total)),
-                f"{row.states / self.parameters:.2f}",
+                f"{row.total / self.parameters:.2f}",
             )
             for row in self.rows
         ]
@@ -150,15 +151,15 @@ def memory(model: Any, optimizer: str | Rule = "adamw", dtype: str | None = None
     Lion: 1,000,000 parameters in 1 tensor
     <BLANKLINE>
     type      rounding    state     weights  gradients   states    total  B/param
-    float32               float32   4.00 MB    4.00 MB  4.00 MB  12.0 MB     4.00
-    float32               bfloat16  4.00 MB    4.00 MB  2.00 MB  10.0 MB     2.00
-    float32               8bit      4.00 MB    4.00 MB  1.00 MB  9.00 MB     1.00
-    bfloat16  stochastic  float32   2.00 MB    2.00 MB  4.00 MB  8.00 MB     4.00
-    bfloat16  stochastic  bfloat16  2.00 MB    2.00 MB  2.00 MB  6.00 MB     2.00
-    bfloat16  stochastic  8bit      2.00 MB    2.00 MB  1.00 MB  5.00 MB     1.00
-    bfloat16  kahan       float32   2.00 MB    2.00 MB  6.00 MB  10.0 MB     6.00
-    bfloat16  kahan       bfloat16  2.00 MB    2.00 MB  4.00 MB  8.00 MB     4.00
-    bfloat16  kahan       8bit      2.00 MB    2.00 MB  3.00 MB  7.00 MB     3.00
+    float32               float32   4.00 MB    4.00 MB  4.00 MB  12.0 MB    12.00
+    float32               bfloat16  4.00 MB    4.00 MB  2.00 MB  10.0 MB    10.00
+    float32               8bit      4.00 MB    4.00 MB  1.00 MB  9.00 MB     9.00
+    bfloat16  stochastic  float32   2.00 MB    2.00 MB  4.00 MB  8.00 MB     8.00
+    bfloat16  stochastic  bfloat16  2.00 MB    2.00 MB  2.00 MB  6.00 MB     6.00
+    bfloat16  stochastic  8bit      2.00 MB    2.00 MB  1.00 MB  5.00 MB     5.00
+    bfloat16  kahan       float32   2.00 MB    2.00 MB  6.00 MB  10.0 MB    10.00
+    bfloat16  kahan       bfloat16  2.00 MB    2.00 MB  4.00 MB  8.00 MB     8.00
+    bfloat16  kahan       8bit      2.00 MB    2.00 MB  3.00 MB  7.00 MB     7.00
     <BLANKLINE>
     The smallest saves 7.00 MB of 12.0 MB (58%): bfloat16, stochastic, 8bit.
     """
@@ -170,7 +171,9 @@ def memory(model: Any, optimizer: str | Rule = "adamw", dtype: str | None = None
     trained = [w for w in weights if w.format is not None]
     parameters = sum(w.elements for w in trained)
     if not parameters:
-        raise ValueError(f"memory: of {len(weights)} tensors none can be trained; give a built model, or float tensors")
+        raise ValueError(
+            f"memory: of {counted(len(weights), 'tensor')} none can be trained; give a built model, or float tensors"
+        )
     if dtype is not None:
         kinds: tuple[str | None, ...] = (dtype,)
     else:

@@ -127,6 +127,18 @@ def idle(graph: Graph) -> Idle:
     raise Unpredictable("its steps don't die away where the gradient is zero")
 
 
+@functools.cache
+def still(graph: Graph) -> bool:
+    """Whether an update leaves elements whose gradient is zero as they are: then only the others need a step."""
+    try:
+        zero = idle(graph)
+    except Unpredictable:
+        return False
+    # What a factor is multiplied by shows, if the coefficients are such as don't cancel.
+    coefficients = [math.sqrt(k + 2) for k in range(graph.coefficient_count)]
+    return zero.powers is None and all(factor(coefficients) == 1.0 for factor in (zero.x, *zero.states))
+
+
 _OF_ZEROS = ("add", "sub", "mul", "neg", "abs", "sqrt", "gt", "lt", "ne")  # operations that make 0 of zeros
 
 

@@ -12,6 +12,7 @@ from adamite.storage import BFLOAT16, EIGHT_BIT_SIGNED, EIGHT_BIT_UNSIGNED, FLOA
 from adamite.storage.random import mixed
 from adamite.trace import walk
 from adamite.update import Update
+from adamite.words import counted
 
 State = Literal["float32", "bfloat16", "8bit"]
 # Below so many elements states stay as they are computed: there is little to save, and in the cache nothing to gain.
@@ -94,7 +95,7 @@ def tell_converted(owner: str, there: str, here: str, count: int) -> None:
     """Say that a loaded state rests in another way now."""
     words = {"eight_bit_signed": "8bit", "eight_bit_unsigned": "8bit"}
     warnings.warn(
-        f"{owner}: states of {count} parameters were {words.get(there, there)} when saved and are "
+        f"{owner}: states of {counted(count, 'parameter')} were {words.get(there, there)} when saved and are "
         f"{words.get(here, here)} here; they were converted",
         UserWarning,
         stacklevel=4,

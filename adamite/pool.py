@@ -54,7 +54,7 @@ def _signal(lock: threading.Lock) -> None:
 
 
 _workers: list[_Worker] = []
-_busy = threading.Lock()
+_taken: dict[str, object] = {}  # by which run the workers are
 
 
 def run(call: Call, address: int, count: int) -> None:
@@ -62,10 +62,12 @@ def run(call: Call, address: int, count: int) -> None:
 
     The call must do no harm when it is repeated. What a signal raises here waits for all threads.
     """
-    if not _busy.acquire(blocking=False):
-        call(address)
-        return
+    this = object()
     try:
+        # One call of C's: an interrupt comes before it or after it, and then they are known to be this run's.
+        if _taken.setdefault("workers", this) is not this:
+            call(address)
+            return
         with suppress(RuntimeError):  # the system gives no more threads: fewer will do
             while len(_workers) < count - 1:
                 _workers.append(_Worker())
@@ -84,13 +86,14 @@ def run(call: Call, address: int, count: int) -> None:
         if interrupt is not None:
             raise interrupt
     finally:
-        _busy.release()
+        if _taken.get("workers") is this:
+            _taken.clear()
 
 
 def _forget() -> None:
     """In a forked child the workers don't exist."""
-    global _workers, _busy
-    _workers, _busy = [], threading.Lock()
+    global _workers, _taken
+    _workers, _taken = [], {}
 
 
 if hasattr(os, "register_at_fork"):

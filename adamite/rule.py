@@ -124,6 +124,11 @@ class Rule:
         """Call the equations inside another rule, on its symbols."""
         return self.function(*args, **kwargs)
 
+    @property
+    def place(self) -> str:
+        """Its file and line."""
+        return _place(self.function)
+
     def __repr__(self) -> str:
         return f"<rule {self.name}>"
 
@@ -193,14 +198,18 @@ def rule(function: Callable[..., Any] | None = None, /, *, variant_of: Rule | No
     return _read(function, variant_of)
 
 
+def _place(function: Any) -> str:
+    code = getattr(function, "__code__", None)
+    return f"{code.co_filename}, line {code.co_firstlineno}" if code else "no function of Python's"
+
+
 def _read(function: Callable[..., Any], variant_of: Rule | None = None) -> Rule:
     name = getattr(function, "__name__", repr(function))
 
     def refuse(problem: str) -> RuleError:
-        code = getattr(function, "__code__", None)
-        at = f" ({code.co_filename}, line {code.co_firstlineno})" if code else ""
         return RuleError(
-            f"rule {name}{at}: {problem}. A rule reads `def {name}(g, m, *, t, lr=1e-3): ... return step, m`"
+            f"rule {name} ({_place(function)}): {problem}. "
+            f"A rule reads `def {name}(g, m, *, t, lr=1e-3): ... return step, m`"
         )
 
     if not isinstance(function, types.FunctionType):
@@ -224,8 +233,13 @@ def _read(function: Callable[..., Any], variant_of: Rule | None = None) -> Rule:
     uses_x = names[:1] == ["x"]
     if names[uses_x : uses_x + 1] != ["g"]:
         raise refuse(f"the first argument is the gradient g (or x, then g), not {', '.join(names) or 'none'}")
+    if "x" in names[1:]:
+        raise refuse(f"the parameter x comes first, `def {name}(x, g, ...)`")
     if "t" not in (p.name for p in keywords):
-        raise refuse("the step number t is missing among the keyword-only arguments")
+        behind = ": write * before it" if "t" in names else ""
+        raise refuse(f"the step number t is missing among the keyword-only arguments{behind}")
+    if "lr" in names:
+        raise refuse("lr is no state but a hyperparameter, which is keyword-only: write * before it")
 
     taken = [n for n in names[uses_x + 1 :] if n in _TAKEN_STATES or n in (p.name for p in keywords)]
     taken += [p.name for p in keywords if p.name in _TAKEN or p.name.startswith("_")]

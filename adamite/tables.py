@@ -16,7 +16,7 @@ import numpy as np
 
 from adamite import engine
 from adamite.graph import Graph
-from adamite.idle import Unpredictable, idle
+from adamite.idle import Unpredictable, idle, still
 from adamite.layouts import Rests
 from adamite.readers import fingerprints
 from adamite.readers import idle as columns
@@ -47,6 +47,11 @@ def check_sparse(owner: str, value: Any, rests: Rests) -> Sparse | None:
         )
     mode: Sparse | None = value
     return mode
+
+
+def rows_mode(sparse: Sparse | None, graph: Graph) -> Sparse | None:
+    """What is done with gradients of rows: as somebody asked, or a step on those alone where it is the dense one."""
+    return sparse or ("lazy" if still(graph) else None)
 
 
 def refuse_inexact(owner: str, graph: Graph) -> None:

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 from adamite import expression, maths
 from adamite import rule as declaration
-from adamite.errors import RuleError
-from adamite.expression import Expression, constant, number, tensor
+from adamite.errors import RuleError, is_library, is_python, place
+from adamite.expression import Expression, constant, number, tensor, unread
 from adamite.rule import Rule
+from adamite.words import counted
 
 _OURS = (expression.__file__, maths.__file__, declaration.__file__, __file__)
 
@@ -45,23 +46,23 @@ def trace(
 
     named: dict[str, Expression] = {}
     returned = _run(rule, positional, keywords, named)
+    expected = ", ".join(["step", *inputs])
     if not isinstance(returned, (tuple, list)):
         returned = (returned,)
     if len(returned) == 1 and returned[0] is None:
-        raise RuleError(f"rule {rule.name} returns nothing; write `return {', '.join(['step', *inputs])}` at its end")
+        raise RuleError(f"rule {rule.name} returns nothing; write `return {expected}` at its end ({rule.place})")
     if len(returned) != 1 + len(rule.states):
-        expected = ", ".join(["step", *inputs])
         raise RuleError(
-            f"rule {rule.name} must return {1 + len(rule.states)} values ({expected}), not {len(returned)}: "
-            "the step that is subtracted, then each new state in the order of the arguments"
+            f"rule {rule.name} must return {counted(1 + len(rule.states), 'value')} ({expected}), not {len(returned)}: "
+            f"the step that is subtracted, then each new state in the order of the arguments ({rule.place})"
         )
     try:
         step, *news = (constant(value) for value in returned)
     except RuleError as error:
-        raise RuleError(f"rule {rule.name} returned something that is no symbol: {error}") from None
+        raise RuleError(f"rule {rule.name} returned something that is no symbol: {error} ({rule.place})") from None
     for label, value in zip(["step", *inputs], [step, *news], strict=True):
         if value.boolean:
-            raise RuleError(f"rule {rule.name}: its {label} is a comparison; use where(condition, a, b)")
+            raise RuleError(f"rule {rule.name}: its {label} is a comparison; use where(condition, a, b) ({rule.place})")
 
     new = dict(zip(inputs, news, strict=True))
     scalars = {s.name: new[s.name] for s in rule.states if s.scalar}
@@ -69,7 +70,7 @@ def trace(
         if not value.scalar:
             raise RuleError(
                 f"rule {rule.name}: the new {name} depends on a tensor, but it is declared Scalar, one number "
-                "a parameter; drop the annotation, or compute it from numbers alone"
+                f"a parameter; drop the annotation, or compute it from numbers alone ({rule.place})"
             )
     tensors = {name: value for name, value in new.items() if name not in scalars}
     changed = [value for name, value in tensors.items() if value is not inputs[name]]
@@ -97,7 +98,7 @@ def _run(rule: Rule, positional: list[Any], keywords: dict[str, Any], named: dic
 
     def note(frame: FrameType, event: str, _: Any) -> None:
         if event == "return" and frame.f_code.co_filename not in _OURS:
-            named.update((k, v) for k, v in frame.f_locals.items() if isinstance(v, Expression))
+            named.update((k, v) for k, v in frame.f_locals.items() if type(v) is Expression)
 
     profiler = sys.getprofile()
     sys.setprofile(note)
@@ -105,20 +106,16 @@ def _run(rule: Rule, positional: list[Any], keywords: dict[str, Any], named: dic
         return rule.function(*positional, **keywords)
     except Exception as error:
         sys.setprofile(profiler)
-        line = _line(error)
-        problem = str(error) if isinstance(error, RuleError) else f"{type(error).__name__}: {error}"
-        raise RuleError(f"rule {rule.name}, {line}: {problem}") from error
+        line = place(error, lambda file: file in _OURS or is_library(file) or is_python(file)) or "its arguments"
+        raise RuleError(f"rule {rule.name}, {line}: {_problem(error)}") from error
     finally:
         sys.setprofile(profiler)
 
 
-def _line(error: Exception) -> str:
-    import linecache
+def _problem(error: Exception) -> str:
+    """What went wrong; what a library says of a symbol that it was given says little."""
     import traceback
 
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename not in _OURS]
-    if not frames:  # the call itself failed
-        return "its arguments"
-    last = frames[-1]
-    text = (last.line or linecache.getline(last.filename, last.lineno or 0)).strip()
-    return f"line {last.lineno} of {last.filename}: `{text}`" if text else f"line {last.lineno}"
+    last = next(f.filename for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename not in _OURS)
+    text = str(error) if isinstance(error, RuleError) else f"{type(error).__name__}: {error}"
+    return str(unread()) if is_library(last) or repr(Expression) in text else text  # jax takes its own frames out

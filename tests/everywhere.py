@@ -30,6 +30,9 @@ def cases() -> Iterator[Case]:
 
 
 CASES = list(cases())
+XLA = slice(
+    0, None, 2
+)  # of the cases, for TensorFlow's: it takes seconds to compile each, and has the operations of graphs
 
 
 def draw() -> tuple[list[Array], list[Array]]:
@@ -143,15 +146,15 @@ def looped(steps: Sequence[Callable[..., Any]], first: Any) -> Iterable[Moments]
     return zip(*([x for x, _ in carried] for carried in reached[1:]))
 
 
-def in_keras(compiled: bool = True) -> Iterable[Moments]:
-    """On the backend that the environment names."""
+def in_keras(compiled: bool = False) -> Iterable[Moments]:
+    """On the backend that the environment names; compiled by XLA, where that is a choice."""
     import keras
 
     import adamite.keras as ours
 
     gradients = [keras.ops.convert_to_tensor(g) for g in GRADIENTS]
     pairs = []
-    for case in CASES:
+    for case in CASES[XLA] if compiled else CASES:
         x = [keras.Variable(start, dtype="float32") for start in STARTS]
         pairs.append((ours.optimizer(case.rule)(**options(case, "learning_rate")), x))
         pairs[-1][0].build(x)
@@ -161,8 +164,11 @@ def in_keras(compiled: bool = True) -> Iterable[Moments]:
 
 
 def keras_on_torch(pairs: Any, gradients: Any) -> Iterable[Moments]:
+    """The first steps: Keras takes a while for each, and they are torch's."""
+
     def run(optimizer: Any, x: Any) -> Moments:
-        return stepped([v.value.detach() for v in x], lambda k: optimizer.apply([g[k] for g in gradients], x))
+        values = [v.value.detach() for v in x]
+        return stepped(values, lambda k: optimizer.apply([g[k] for g in gradients], x), last=AFTER[-2])
 
     return starmap(run, pairs)
 
@@ -198,8 +204,8 @@ RUNS: dict[str, Callable[[], Iterable[Moments]]] = {
     "jax jit": in_jax_jit,
     "keras torch": in_keras,
     "keras jax": in_keras,
-    "keras tensorflow": partial(in_keras, compiled=False),
-    "keras tensorflow xla": in_keras,  # as `fit` compiles it
+    "keras tensorflow": in_keras,
+    "keras tensorflow xla": partial(in_keras, compiled=True),  # as `fit` compiles it
 }
 
 

@@ -21,6 +21,7 @@ import pytest
 
 import adamite
 from adamite import engine
+from adamite.lab import mnist
 from adamite.rule import Number, Rule
 from adamite.rules import RULES
 from adamite.update import build
@@ -29,6 +30,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Options = dict[str, Any]
 
 ROOT = Path(__file__).parent.parent
+MNIST = ROOT / "tests" / "data"  # a part of it
+PATIENCE = 1800  # seconds: what takes as long hangs, however busy the machine is
 DTYPES = (np.float32, np.float64)
 
 # ---- every rule, with every option ----------------------------------------------------------------
@@ -224,6 +227,18 @@ def levels() -> list[str]:
     return list(itertools.takewhile(lambda level: all(features.get(f) for f in LEVELS[level]), LEVELS))
 
 
+# ---- data -----------------------------------------------------------------------------------------
+
+_NAMED = os.environ.get("ADAMITE_MNIST")  # before conftest.py names the part that is here
+
+
+def whole_mnist() -> Path:
+    """The folder of all of MNIST, where the environment names it."""
+    if not _NAMED or len(mnist.read(mnist.find(Path(_NAMED), "train-labels-idx1-ubyte"))) != 60_000:
+        pytest.skip("ADAMITE_MNIST names no folder with all of MNIST")
+    return Path(_NAMED).resolve()
+
+
 # ---- fresh processes ------------------------------------------------------------------------------
 
 
@@ -234,7 +249,7 @@ def python(code: str, *, path: Sequence[Path] = (), **environment: str) -> subpr
         env=process_environment(*path) | environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
 
 
@@ -259,5 +274,5 @@ def interrupted(code: str, longest: float) -> list[str]:
                 child.send_signal(signal.SIGINT)
             else:
                 reports.append(line.strip())
-        assert child.wait(timeout=60) == 0, child.stderr.read()
+        assert child.wait(timeout=PATIENCE) == 0, child.stderr.read()
     return reports

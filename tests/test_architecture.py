@@ -13,7 +13,7 @@ from tests.support import ROOT, python
 
 # From bottom to top; what stands in one row doesn't see each other. A package is one, with its own order inside.
 LAYERS: list[set[str]] = [
-    {"errors"},
+    {"errors", "words"},
     {"expression"},
     {"maths"},
     {"rule"},
@@ -28,7 +28,7 @@ LAYERS: list[set[str]] = [
     {"coefficients"},
     {"readers.job", "readers.passes"},
     {"readers.llvm", "readers.numpy", "readers.text", "readers.arrays"},
-    {"readers.xla", "readers.blocks", "readers.numpy_blocks", "readers.idle"},
+    {"readers.xla", "readers.blocks", "readers.numpy_blocks", "readers.idle", "readers.fingerprints"},
     {"pool"},
     {"tree", "arrays", "settings", "conventions", "schedules", "safetensors", "rows"},
     {"engine", "about", "named"},

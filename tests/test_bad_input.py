@@ -4,11 +4,7 @@ Each row says what is done, the exact error, and what its message must contain.
 """
 
 import copy
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +13,7 @@ import pytest
 import adamite
 from adamite import schedules
 from adamite.errors import NonFiniteError, RuleError, StateDictError
+from tests.support import python
 
 
 def noise(shape, seed=0, dtype=np.float64):
@@ -218,9 +215,7 @@ except ValueError as error:
 else:
     raise AssertionError("stepped past the end")
 """
-    environment = {**os.environ, "PYTHONPATH": str(Path(adamite.__file__).parents[1])}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    done = python(code)
     assert done.returncode == 0, done.stderr
 
 

@@ -18,6 +18,7 @@ import adamite
 from adamite import engine
 from adamite.storage import FORMATS
 from tests.support import (
+    PATIENCE,
     Array,
     Case,
     assert_same_bits,
@@ -209,7 +210,7 @@ def test_an_interrupted_program_ends() -> None:
         child.stdout.readline()
         threading.Event().wait(0.1)
         child.send_signal(signal.SIGINT)
-        _, errors = child.communicate(timeout=30)
+        _, errors = child.communicate(timeout=PATIENCE)
     assert errors.rstrip().endswith("KeyboardInterrupt")
     assert child.returncode == -signal.SIGINT
 

@@ -15,11 +15,15 @@ from tests.support import python
 
 
 class Work:
-    """A call that counts: each address' units are claimed one by one until none is left."""
+    """A call that counts: its units are claimed one by one until none is left.
 
-    def __init__(self, units: int) -> None:
+    Each thread's first unit waits until so many threads are here, and the last one of all for an event, if given.
+    """
+
+    def __init__(self, units: int, threads: int = 1, end: threading.Event | None = None) -> None:
         self.left, self.done, self.lock = units, 0, threading.Lock()
         self.threads: set[int] = set()
+        self.here, self.end = threading.Barrier(threads), end
 
     def __call__(self, address: int) -> None:
         while True:
@@ -27,15 +31,21 @@ class Work:
                 if not self.left:
                     return
                 self.left -= 1
+                last = self.left == 0
+                first = threading.get_ident() not in self.threads
+                self.threads.add(threading.get_ident())
+            if first:
+                self.here.wait(60)
+            if last and self.end:
+                assert self.end.wait(60)
             time.sleep(0.001)  # as native code, it lets others run
             with self.lock:
                 self.done += 1
-                self.threads.add(threading.get_ident())
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 def test_all_is_done_by_as_many_threads(count: int) -> None:
-    work = Work(60)
+    work = Work(60, count)
     pool.run(work, 0, count)
     assert work.done == 60 and len(work.threads) == count
 
@@ -48,14 +58,17 @@ def test_a_hundred_runs_end() -> None:
 
 
 def test_whoever_comes_while_the_workers_are_busy_works_alone() -> None:
-    works = [Work(40) for _ in range(4)]
-    threads = [threading.Thread(target=pool.run, args=(work, 0, 3)) for work in works]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [work.done for work in works] == [40] * 4
-    assert min(len(work.threads) for work in works) == 1
+    end = threading.Event()
+    first, second = Work(40, 3, end), Work(40)
+    thread = threading.Thread(target=pool.run, args=(first, 0, 3))
+    thread.start()
+    while len(first.threads) < 3:
+        time.sleep(0.001)
+    pool.run(second, 0, 3)
+    assert (second.done, second.threads) == (40, {threading.get_ident()})
+    end.set()
+    thread.join()
+    assert first.done == 40
 
 
 class Stop(Exception):
@@ -63,35 +76,35 @@ class Stop(Exception):
 
 
 @pytest.fixture
-def alarm() -> Iterator[None]:
+def alarm() -> Iterator[threading.Event]:
+    """Set when the signal came, which raises."""
+    came = threading.Event()
+
     def stop(*_: object) -> None:
+        came.set()
         raise Stop
 
     before = signal.signal(signal.SIGALRM, stop)
-    yield
+    yield came
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers here")
-def test_what_a_signal_raises_waits_for_all(alarm: None) -> None:
-    raised = 0
+def test_what_a_signal_raises_waits_for_all(alarm: threading.Event) -> None:
+    """Early, when threads are woken; in the middle; and while this one waits for the others."""
     for number in range(30):
-        work = Work(30)
-        signal.setitimer(signal.ITIMER_REAL, 0.001 + number * 3e-4)
-        try:
+        alarm.clear()
+        work = Work(30, end=alarm)
+        with pytest.raises(Stop):
+            signal.setitimer(signal.ITIMER_REAL, 1e-5 + number * 5e-4)
             pool.run(work, 0, 3)
-        except Stop:
-            raised += 1
-            with work.lock:
-                running = work.done + work.left
-            assert running >= 29  # the call of this thread that was interrupted may have lost its unit
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        assert not pool._busy.locked()
-    assert raised > 5
-    work = Work(30)
-    pool.run(work, 0, 3)
-    assert work.done == 30
+        with work.lock:
+            running = work.done + work.left
+        assert running >= 29  # the call of this thread that was interrupted may have lost its unit
+        work = Work(30, 3)  # for which all are free again
+        pool.run(work, 0, 3)
+        assert work.done == 30
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
@@ -106,7 +119,7 @@ def test_a_child_makes_its_own_workers() -> None:
         pool.run(Work(10), 0, 3)
         child = os.fork()
         if not child:
-            work = Work(10)
+            work = Work(10, 3)
             pool.run(work, 0, 3)
             os._exit(0 if work.done == 10 and len(work.threads) == 3 else 1)
         assert os.waitpid(child, 0)[1] == 0

@@ -8,26 +8,47 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import adamite
-from adamite.lab import differences
+from adamite import layouts, tables
+from adamite.lab import differences, verify, verify_torch
 from adamite.rules import adam
-from tests.support import ROOT, process_environment
+from tests.support import PATIENCE, ROOT, process_environment
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-CODE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def test_the_code_runs(tmp_path: Path) -> None:
-    path = tmp_path / "readme.py"
-    path.write_text("\n".join(CODE), encoding="utf-8")
-    names = runpy.run_path(str(path))
-    assert isinstance(names["opt"], adamite.Optimizer)
-    assert all(np.isfinite(x).all() for x in names["params"].values()) and np.abs(names["params"]["w"]).max() > 0.3
-    assert adamite.testing.check_rule(names["signum"])
+def blocks(page: Path) -> list[str]:
+    """The code of a page."""
+    return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+README = PAGES[0].read_text(encoding="utf-8")
+CODE = blocks(PAGES[0])
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The names that each block of the README leaves behind, run by itself."""
+    folder = tmp_path_factory.mktemp("readme")
+    found = []
+    for number, code in enumerate(CODE):
+        path = folder / f"readme_{number}.py"
+        path.write_text(code, encoding="utf-8")
+        found.append(runpy.run_path(str(path)))
+    return found
+
+
+def test_the_code_runs(ran: list[dict[str, Any]]) -> None:
+    ten_lines = ran[1]
+    assert isinstance(ten_lines["opt"], adamite.Optimizer)
+    assert all(np.isfinite(x).all() for x in ten_lines["params"].values())
+    assert np.abs(ten_lines["params"]["w"]).max() > 0.3
+    assert adamite.testing.check_rule(ran[-1]["signum"])
 
 
 def test_its_problem_is_compared(tmp_path: Path) -> None:
@@ -44,7 +65,7 @@ def test_its_problem_is_compared(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "A line of eight weights through noisy points" in done.stdout
-    assert (tmp_path / "adamite-compare" / "report.html").is_file()
+    assert (tmp_path / "adamite-compare" / "mine-problem" / "report.html").is_file()
 
 
 def test_its_adam_is_the_one_that_is_run() -> None:
@@ -52,41 +73,38 @@ def test_its_adam_is_the_one_that_is_run() -> None:
     assert CODE[0].endswith(written)
 
 
-PAGES = sorted((ROOT / "docs").glob("*.md"))
-
-
-# Frameworks don't share a process, and Keras itself warns.
-RUNS: dict[str, tuple[str, dict[str, str]]] = {
-    "torch": ("torch.md", {}),
-    "compare": ("compare.md", {}),
-    "memory": ("memory.md", {}),
-    "sparse": ("sparse.md", {}),
-    "jax": ("jax.md", {}),
-    **{f"keras-{b}": ("keras.md", {"KERAS_BACKEND": b}) for b in ("tensorflow", "jax", "torch")},
+# Pages whose blocks share a process, one after another, and its environment: Keras takes its backend from that.
+PROCESSES: dict[str, tuple[list[str], dict[str, str]]] = {
+    "torch": (["torch.md", "compare.md", "memory.md", "sparse.md"], {}),
+    "jax": (["jax.md"], {}),
+    **{f"keras-{b}": (["keras.md"], {"KERAS_BACKEND": b}) for b in ("tensorflow", "jax", "torch")},
 }
 
 
-@pytest.mark.parametrize(("name", "environment"), RUNS.values(), ids=RUNS)
-def test_the_code_of_the_pages_runs(name: str, environment: dict[str, str], tmp_path: Path) -> None:
-    code = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / name).read_text(encoding="utf-8"), re.DOTALL)
-    assert code
-    path = tmp_path / "page.py"
-    path.write_text("\n".join(code), encoding="utf-8")
-    strict = [] if environment else ["-W", "error"]
+@pytest.mark.parametrize(("names", "environment"), PROCESSES.values(), ids=PROCESSES)
+def test_the_code_of_the_pages_runs(names: list[str], environment: dict[str, str], tmp_path: Path) -> None:
+    """Each block with no names but its own."""
+    paths = []
+    for name in names:
+        for number, code in enumerate(blocks(ROOT / "docs" / name)):
+            paths.append(str(tmp_path / f"{name}_{number}.py"))
+            Path(paths[-1]).write_text(code, encoding="utf-8")
+    strict = [] if environment else ["-W", "error"]  # Keras itself warns
+    run_all = f"import runpy\nfor path in {paths}: runpy.run_path(path)"
     done = subprocess.run(
-        [sys.executable, *strict, str(path)],
+        [sys.executable, *strict, "-c", run_all],
         env=process_environment() | environment,
+        cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
 
 
 def test_all_pages_are_run() -> None:
-    assert {name for name, _ in RUNS.values()} == {
-        page.name for page in PAGES if "```python" in page.read_text("utf-8")
-    }
+    run = {"README.md", *(name for names, _ in PROCESSES.values() for name in names)}
+    assert run == {page.name for page in PAGES if blocks(page)}
 
 
 def test_the_page_of_torch_lists_all_differences() -> None:
@@ -95,7 +113,50 @@ def test_the_page_of_torch_lists_all_differences() -> None:
     assert listed == [f"{d.what}: {d.why}" for d in differences.TORCH]
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.name)
+# What is promised, as the page says it, and the numbers of the check that holds it.
+PROMISES: list[tuple[str, str, tuple[float, ...]]] = [
+    (
+        "README.md",
+        r"after (\S+) steps is below (\S+) of the displacement in float64, and the median is below (\S+) units",
+        (verify.STEPS, verify.LIMIT, verify.NEAR),
+    ),
+    (
+        "docs/torch.md",
+        r"over (\S+) steps, .* below (\S+) of the displacement",
+        (verify_torch.STEPS, verify_torch.LIMIT),
+    ),
+    ("docs/torch.md", r"torch's or smaller \(within (\S+) %\)", (100 * (verify_torch.NEAR - 1),)),
+    ("docs/memory.md", r"Tensors of fewer than (\S+) elements keep float32 states", (layouts.SMALLEST,)),
+    ("docs/sparse.md", r"its coefficients are kept, .* up to (\S+) steps", (tables.LONGEST,)),
+]
+
+
+@pytest.mark.parametrize(("name", "said", "numbers"), PROMISES, ids=[f"{n}-{said[:20]}" for n, said, _ in PROMISES])
+def test_promises_and_checks_have_one_number(name: str, said: str, numbers: tuple[float, ...]) -> None:
+    found = re.search(said, " ".join((ROOT / name).read_text(encoding="utf-8").split()))
+    assert found and [float(n.replace(",", "")) for n in found.groups()] == pytest.approx(numbers)
+
+
+def test_the_claims_are_counted_as_on_their_page() -> None:
+    page = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
+    counts = re.search(r"Of (\d+) claims (\d+) hold, (\d+) hold on a condition, (\d+) don't", page)
+    said = re.search(r"puts (\d+) claims .*: (\d+) hold, (\d+) on a condition, (\d+) don't", README)
+    assert counts and said and counts.groups() == said.groups()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_was_measured_says_by_what_command_where_and_when(page: Path) -> None:
+    first, *others = re.split(r"^## ", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    for section in others:
+        if re.search(r"^\|.*\d (ms|µs|s|%) ?\||^\|.*\| 0\.\d\d? ", section, re.MULTILINE):
+            said = " ".join((first + section).split())
+            title = section.partition("\n")[0]
+            assert re.search(r"`(\w+=\w+ )?(adamite|make) ", said), title
+            assert re.search(r"EPYC|\d cores", said), title
+            assert re.search(r"\b20\d\d-\d\d-\d\d\b", said), title
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_they_are_finished(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert not re.search(r"@@|TODO|XXX", text)

@@ -44,10 +44,11 @@ REFUSED = {
     "gradient's name": ("def r(grad, m, *, t, lr=0.1): ...", "first argument is the gradient g.*not grad"),
     "a method": ("def r(self, g, m, *, t, lr=0.1): ...", "first argument is the gradient g.*not self"),
     "x alone": ("def r(x, *, t, lr=0.1): ...", "first argument is the gradient g"),
-    "x behind": ("def r(g, x, *, t, lr=0.1): ...", "x"),
+    "x behind": ("def r(g, x, *, t, lr=0.1): ...", r"x comes first, `def r\(x, g, \.\.\.\)`"),
     "no t": ("def r(g, m, *, lr=0.1): ...", "step number t is missing"),
     "t positional": ("def r(g, m, t, *, lr=0.1): ...", "step number t is missing"),
-    "nothing keyword-only": ("def r(g, m, t, lr=0.1): ...", "step number t is missing"),
+    "nothing keyword-only": ("def r(g, m, t, lr=0.1): ...", "step number t is missing.*write \\* before it"),
+    "lr positional": ("def r(g, m, lr=0.1, *, t): ...", "lr is no state but a hyperparameter.*write \\* before it"),
     "*args": ("def r(g, *args, t, lr=0.1): ...", r"\*args"),
     "**options": ("def r(g, *, t, lr=0.1, **options): ...", r"\*options"),
     "list": ("def r(g, *, t, lr=[0.1]): ...", r"lr=\[0.1\]"),
@@ -453,7 +454,7 @@ def test_a_variant_inherits_what_it_does_not_say():
 @pytest.mark.parametrize("name", RULES)
 def test_adamites_own_rules_say_everything(name):
     r = RULES[name]
-    assert (r.name == name and r.title.endswith((".", ")", "inside"))) or r.title
+    assert r.name == name and r.title.endswith((".", ")", "inside"))
     for spec in r.numbers.values():
         assert spec.meaning and spec.range and spec.name not in r.summary.split(" in [")[0].splitlines()
         assert spec.default is None or spec.allows(spec.default)

@@ -42,8 +42,9 @@ def load(tmp_path, line, name="bad"):
     return runpy.run_path(str(path))[name], path
 
 
-BRANCH = r"can't branch on a value.*where\(condition, a, b\)"
-VALUE = "has no value yet.*adamite.maths"
+BRANCH = r"can't branch on a value.*use adamite\.where\(condition, a, b\)"
+VALUE = r"has no value yet.*use adamite\.(sqrt, abs, maximum, minimum, sign or )?\w+$"
+VALUE_OF = r"has no value yet.*use adamite\.{}$"
 UNTRACED = r"can't be traced.*\+ - \* /"
 POWER = "whole number from -64 to 64 or to 0.5"
 PLAIN = "symbols and plain numbers"
@@ -72,7 +73,9 @@ LINES: dict[str, str | None] = {
     "m = m * complex(t)": VALUE,
     "m = sum(m for _ in range(t))": VALUE,
     "m = [g, m][t]": VALUE,
-    "m = np.sqrt(m)": VALUE,
+    "m = np.sqrt(m)": VALUE_OF.format("sqrt"),
+    "m = np.absolute(m)": VALUE_OF.format("abs"),
+    "m = m.sign()": r"no \.sign: use adamite\.sign$",
     "m = np.exp(m)": VALUE,
     "m = np.maximum(m, 0)": VALUE,
     "m = np.sign(lr)": VALUE,
@@ -83,6 +86,12 @@ LINES: dict[str, str | None] = {
     "m = np.zeros_like(m)": VALUE,
     "m = np.dot(m, g)": VALUE,
     "m = np.asarray(m)": VALUE,
+    "import torch; m = torch.sqrt(m)": VALUE_OF.format("sqrt"),
+    "import torch; m = torch.exp(m)": VALUE,
+    "import torch; m = torch.where(m > 0, m, g)": VALUE_OF.format("where"),
+    "import torch; m = torch.ones(3) * m": PLAIN + ".*Tensor",
+    "import jax.numpy as jnp; m = jnp.sqrt(m)": VALUE,
+    "import jax.numpy as jnp; m = jnp.maximum(m, g)": VALUE,
     "m = m % 2": UNTRACED,
     "m = 2 % m": UNTRACED,
     "m = m // 2": UNTRACED,
@@ -199,7 +208,8 @@ def test_what_is_returned(answer, tmp_path):
     with pytest.raises(RuleError) as error:
         bad, _ = load(tmp_path, f"return {answer}")
         adamite.optimizer(bad)(np.ones(3))
-    assert str(error.value).startswith("rule bad") and "object at 0x" not in str(error.value)
+    assert re.search(r"^rule bad.*\(?/.*own\.py, line 11\)", str(error.value)), str(error.value)
+    assert "object at 0x" not in str(error.value)
     assert re.search(ANSWERS[answer], str(error.value)), str(error.value)
 
 

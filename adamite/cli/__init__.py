@@ -1,43 +1,58 @@
 """The command line: the only layer of adamite that prints."""
 
+from __future__ import annotations
+
 import sys
-from typing import Annotated
-
-from adamite.cli.terminal import app, err, install, out  # first: it says which package is missing
-
-# isort: split
-import typer
-
-from adamite.cli import bench, claims, compare, demo, find_lr, memory, rules  # noqa: F401 - each adds its commands
+from typing import Any
 
 
 def main() -> None:
-    """Run the command line: the entry point of ``adamite`` and of ``python -m adamite``."""
+    """Run the command line: the entry point of ``adamite`` and of ``python -m adamite``.
+
+    It ends with 0; with 1 where what was asked for came to no good end; with 2 for what can't be asked for; with 130
+    after Ctrl-C.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a pipe may know fewer letters than equations have
     try:
+        sys.exit(_run())
+    except KeyboardInterrupt:
+        sys.exit(_stopped())
+
+
+def _run() -> int | str | None:
+    """Run it; return the exit status, or the words of what went wrong."""
+    from adamite.cli import bare
+    from adamite.lab import fault
+
+    try:
+        try:
+            from adamite.cli.commands import app
+        except ModuleNotFoundError as missing:
+            return bare.run(sys.argv[1:], missing)
         app(prog_name="adamite")
-    except ModuleNotFoundError as missing:  # a command imports what it needs when it is called
-        sys.exit(install(missing.name))
     except SystemExit as end:
-        if end.code == 130:  # what Typer makes of Ctrl-C
-            err.print("Stopped.")
-        raise
+        return _stopped() if end.code == 130 else end.code  # which is what Typer makes of Ctrl-C
+    except (fault.Fault, ModuleNotFoundError) as error:  # a command imports what it needs when it is called
+        return f"adamite: {fault.words(error)}"
+    except Exception as error:
+        again = f"If that is no fault of yours, it is adamite's: {fault.WHOLE}=1 shows where it comes from."
+        return f"adamite: {fault.words(error)}\n{again}"
+    return 0
 
 
-def show_version(wanted: bool) -> None:
-    if wanted:
-        from adamite import __version__
-
-        out.print(f"adamite {__version__}")
-        raise typer.Exit
+def _stopped() -> int:
+    print("Stopped.", file=sys.stderr)
+    return 130
 
 
-@app.callback()
-def adamite(
-    version: Annotated[
-        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    """Optimizers that you can read: each is written once, as its paper prints it."""
+def __getattr__(name: str) -> Any:
+    if name == "app":
+        from adamite.cli.commands import app
+
+        return app
+    raise AttributeError(name)
 
 
 __all__ = ["app", "main"]

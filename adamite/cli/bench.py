@@ -1,13 +1,26 @@
 """The command that measures: bench."""
 
+from __future__ import annotations
+
 import importlib
-from typing import Annotated
+from collections.abc import Iterator
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from adamite.cli.terminal import app, library, out, progress_bar
+from adamite.cli.terminal import app, bad_parameter, library, out, progress_bar
+
+if TYPE_CHECKING:
+    from adamite.lab.bench import Row
+
+SAID = (
+    "Medians of interleaved rounds in one process; ratio: to the case's yardstick (the limit kernel, torch fused, "
+    "optax, ...), the median over rounds. The limit kernel loads and stores the same and adds once for each store. "
+    "Machines are noisy: trust ratios, and repeat."
+)
 
 
 def elements(text: str | int) -> int:
@@ -30,9 +43,10 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list for machines.")] = False,
     what: Annotated[str, library("numpy", "torch", "jax", "keras", "bytes", "sparse")] = "numpy",
 ) -> None:
-    """Measure the speed, side by side with the machine's limit and the peers that are installed.
+    """Measure the speed beside the machine's limit and the peers.
 
-    It takes a minute or two; less with a smaller --size, but the promises for large arrays are for 40 million.
+    It takes a minute or two, less with a smaller --size; what is promised for large arrays is promised for 40 million
+    elements, and isn't judged at other sizes. Peers take part where they are installed.
 
     Keras is measured on the backend that it is set to, as by KERAS_BACKEND=jax.
     """
@@ -40,17 +54,11 @@ def bench(
 
     from adamite.lab import bench
 
-    rows = []
+    rows: list[Row] = []
     with progress_bar() as progress:
         progress(0, 1, "starting")
-        try:
-            measured = importlib.import_module(f"adamite.lab.bench{'' if what == 'numpy' else f'_{what}'}")
-        except ValueError as error:
-            if what != "keras":
-                raise
-            raise typer.BadParameter(str(error), param_hint="KERAS_BACKEND") from None
-        total = measured.cases()
-        for row in measured.bench(size, rounds):
+        measured, total, coming = _measuring(what, size, rounds)
+        for row in coming:
             rows.append(row)
             progress(len(rows), total, f"{row.case}: {row.name}")
     if as_json:
@@ -76,11 +84,24 @@ def bench(
             promise + ("" if row.kept is None else " kept" if row.kept else " missed"),
         )
     out.print(table, markup=True)
-    if hasattr(measured, "said"):
-        out.print(measured.said())
-        return
-    out.print(
-        "Medians of interleaved rounds in one process; ratio: to the case's yardstick (the limit kernel, torch fused, "
-        "optax, ...), the median over rounds. The limit kernel loads and stores the same and adds once for each store. "
-        "Machines are noisy: trust ratios, and repeat."
-    )
+    out.print(measured.said() if hasattr(measured, "said") else SAID)
+    if size != bench.SIZE:
+        out.print(f"What is promised of large arrays is promised for {bench.SIZE:,} elements, and isn't judged here.")
+
+
+def _measuring(what: str, size: int, rounds: int) -> tuple[ModuleType, int, Iterator[Row]]:
+    """The module that measures, how many rows come, and these."""
+    from adamite.lab import bench
+    from adamite.lab.where import rule
+
+    if ":" in what:
+        with bad_parameter("'WHAT'"):
+            own = rule(what)
+        return bench, 2, bench.own(own, size, rounds)
+    try:
+        measured: Any = importlib.import_module(f"adamite.lab.bench{'' if what == 'numpy' else f'_{what}'}")
+    except ValueError as error:
+        if what != "keras":
+            raise
+        raise typer.BadParameter(str(error), param_hint="KERAS_BACKEND") from None
+    return measured, measured.cases(), measured.bench(size, rounds)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import shlex
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +14,8 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from adamite.cli.terminal import app, out, progress_bar
+from adamite.cli.terminal import Tell, app, duration, err, out, progress_bar
+from adamite.words import counted
 
 FOLDER = Path("adamite-claims")
 
@@ -28,12 +31,14 @@ def claims(
     jobs: Annotated[int, typer.Option(min=0, help="Processes; 0: one a core.")] = 0,
     folder: Annotated[Path, typer.Option("--out", file_okay=False, help="For the study and the page.")] = FOLDER,
 ) -> None:
-    """Put each claim of the article to the test: holds, holds when, does not hold here.
+    """Put the claims of an article on Adam to the test.
 
-    What was trained is kept in a study, so that a run that was stopped goes on.
+    The article is the tutorial "Adam Optimizer". Each of its claims holds, holds when something is so, or does not
+    hold here. What was trained is kept in a study, so that a run that was stopped goes on.
     """
     from adamite.lab.claims import CLAIMS, write
     from adamite.lab.claims import lab as labs
+    from adamite.lab.claims.length import expected
     from adamite.lab.compare import workers
     from adamite.lab.compare.study import Study
     from adamite.settings import unknown
@@ -42,36 +47,53 @@ def claims(
     known = [claim.slug for claim in CLAIMS]
     for name in names:
         if name not in known:
-            raise typer.BadParameter(unknown("claims", name, known, "claim"), param_hint="'--only'")
+            said = unknown("the article", name, known, "claim").replace("? It takes ", "?\nThe claims: ")
+            raise typer.BadParameter(said, param_hint="'--only'")
     wanted = [claim for claim in CLAIMS if not names or claim.slug in names]
     if quick:
         budget, seeds = min(budget, 2), min(seeds, 2)
-    folder.mkdir(parents=True, exist_ok=True)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         study = Study(folder / "study.sqlite")
+    except OSError as error:
+        raise typer.BadParameter(f"{folder}: {error.strerror}", param_hint="'--out'") from None
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="'--out'") from None
     begin, findings = time.perf_counter(), {}
     lab = labs.Lab(study, jobs or workers.cores(), budget, seeds, quick)
+    lengths = expected([claim.slug for claim in wanted], budget, seeds, quick)
+    err.print(
+        f"{counted(len(wanted), 'claim')}: about {duration(sum(lengths))} on two cores. "
+        f"What {folder / 'study.sqlite'} has isn't trained again."
+    )
     with contextlib.closing(lab), progress_bar() as progress:
-        for done, claim in enumerate(wanted):
-
-            def tell(what: str, share: float, done: int = done, slug: str = claim.slug) -> None:
-                progress(round(100 * (done + share)), 100 * len(wanted), f"{slug}: {what}")
-
-            lab.tell = tell
-            tell("", 0)
+        for number, claim in enumerate(wanted):
+            now = f"{number + 1}/{len(wanted)} {claim.slug}"
+            lab.tell = functools.partial(_tell, progress, lengths, number, now)
+            lab.tell("", 0)
             findings[claim.slug] = labs.run(claim, lab)
+            if not err.is_terminal:
+                err.print(f"{now}: {findings[claim.slug].verdict}")
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("claim", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     table.add_column("figures")
     for slug, finding in findings.items():
         table.add_row(slug, finding.verdict, finding.figures)
+    if quick:
+        out.print(write.QUICK, style="bold")
     out.print(table)
-    words = ["adamite", "claims", *(["--only", ",".join(names)] if names else [])]
-    words += ["--quick"] if quick else ["--budget", str(budget), "--seeds", str(seeds)]
-    path = folder / "claims.md"
-    path.write_text(write.page(findings, lab, shlex.join(words)), encoding="utf-8")
-    out.print(f"Page: {path}", soft_wrap=True)
-    out.print(f"{len(findings)} claims, {time.perf_counter() - begin:.0f} s.")
+    words = ["--quick"] if quick else ["--budget", str(budget), "--seeds", str(seeds)]
+    pages = {slug: {slug: finding} for slug, finding in findings.items()} if names else {"claims": findings}
+    for name, those in pages.items():
+        page = folder / f"{name}{'-quick' * quick}.md"
+        command = ["adamite", "claims", *(["--only", name] if names else []), *words]
+        page.write_text(write.page(those, lab, shlex.join(command)), encoding="utf-8")
+        out.print(f"Page: {page}", soft_wrap=True)
+    out.print(f"{counted(len(findings), 'claim')}, {duration(time.perf_counter() - begin)}.")
+
+
+def _tell(progress: Tell, lengths: Sequence[float], number: int, now: str, what: str, share: float) -> None:
+    """How far it has come, when so much of the claim of this number is done."""
+    done = sum(lengths[:number]) + share * lengths[number]
+    progress(done, sum(lengths), f"{now}: {what}" if what else now)

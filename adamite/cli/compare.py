@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import shlex
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,8 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from adamite.cli.terminal import app, err, out
+from adamite.cli.terminal import NowAndThen, TimeLeft, all_of_them, app, check_choice, err, out
+from adamite.words import counted
 
 if TYPE_CHECKING:
     from adamite.lab.compare import comparison
@@ -30,9 +32,11 @@ OPTIMIZERS = "sgd,momentum,rmsprop,adam,adamw,amsgrad,adabelief"
 def compare(
     context: typer.Context,
     problem: Annotated[
-        str, typer.Option(help="One of ours, or yours: module:function, path/to/file.py:function.")
+        str, typer.Option(help="One of ours, or yours: path/to/file.py:function, or module:function.")
     ] = "digits",
-    optimizers: Annotated[str, typer.Option(help="Names with commas; your own rule as module:rule.")] = OPTIMIZERS,
+    optimizers: Annotated[
+        str, typer.Option(help="Names with commas; your own rule as path/to/file.py:rule, or module:rule.")
+    ] = OPTIMIZERS,
     budget: Annotated[int, typer.Option(min=1, max=10_000, help="Settings tried for each optimizer.")] = 12,
     seeds: Annotated[int, typer.Option(min=1, max=1000, help="Trainings of each with its best settings.")] = 5,
     seed: Annotated[int, typer.Option(min=0, max=999_999, help="What everything is drawn from.")] = 0,
@@ -49,26 +53,32 @@ def compare(
     tensorboard: Annotated[
         Path | None, typer.Option(metavar="FOLDER", file_okay=False, help="Write the curves for TensorBoard too.")
     ] = None,
-    folder: Annotated[Path, typer.Option("--out", file_okay=False, help="For the study and the report.")] = FOLDER,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", file_okay=False, help="For the study and the report, instead of adamite-compare/PROBLEM."
+        ),
+    ] = None,
 ) -> None:
-    """Tune optimizers alike on a problem, train them from the same seeds, and say which is best.
+    """Tune optimizers alike on a problem, and say which is best.
 
-    What was trained is kept in a study: a comparison that was stopped goes on, and a larger one uses it.
+    Each is then trained from the same seeds with its best settings. What was trained is kept in a study: a comparison
+    that was stopped goes on, and a larger one uses it.
     """
     from adamite.lab.compare import comparison, report
     from adamite.lab.compare.study import Study, StudyError
 
     if tensorboard is not None:  # what is missing is told before the work
         from adamite.lab.compare import tensorboard as events
+    if target is not None and not math.isfinite(target):
+        raise typer.BadParameter(f"{target}; give a finite number", param_hint="'--target'")
     plan = _plan(problem, optimizers, tune or [], schedule)
     plan = comparison.replace(plan, budget=budget, seeds=seeds, seed=seed, steps=steps, target=target)
     begin = time.perf_counter()
+    folder = _folder(plan, folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         study = Study(folder / "study.sqlite")
-    except OSError as error:
-        raise typer.BadParameter(f"{folder}: {error.strerror}", param_hint="'--out'") from None
-    except ValueError as error:
+    except StudyError as error:
         raise typer.BadParameter(str(error), param_hint="'--out'") from None
     pool = _pool(jobs, ray, own=":" in problem + optimizers)
     try:
@@ -79,13 +89,30 @@ def compare(
     print_comparison(found)
     out.print(f"Report: {report.write(found, folder, _typed(context))}", soft_wrap=True, highlight=False, markup=False)
     if tensorboard is not None:
-        runs = events.write(found, tensorboard)
-        out.print(f"{len(runs)} trainings for TensorBoard: tensorboard --logdir {tensorboard}", soft_wrap=True)
+        runs = counted(len(events.write(found, tensorboard)), "training")
+        out.print(f"{runs} for TensorBoard: tensorboard --logdir {tensorboard}", soft_wrap=True)
     fresh = sum(len(r.tuning) + len(r.reported) + len(r.failures) for r in found.results) - found.kept
     known = f", {found.kept} from the study" if found.kept else ""
-    out.print(f"{fresh} trainings{known}, {time.perf_counter() - begin:.0f} s.")
+    out.print(f"{counted(fresh, 'training')}{known}, {time.perf_counter() - begin:.0f} s.")
     if not found.ranked():
         raise typer.Exit(1)
+
+
+def _folder(plan: comparison.Plan, given: Path | None) -> Path:
+    """Where the report goes: a folder of the problem's own."""
+    from adamite.lab.compare import report
+    from adamite.lab.where import as_name
+
+    folder = FOLDER / as_name(plan.problem.where) if given is None else given
+    other = report.problem_of(folder)
+    if other not in (None, plan.problem.where):
+        said = f"{folder} has a report of {other}, and this one is of {plan.problem.where}; give another folder"
+        raise typer.BadParameter(said, param_hint="'--out'")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise typer.BadParameter(f"{folder}: {error.strerror}", param_hint="'--out'") from None
+    return folder
 
 
 def _pool(jobs: int, ray: str | None, own: bool) -> comparison.Pool:
@@ -116,7 +143,7 @@ def _typed(context: typer.Context) -> str:
 
 @app.command("problems")
 def problems_() -> None:
-    """List the problems that compare trains on, with what each is judged by."""
+    """List the problems that compare trains on."""
     from adamite.lab import problem as problems
     from adamite.lab.problems import PROBLEMS
 
@@ -143,21 +170,26 @@ def _plan(problem: str, optimizers: str, tune: list[str], schedule: str) -> comp
     from adamite.lab.problems import PROBLEMS
     from adamite.lab.where import NotFoundError
 
-    if schedule not in training.SCHEDULES:
-        raise typer.BadParameter(f"{schedule!r}; give {', '.join(training.SCHEDULES)}", param_hint="'--schedule'")
+    check_choice(schedule, training.SCHEDULES, "'--schedule'")
     try:
         found = problems.find(problem, PROBLEMS)
     except NotFoundError as error:
         raise typer.BadParameter(str(error), param_hint="'--problem'") from None
-    ranges = dict(map(_range, tune))
-    names = list(dict.fromkeys(name.strip() for name in optimizers.split(",") if name.strip()))
+    ranges: dict[str, Any] = {}
+    for name, range_ in map(_range, tune):
+        if name in ranges:
+            raise typer.BadParameter(f"{name} is given twice", param_hint="'--tune'")
+        ranges[name] = range_
+    names = [name.strip() for name in optimizers.split(",") if name.strip()]
     if not names:
         raise typer.BadParameter("give at least one", param_hint="'--optimizers'")
     try:
-        return comparison.Plan(found, [entrants.find(name, ranges) for name in names], schedule=schedule)
+        them = {entrant.name: entrant for entrant in (entrants.find(name, ranges) for name in names)}
+    except entrants.TuneError as error:
+        raise typer.BadParameter(str(error), param_hint="'--tune'" if ranges else "'--optimizers'") from None
     except ValueError as error:
-        hint = "'--tune'" if "to tune; it has" in str(error) else "'--optimizers'"
-        raise typer.BadParameter(str(error), param_hint=hint) from None
+        raise typer.BadParameter(all_of_them(error), param_hint="'--optimizers'") from None
+    return comparison.Plan(found, list(them.values()), schedule=schedule)
 
 
 def _range(text: str) -> tuple[str, Any]:
@@ -168,26 +200,30 @@ def _range(text: str) -> tuple[str, Any]:
         low, high = map(float, ends.split(":"))
     except ValueError:
         low = high = float("nan")
-    if not (name and equals and low < high < float("inf")):
-        raise typer.BadParameter(f"{text!r}; write lr=1e-4:1", param_hint="'--tune'")
-    return name, span(low, high)
+    if not (name and equals and -math.inf < low < high < math.inf):
+        raise typer.BadParameter(f"{text!r}; write lr=1e-4:1, the lower end first", param_hint="'--tune'")
+    return name.strip(), span(low, high)
 
 
 @contextmanager
 def live_table(plan: comparison.Plan) -> Iterator[Callable[[comparison.Progress], None]]:
-    """On a terminal a table that grows until the work is done."""
+    """On a terminal a table that grows until the work is done; elsewhere a line now and then."""
+    left = TimeLeft()
+
+    def words(progress: comparison.Progress) -> str:
+        fresh = progress.total - progress.kept
+        return f"{progress.done}/{progress.total} trainings{left(progress.done - progress.kept, fresh)}"
+
     if not err.is_terminal:
-        yield lambda progress: None
+        say = NowAndThen()
+        yield lambda progress: say(words(progress))
         return
-    bar = Progress(BarColumn(), TextColumn("{task.completed}/{task.total} trainings, {task.fields[left]}"), console=err)
-    task = bar.add_task("", total=plan.total, left="starting")
-    begin = time.perf_counter()
+    bar = Progress(BarColumn(), TextColumn("{task.fields[words]}"), console=err)
+    task = bar.add_task("", total=plan.total, words="starting")
     with Live(bar, console=err, transient=True, refresh_per_second=4) as live:
 
         def tell(progress: comparison.Progress) -> None:
-            fresh, spent = progress.done - progress.kept, time.perf_counter() - begin
-            left = f"{spent / fresh * (progress.total - progress.done):.0f} s left" if fresh else "starting"
-            bar.update(task, completed=progress.done, total=progress.total, left=left)
+            bar.update(task, completed=progress.done, total=progress.total, words=words(progress))
             live.update(Group(_so_far(plan, progress), bar))
 
         yield tell
@@ -235,7 +271,7 @@ def print_comparison(found: comparison.Comparison) -> None:
             shown(result.step_seconds()),
             str(result.entrant.state_bytes),
         )
-    out.print(f"{plan.problem.title or plan.problem.name}: {plan.length} steps", style="bold")
+    out.print(f"{plan.problem.title or plan.problem.name}: {counted(plan.length, 'step')}", style="bold")
     if found.ranked():
         out.print(table)
     out.print(found.verdict())

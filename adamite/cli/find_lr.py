@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +12,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from adamite.cli.terminal import app, out
+from adamite.cli.terminal import app, bad_parameter, out
 
 if TYPE_CHECKING:
     from adamite.lab.find_lr import Found
@@ -21,41 +23,45 @@ FOLDER = Path("adamite-find-lr")
 @app.command("find-lr")
 def find_lr(
     problem: Annotated[
-        str, typer.Option(help="One of ours, or yours: module:function, path/to/file.py:function.")
+        str, typer.Option(help="One of ours, or yours: path/to/file.py:function, or module:function.")
     ] = "digits",
-    optimizer: Annotated[str, typer.Option(help="Its name; your own rule as module:rule.")] = "adam",
+    optimizer: Annotated[str, typer.Option(help="Its name; your own rule as path/to/file.py:rule.")] = "adam",
     low: Annotated[float, typer.Option(help="The first learning rate.")] = 1e-7,
     high: Annotated[float, typer.Option(help="The last one.")] = 10.0,
     steps: Annotated[int, typer.Option(min=20, help="From the first to the last.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Of the start and the batches.")] = 0,
-    folder: Annotated[Path, typer.Option("--out", file_okay=False, help="For the picture.")] = FOLDER,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--out", file_okay=False, help="For the picture, instead of adamite-find-lr/PROBLEM."),
+    ] = None,
 ) -> None:
-    """Look for a learning rate: one short training in which it grows, and where the loss falls and breaks.
+    """Look for a learning rate: where the loss falls, and breaks.
 
-    The test says which decade is worth a try; adamite compare says what is best.
+    It is one short training, in which the rate grows. The test says which decade is worth a try; adamite compare says
+    what is best.
     """
     from adamite.lab import find_lr as lab
     from adamite.lab import problem as problems
     from adamite.lab.compare import entrants
     from adamite.lab.problems import PROBLEMS
+    from adamite.lab.where import as_name
 
-    try:
+    with bad_parameter("'--problem'"):
         found_problem = problems.find(problem, PROBLEMS)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="'--problem'") from None
-    try:
+    with bad_parameter("'--optimizer'"):
         entrant = entrants.find(optimizer)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="'--optimizer'") from None
     try:
-        found = lab.find_lr_problem(found_problem, entrant, low=low, high=high, steps=steps, seed=seed)
+        with contextlib.redirect_stdout(sys.stderr):  # what a problem prints
+            found = lab.find_lr_problem(found_problem, entrant, low=low, high=high, steps=steps, seed=seed)
     except lab.FindLRError as error:
         raise typer.BadParameter(str(error)) from None
     out.print(f"{found_problem.title or found_problem.name}: {entrant.name}", style="bold")
     _print(found)
     from adamite.lab import plots
 
-    name = f"{found_problem.name}-{entrant.name}".replace(":", "-").replace("/", "-")
+    own = as_name(found_problem.where)
+    folder = FOLDER / own if folder is None else folder
+    name = f"{own}-{as_name(entrant.name)}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         plots.save(lab.picture(found), folder, name)

@@ -6,7 +6,18 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from adamite.cli.terminal import app, err, library, out, print_table, progress_bar
+from adamite.cli.terminal import (
+    all_of_them,
+    app,
+    bad_parameter,
+    err,
+    library,
+    out,
+    print_table,
+    progress_bar,
+    rule_or_name,
+)
+from adamite.words import listed
 
 if TYPE_CHECKING:
     from adamite import about
@@ -38,23 +49,30 @@ def list_() -> None:
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="An optimizer (adamw) or a rule (adam_eps_hat).")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="An optimizer (adamw), a rule (adam_eps_hat), or yours: path/to/file.py:rule."
+        ),
+    ],
     asm: Annotated[bool, typer.Option("--asm", help="Print the compiled loop for this processor.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="Print the equations in LaTeX.")] = False,
 ) -> None:
-    """Show an optimizer: its equations, hyperparameters, memory, and where frameworks differ."""
+    """Show an optimizer's equations, hyperparameters and memory.
+
+    Also what changes where frameworks have other equations or defaults.
+    """
     from adamite import about
     from adamite.numpy import optimizer
     from adamite.readers.text import equations
 
-    try:
-        cls = optimizer(name)
-    except ValueError as error:
-        err.print(str(error).split(" It takes ")[0])  # the names are many
-        err.print("All of them: adamite list")
-        raise typer.Exit(2) from None
     if asm and latex:
         raise typer.BadParameter("give one of the two", param_hint="--asm, --latex")
+    try:
+        cls = optimizer(rule_or_name(name))
+    except ValueError as error:
+        err.print(all_of_them(error), soft_wrap=":" in name)
+        raise typer.Exit(2) from None
     it = about.about(cls.__name__, cls.conventions())
     if latex:
         for equation in equations(it.update, latex=True):
@@ -63,7 +81,7 @@ def show(
     if asm:
         print_loop(it)
         return
-    out.print(it.title, style="bold")
+    out.print(it.title or it.name, style="bold")
     if it.summary:
         out.print(" ".join(it.summary.split()))
     out.print()
@@ -80,6 +98,9 @@ def show(
         f"Memory: {it.state_bytes} bytes of state a float32 parameter (states: {states}); "
         f"a step reads and writes {it.moved_bytes}."
     )
+    if it.differences:
+        named = listed([f'"{difference.framework}"' for difference in it.differences], "or")
+        out.print(f"\nWhat it changes to make it with convention={named}:")
     for difference in it.differences:
         out.print(f"\nIn {difference.framework}: {difference.decay}.", style="bold")
         if difference.title:
@@ -88,6 +109,8 @@ def show(
             out.print(f"    {equation}", soft_wrap=True)
         if difference.defaults:
             out.print("Other defaults: " + ", ".join(f"{k}={v}" for k, v in difference.defaults.items()))
+        elif not difference.equations:
+            out.print("Equations and defaults are those above.")
 
 
 def print_loop(it: "about.About") -> None:
@@ -107,16 +130,23 @@ def verify(
     what: Annotated[str, library("numpy", "torch", "states")] = "numpy",
     quick: Annotated[bool, typer.Option("--quick", help="Of states: two seeds, and short trainings.")] = False,
 ) -> None:
-    """Check on this machine that the machine code has the reference's bits and the papers' numbers.
+    """Check bits and numbers on this machine.
+
+    That the machine code has the bits of the reference, and the papers' numbers.
 
     With torch: that adamite.torch has torch's numbers, on torch's own test inputs, and refuses what torch refuses.
     Either takes about ten seconds.
 
     With states: that bfloat16 and 8-bit states train as float32 ones do. It takes two minutes, with --quick
     ten seconds.
+
+    With a rule of yours, as path/to/file.py:rule: that it is what every optimizer must be.
     """
     if quick and what != "states":
         raise typer.BadParameter("it is of adamite verify states", param_hint="--quick")
+    if ":" in what:
+        verify_rule(what)
+        return
     if what == "torch":
         verify_torch()
         return
@@ -155,12 +185,29 @@ def verify(
     )
     failed = [r for r in reports if not r.passed]
     for r in failed:
-        for failure in r.failures or [f"float64 error {r.displacement64:.1e}, more than {verify.LIMIT:g}"]:
-            err.print(f"{r.case}: {failure}", style="red")
+        for reason in r.reasons:
+            err.print(f"{r.case}: {reason}", style="red")
     if failed:
         raise typer.Exit(1)
     print_differences(differences.TORCH)
     out.print(f"All {len(reports)} hold.", style="bold green")
+
+
+def verify_rule(where: str) -> None:
+    """A rule of the user's own."""
+    from adamite.lab.where import rule
+    from adamite.testing import Checks, run_checks
+
+    with bad_parameter("'WHAT'"):
+        found = rule(where)
+    checks = Checks(run_checks(found))
+    out.print(str(checks))
+    failed = [check for check in checks if not check.passed]
+    for check in failed:
+        err.print(f"{check.name}: {check.error}", style="red")
+    if failed:
+        raise typer.Exit(1)
+    out.print(f"All {len(checks)} hold.", style="bold green")
 
 
 def verify_torch() -> None:
@@ -201,8 +248,8 @@ def verify_torch() -> None:
     print_differences(differences.TORCH)
     failed = [r for r in reports if not r.passed]
     for r in failed:
-        for failure in r.failures or [f"float64 error {r.displacement64:.1e}, more than {verify_torch.LIMIT:g}"]:
-            err.print(f"{r.name}: {failure}", style="red")
+        for reason in r.reasons:
+            err.print(f"{r.name}: {reason}", style="red")
     if failed:
         raise typer.Exit(1)
     out.print(f"All {len(reports)} hold.", style="bold green")

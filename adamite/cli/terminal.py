@@ -1,42 +1,24 @@
 """What every command shares: the application, two consoles, tables and the progress bar."""
 
+from __future__ import annotations
+
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-EXTRAS = {
-    module: f"'adamite[{extra}]'"
-    for extra, modules in {
-        "lab": ("gymnasium", "matplotlib", "plotly", "rich", "scipy", "sklearn", "typer"),
-        "torch": ("torch",),
-        "jax": ("jax", "optax"),
-        "keras": ("keras",),
-        "ray": ("ray",),
-        "tensorboard": ("tensorboardX",),
-    }.items()
-    for module in modules
-} | {"expecttest": "expecttest"}  # of torch's own tests
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
 
-
-def install(module: str | None) -> str:
-    """What to do where a module is missing."""
-    if module in EXTRAS:
-        return f"adamite: this command needs {module}; install it with: pip install {EXTRAS[module]}"
-    return f"adamite: there is no module {module} here"
-
-
-try:
-    import typer
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
-    from rich.table import Table
-except ModuleNotFoundError as missing:
-    sys.exit(install(missing.name))
+from adamite.words import listed
 
 if TYPE_CHECKING:
     from adamite.lab import page
+    from adamite.rule import Rule
 
 app = typer.Typer(
     add_completion=False,
@@ -59,20 +41,55 @@ LIBRARIES = {
 }
 
 
+def check_choice(text: str, choices: Collection[str], hint: str) -> None:
+    """Refuse what isn't among the choices."""
+    if text not in choices:
+        gap = "\n" if len(choices) > 4 else " "  # so that it fits the screen
+        raise typer.BadParameter(f"{text!r}; give{gap}{listed(list(choices), 'or')}", param_hint=hint)
+
+
+def all_of_them(error: ValueError) -> str:
+    """What an error says of a name that isn't there, but for the list of all optimizers."""
+    said, many, _ = str(error).partition(" It takes ")
+    return f"{said}\nAll of them: adamite list" if many or "the nearest here" in said else said
+
+
+@contextmanager
+def bad_parameter(hint: str) -> Iterator[None]:
+    """What is refused inside was given for this option."""
+    try:
+        yield
+    except ValueError as error:
+        raise typer.BadParameter(all_of_them(error), param_hint=hint) from None
+
+
+def rule_or_name(text: str) -> Rule | str:
+    """The name of an optimizer that is known, or the rule that stands there.
+
+    Raises:
+        ValueError: that says what is wrong.
+    """
+    from adamite.lab.where import rule
+    from adamite.numpy import optimizer
+
+    found = rule(text) if ":" in text else text
+    optimizer(found)  # which knows the names
+    return found
+
+
 def library(*names: str) -> Any:
-    """The argument that says beside which of these libraries a command works."""
+    """The argument that says beside which of these libraries a command works, or a rule of the user's own."""
 
     def read(text: str) -> str:
-        if text not in names:
-            gap = "\n" if len(names) > 4 else " "  # so that it fits the screen
-            raise typer.BadParameter(f"{text!r}; give{gap}{', '.join(names[:-1])} or {names[-1]}")
+        if ":" not in text:
+            check_choice(text, names, "'WHAT'")
         return text
 
     said = "; ".join(f"{name}: {LIBRARIES[name]}" for name in names)
-    return typer.Argument(parser=read, metavar="WHAT", help=f"{said}.")
+    return typer.Argument(parser=read, metavar="WHAT", help=f"{said}; or a rule of yours, as file.py:rule.")
 
 
-def print_table(content: "page.Table") -> None:
+def print_table(content: page.Table) -> None:
     """The first column stands to the left, the others, mostly numbers, to the right."""
     table = Table(box=SIMPLE_HEAD)
     for i, header in enumerate(content.headers):
@@ -82,13 +99,60 @@ def print_table(content: "page.Table") -> None:
     out.print(table)
 
 
+# ---- what is told until a result is there ---------------------------------------------------------
+
+Tell = Callable[[float, float, str], None]  # how much is done, of how much, and what comes next
+EVERY = 30.0  # seconds between lines where there is no terminal
+
+
+class NowAndThen:
+    """Lines on stderr, for what is redirected: none before EVERY seconds have passed, and none sooner after another."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self, words: str) -> None:
+        now = time.monotonic()
+        if now - self._last >= EVERY:
+            self._last = now
+            print(words, file=sys.stderr, flush=True)
+
+
+class TimeLeft:
+    """How long it will take yet, from how long it took so far: call it with (done, total)."""
+
+    def __init__(self) -> None:
+        self._begin = time.monotonic()
+
+    def __call__(self, done: float, total: float) -> str:
+        """A comma and the words, or nothing where nothing is known."""
+        if not 0 < done < total:
+            return ""
+        return f", {duration((time.monotonic() - self._begin) / done * (total - done))} left"
+
+
+def duration(seconds: float) -> str:
+    """About how long, in the unit that one would say."""
+    if seconds < 99:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 99 * 60 else f"{seconds / 3600:.1f} h"
+
+
 @contextmanager
-def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
-    """On a terminal a bar, until the work is done: call it with (done, total, what comes next)."""
+def progress_bar() -> Iterator[Tell]:
+    """Until the work is done a bar, or a line now and then."""
+    left = TimeLeft()
     if not err.is_terminal:
-        yield lambda done, total, what: None
+        say = NowAndThen()
+        yield lambda done, total, what: say(f"{done / max(1, total):.0%} done{left(done, total)}; {what}")
         return
-    columns = TextColumn("{task.description:28}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %")
+    columns = (
+        TextColumn("{task.description:28}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %{task.fields[left]}"),
+    )
     with Progress(*columns, console=err, transient=True) as bar:
-        task = bar.add_task("starting", total=None)
-        yield lambda done, total, what: bar.update(task, completed=done, total=total, description=what)
+        task = bar.add_task("starting", total=None, left="")
+        yield lambda done, total, what: bar.update(
+            task, completed=done, total=total, description=what, left=left(done, total)
+        )

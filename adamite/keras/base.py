@@ -373,6 +373,17 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
             del config["learning_rate"]
         return {**config, **{name: getattr(self, name) for name in self._settings.names}, **self._rests.chosen()}
 
+    def __repr__(self) -> str:
+        """Every hyperparameter, and the options that aren't as they are by default."""
+        config, usual = self.get_config(), {"use_ema": False, "ema_momentum": 0.99}
+        del config["name"]
+        shown = {n: v for n, v in config.items() if n in self._settings.names or v != usual.get(n)}
+        rate = shown.get("learning_rate")
+        if isinstance(rate, float):
+            shown["learning_rate"] = float(f"{rate:.7g}")  # Keras keeps it in float32
+        words = (f"{n}=<{v['class_name']}>" if isinstance(v, dict) else f"{n}={v!r}" for n, v in shown.items())
+        return f"{type(self).__name__}({', '.join(words)})"
+
     def load_own_variables(self, store: Any) -> None:
         """Go on from saved states; where they don't fit, stay as it is, and warn.
 

@@ -80,6 +80,7 @@ class _Given(Batch):
     """Rows whose gradients are handed over, not found beside the parameters."""
 
     given: Sequence[Tensor]
+    densifies = True
 
     def gradients(self) -> list[Any]:
         return list(self.given)

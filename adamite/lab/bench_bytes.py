@@ -30,7 +30,7 @@ from torch import nn
 import adamite
 import adamite.torch as ours
 from adamite import engine
-from adamite.lab.bench import Row, Step, compare, yours
+from adamite.lab.bench import SIZE, Row, Step, compare, judged, promised, yours
 
 MORE = ("bytes", "limit")  # columns of these rows
 SLOW = 65.0  # GB/s of float32
@@ -88,7 +88,7 @@ RULES: dict[str, Any] = {
 }
 
 
-def bench(size: int = 40_000_000, rounds: int = 9) -> Iterator[Row]:
+def bench(size: int = SIZE, rounds: int = 9) -> Iterator[Row]:
     """All the measurements, as they come."""
     for threads in counts():
         with engine.using_threads(threads):
@@ -103,7 +103,7 @@ def bench(size: int = 40_000_000, rounds: int = 9) -> Iterator[Row]:
     yield from _memory(size)
 
 
-def cases(size: int = 40_000_000) -> int:
+def cases() -> int:
     """How many rows `bench` yields."""
     return len(counts()) * (len(ADAMW) + 2 * len(RULES)) + 3 + 2 * (1 + len(peers())) + 2 * len(_STATES)
 
@@ -151,7 +151,7 @@ def _formats(
         more = max(0.0, cached[row.name] - cached["float32"]) * size / threads / plain
         limit = moved / made["float32"].bytes + more
         found = ByteRow(**{**asdict(row), "gigabytes": gigabytes}, bytes=moved, arithmetic=more, limit=limit)
-        yield ByteRow(**{**asdict(found), "bar": promise(found, speed, threads)})
+        yield ByteRow(**{**asdict(found), "bar": promise(found, speed, threads) if judged(size) else None})
 
 
 def _promises(row: ByteRow, speed: float, threads: int) -> float | None:
@@ -221,7 +221,7 @@ def _beside_peers(size: int, rounds: int) -> Iterator[Row]:
     for name, cls in peers().items():
         with _quiet():
             kinds: dict[str, Step] = {name: _peer(cls, size), "adamite 8bit": ours_}
-            rows = list(compare(case.format(name), kinds, rounds, bars={"adamite 8bit": 1 / FASTER}))
+            rows = list(compare(case.format(name), kinds, rounds, bars=promised(size, {"adamite 8bit": 1 / FASTER})))
         yield from rows
 
 
@@ -258,7 +258,7 @@ def _memory(size: int) -> Iterator[ByteRow]:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         seconds = time.perf_counter() - began
         kept, most = map(float, done.stdout.split())
-        bar = STATE_BYTES if state == "8bit" else None
+        bar = STATE_BYTES if state == "8bit" and judged(size) else None
         for name, found, limit in ((state, kept, bar), (f"{state}, at most", most, None)):
             yield MemoryRow("resident memory", name, seconds, bar=limit, bytes=found)
 

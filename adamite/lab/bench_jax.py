@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 import adamite.jax as ours
-from adamite.lab.bench import SHAPES, Row, Step, carrying, compare
+from adamite.lab.bench import SHAPES, SIZE, Row, Step, carrying, compare, promised
 
 Tree = Any
 Move = Callable[[Tree, Tree, Tree], tuple[Tree, Tree]]  # parameters, state, gradients -> the new of the first two
@@ -20,14 +20,14 @@ _IN_PLACE = {"adamite step": 0.7}
 _ARRAYS = {"adamite update": 1.03, "adamite step": 1.03}
 
 
-def bench(size: int = 40_000_000, rounds: int = 9) -> Iterator[Row]:
+def bench(size: int = SIZE, rounds: int = 9) -> Iterator[Row]:
     """All the measurements, as they come."""
     yield from _many(3 * rounds)
     yield from _end_to_end(3 * rounds)
     yield from _large(size, rounds)
 
 
-def cases(size: int = 40_000_000) -> int:
+def cases() -> int:
     """How many rows `bench` yields."""
     peers = len(_MOVES)
     return (peers + 1) + 2 * peers + peers + 2 * peers
@@ -59,9 +59,9 @@ def _large(size: int, rounds: int) -> Iterator[Row]:
     """One array; under vmap the same as operations of JAX."""
     params, grads = _drawn([(size,)]), _drawn([(size,)])
     case = f"{size / 1e6:g}M float32"
-    yield from _compare(case, _MOVES, params, grads, rounds, _IN_PLACE)
+    yield from _compare(case, _MOVES, params, grads, rounds, promised(size, _IN_PLACE))
     moves = {name: _mapped(move) for name, move in _MOVES.items()}
-    yield from _compare(f"{case}, under vmap", moves, params, grads, rounds, _ARRAYS)
+    yield from _compare(f"{case}, under vmap", moves, params, grads, rounds, promised(size, _ARRAYS))
 
 
 # ---- what moves the parameters --------------------------------------------------------------------
@@ -125,7 +125,7 @@ def _compare(
     params: Tree,
     grads: Tree,
     rounds: int,
-    bars: dict[str, float] | None = None,
+    bars: Mapping[str, float] | None = None,
     repeat: int = 1,
 ) -> Iterator[Row]:
     kinds = {name: _step(move, params, grads) for name, move in moves.items()}

@@ -13,7 +13,7 @@ import keras
 from keras import layers
 
 import adamite.keras as ours
-from adamite.lab.bench import Row, Step, carrying, compare
+from adamite.lab.bench import SIZE, Row, Step, carrying, compare, promised
 
 Call = Callable[[Any, Sequence[Any], Sequence[Any]], Step]  # of an optimizer's update, by gradients, of variables
 
@@ -23,7 +23,7 @@ _OPTIMIZERS: dict[str, tuple[str, dict[str, float]]] = {
 }
 
 
-def bench(size: int = 40_000_000, rounds: int = 9) -> Iterator[Row]:
+def bench(size: int = SIZE, rounds: int = 9) -> Iterator[Row]:
     """All the measurements, as they come."""
     for place, call in _CALLS.items():
         for label in _OPTIMIZERS:
@@ -32,10 +32,10 @@ def bench(size: int = 40_000_000, rounds: int = 9) -> Iterator[Row]:
             yield from compare(f"MNIST's network on {place}", kinds, 3 * rounds, repeat=20, bars=bars)
         kinds = _peers("Adam", call, lambda: [keras.Variable(keras.ops.zeros(size))])
         bars = _bars("Adam", {"tensorflow": 1.03})
-        yield from compare(f"{size / 1e6:g}M float32 on {place}", kinds, rounds, bars=bars)
+        yield from compare(f"{size / 1e6:g}M float32 on {place}", kinds, rounds, bars=promised(size, bars))
 
 
-def cases(size: int = 40_000_000) -> int:
+def cases() -> int:
     """How many rows `bench` yields."""
     return len(_CALLS) * 2 * (len(_OPTIMIZERS) + 1)
 

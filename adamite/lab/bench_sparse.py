@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 import adamite.torch as ours
-from adamite.lab.bench import Row, Step, compare
+from adamite.lab.bench import SIZE, Row, Step, compare, promised
 
 _COLUMNS = 64
 _ROWS_A_STEP = 1024
 _IN_A_ROW = 4  # steps of one kind in a round: the first finds the caches full of the other kinds' numbers
 
 
-def bench(size: int = 40_000_000, rounds: int = 9) -> Iterator[Row]:
+def bench(size: int = SIZE, rounds: int = 9) -> Iterator[Row]:
     """All the measurements, as they come; the table has size / 40 rows, at the default a million."""
     rows = max(_ROWS_A_STEP, size // 40)
     torch.manual_seed(0)
@@ -30,14 +30,15 @@ def bench(size: int = 40_000_000, rounds: int = 9) -> Iterator[Row]:
         "adamite lazy": _sparse(table, ours.AdamW([table], sparse="lazy")),
         "adamite exact": _sparse(table, ours.AdamW([table], sparse="exact"), late=True),
     }
-    bars = {"adamite lazy": 0.02, "adamite exact": 0.1}
+    bars = promised(size, {"adamite lazy": 0.02, "adamite exact": 0.1})
     yield from compare(case, kinds, 2 * rounds, _IN_A_ROW, yardstick="torch fused, dense", bars=bars)
     kinds = {name: kinds[name] for name in ("torch SparseAdam", "adamite lazy")}
-    found = compare(case, kinds, 9 * rounds, _IN_A_ROW, yardstick="torch SparseAdam", bars={"adamite lazy": 0.5})
+    bars = promised(size, {"adamite lazy": 0.5})
+    found = compare(case, kinds, 9 * rounds, _IN_A_ROW, yardstick="torch SparseAdam", bars=bars)
     yield from (replace(row, name="adamite lazy, to SparseAdam") for row in found if row.name == "adamite lazy")
 
 
-def cases(size: int = 40_000_000) -> int:
+def cases() -> int:
     """How many rows `bench` yields."""
     return 5
 

@@ -13,30 +13,30 @@ from torch.nn import functional
 from torch.optim import swa_utils
 
 import adamite.torch as ours
-from adamite.lab.bench import SHAPES, Row, Step, compare
+from adamite.lab.bench import SHAPES, SIZE, Row, Step, compare, promised
 
 _FUSED = ("SGD", "Adagrad", "Adam", "AdamW")
 _LOOPED = ("RMSprop", "Adadelta", "Adamax", "NAdam", "RAdam")
 
 
-def bench(size: int = 40_000_000, rounds: int = 9) -> Iterator[Row]:
+def bench(size: int = SIZE, rounds: int = 9) -> Iterator[Row]:
     """All the measurements, as they come."""
-    yield from _small()
+    yield from _small(2 * rounds)
     yield from _many(3 * rounds)
     yield from _end_to_end(rounds)
     yield from _whole_update(size // 4, rounds)
     yield from _large(size, rounds)
 
 
-def cases(size: int = 40_000_000) -> int:
+def cases() -> int:
     """How many rows `bench` yields."""
     return 3 + 2 * 3 + (3 + 2) + 3 + 3 + 2 * (len(_FUSED) + len(_LOOPED))
 
 
-def _small() -> Iterator[Row]:
+def _small(rounds: int) -> Iterator[Row]:
     """Two parameters of one element: nothing but overhead."""
     kinds = _peers("Adam", [(), ()], ("fused", "default"))
-    rows = compare("2 parameters", kinds, rounds=15, repeat=2000, yardstick="torch fused")
+    rows = compare("2 parameters", kinds, rounds, repeat=2000, yardstick="torch fused")
     yield from (replace(row, ratio=None, bar=7e-6) if row.name == "adamite" else row for row in rows)
 
 
@@ -57,7 +57,7 @@ def _large(size: int, rounds: int) -> Iterator[Row]:
         peer = "fused" if name in _FUSED else "default"
         kinds = {f"{label}: {name}": step for label, step in _peers(name, [(size,)], (peer,)).items()}
         bar = 1.03 if name == "AdamW" else 0.2 if peer == "default" else None
-        bars = {} if bar is None else {f"adamite: {name}": bar}
+        bars = {} if bar is None else promised(size, {f"adamite: {name}": bar})
         yield from compare(case, kinds, rounds, yardstick=f"torch {peer}: {name}", bars=bars)
 
 
@@ -86,7 +86,7 @@ def _whole_update(size: int, rounds: int) -> Iterator[Row]:
         "adamite": _our_updates(size),
     }
     case = f"clip + AdamW + EMA, 4 × {size / 1e6:g}M"
-    yield from compare(case, kinds, rounds, yardstick="torch fused", bars={"adamite": 0.75})
+    yield from compare(case, kinds, rounds, yardstick="torch fused", bars=promised(4 * size, {"adamite": 0.75}))
 
 
 def _model(size: int) -> nn.ParameterList:

@@ -13,10 +13,24 @@ class Difference(NamedTuple):
 
 
 TORCH = (
-    Difference("differentiable=True is refused", "the step is machine code, which autograd can't look into"),
     Difference(
-        "foreach, fused and capturable are accepted and change nothing",
-        "there is one engine; combinations that torch refuses are refused",
+        "differentiable=True is refused",
+        "the step is machine code, which autograd can't look into (TestDifferentiableOptimizer, and the inputs of "
+        "test_optim.py's other tests that say it)",
+    ),
+    Difference(
+        "capturable=True, and a step while a CUDA graph is captured, are refused",
+        "step numbers and coefficients are computed on the host, and a replayed graph would repeat old ones",
+    ),
+    Difference(
+        "torch.compile doesn't trace a step, nor what else an optimizer does: they run as they are",
+        "it is machine code already; torch refuses it under fullgraph=True, and counts one graph less (dynamo's "
+        "test_optimizing_over_tensor_with_requires_grad)",
+    ),
+    Difference(
+        "foreach and fused are accepted and change nothing",
+        "there is one engine; combinations that torch refuses are refused, but fused steps of tensors on the meta "
+        "device work (test_fused_error_on_params_on_meta)",
     ),
     Difference(
         "torch's tests that mock its own functions don't apply",
@@ -31,7 +45,8 @@ TORCH = (
         "torch keeps them in the parameter's type, where second moments vanish or stop decaying",
     ),
     Difference(
-        "load_state_dict matches by name where both sides have names, checks shapes, keeps types, copies",
+        "load_state_dict matches by name where both sides have names, whatever wrappers put into them, checks shapes, "
+        "keeps types, copies",
         "torch matches by position, unchecked, casts to the parameter's type, and shares the tensors",
     ),
     Difference(
@@ -48,12 +63,20 @@ TORCH = (
         "the clipped gradients' norm is the one that was asked for",
     ),
     Difference(
-        'without sparse="lazy" or "exact" sparse gradients, of SGD and Adagrad, are made dense for the step',
-        "the numbers are the same as torch's; those who ask get every class to work on the rows alone",
+        'without sparse="lazy" or "exact" sparse gradients of SGD with momentum or decay are made dense for the step',
+        "the numbers are those of dense gradients; plain SGD and Adagrad step on the rows alone, as in torch",
     ),
     Difference(
         "isinstance(optimizer, torch.optim.Adam) is False, of torch.optim.Optimizer True",
         "the classes share torch's base, not its steps",
+    ),
+    Difference(
+        "betas of any sequence of two numbers are taken, and kept as a tuple",
+        "torch takes no integers and no float32 of NumPy's, and keeps a group's as they were given",
+    ),
+    Difference(
+        "found_inf other than 0 leaves a step out, and grad_scale is taken, in every class and without fused=True",
+        "torch's fused steps alone read them, and of found_inf 1 alone",
     ),
     Difference("a parameter listed twice gives SGD's second listing no first step", "it has a momentum by then"),
 )

@@ -19,6 +19,7 @@ import numpy as np
 
 import adamite
 from adamite import schedules
+from adamite.lab import fault
 from adamite.rule import Rule
 from adamite.tree import Tree
 
@@ -366,6 +367,7 @@ def find_lr_problem(
 
     Raises:
         FindLRError: as of `range_test`, and for a rule without lr.
+        Fault: where the problem's code fails, or the loss never moves.
     """
     from adamite.lab.compare import training
 
@@ -373,10 +375,13 @@ def find_lr_problem(
         raise FindLRError(f"{entrant.name} has no lr")
     test = _Test(low, high, steps)
     run = problem.begin(seed)
-    forward, move = training.stepper(problem, run, entrant, test.schedule, _usual(entrant))
-    with np.errstate(all="ignore"):
+    with fault.blamed_on(problem.start):
+        forward, move = training.stepper(problem, run, entrant, test.schedule, _usual(entrant))
+    with np.errstate(all="ignore"), fault.blamed_on(run.loss):
         while test.saw(forward()):
             move(len(test.found.lrs) - 1)
+    if len(set(test.found.losses)) == 1 < len(test.found.losses):
+        raise fault.about(problem.start, fault.STILL)
     return test.found
 
 

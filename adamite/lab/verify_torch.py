@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Iterator
@@ -16,7 +17,9 @@ import adamite.torch as ours
 NAMES = ("SGD", "RMSprop", "Adagrad", "Adadelta", "Adam", "AdamW", "Adamax", "NAdam", "RAdam")
 STEPS = 100
 LIMIT = 1e-12  # of the displacement, in float64
+NEAR = 1.05  # times torch's median distance from a float64 run, in other types
 _SHAPES = ((3, 4), (), (7,), (0,), (2, 1, 3))
+_MANY = ((4_000,), (60, 100))  # elements, so that a median is known to a percent or two
 
 
 KINDS = (torch.float32, torch.float16, torch.bfloat16)
@@ -44,9 +47,20 @@ class Report:
     distances: dict[torch.dtype, Distance]
 
     @property
+    def reasons(self) -> list[str]:
+        """What doesn't hold."""
+        found = list(self.failures)
+        if not self.displacement64 <= LIMIT:
+            found.append(f"float64 error {self.displacement64:.1e}, more than {LIMIT:g}")
+        for kind, d in self.distances.items():
+            if not d.median <= NEAR * d.median_torch:
+                name = str(kind).removeprefix("torch.")
+                found.append(f"{name} median {d.median:.2f}, more than {NEAR:g} times torch's {d.median_torch:.2f}")
+        return found
+
+    @property
     def passed(self) -> bool:
-        near = all(d.median <= 1.5 * d.median_torch for d in self.distances.values())
-        return not self.failures and self.displacement64 <= LIMIT and near
+        return not self.reasons
 
 
 def inputs() -> dict[str, Any]:
@@ -110,7 +124,7 @@ def _displacement(name: str, options: dict[str, Any]) -> float:
 
 def _distance(name: str, kind: torch.dtype) -> Distance:
     """After a hundred steps; in low precision with a rate that moves the weights."""
-    start = _start(((400,), (20, 30)), kind)
+    start = _start(_MANY, kind)
     options = {} if kind is torch.float32 else {"lr": 0.01}
     exact = _run(ours, name, start, torch.float64, options, STEPS)
     unit = torch.finfo(kind).eps
@@ -118,7 +132,7 @@ def _distance(name: str, kind: torch.dtype) -> Distance:
     for library in (ours, torch.optim):
         run = _run(library, name, start, kind, options, STEPS)
         parts = [((a.double() - e) / (e * unit)).abs().flatten() for a, e in zip(run, exact, strict=True)]
-        found.append(torch.cat(parts))
+        found.append(torch.cat(parts).nan_to_num(math.inf, math.inf))  # torch's own float16 may come to NaN
     mine, theirs = found
     return Distance(mine.median().item(), theirs.median().item(), mine.max().item(), theirs.max().item())
 

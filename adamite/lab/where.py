@@ -5,29 +5,86 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import inspect
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from adamite.errors import RuleError
+from adamite.graph import lower
+from adamite.lab import fault
+from adamite.rule import Rule
+from adamite.update import Surroundings, build
 
-class NotFoundError(ValueError):
-    """Nothing is there; the message says what is missing."""
+
+class NotFoundError(fault.Fault):
+    """Nothing is there, or nothing that can be used; the message says what is missing or wrong."""
 
 
 def load(where: str) -> Any:
     """What stands at module:name (seen from the current folder too), or at path/to/file.py:name.
 
     Raises:
-        NotFoundError: where there is no such module, file or name.
+        NotFoundError: where there is no such module, file or name, or it fails when it is imported.
     """
     place, _, name = where.rpartition(":")
     if not place or not name:
         raise NotFoundError(f"{where!r} doesn't say what of it; write module:name, or path/to/file.py:name")
     module = _file(Path(place)) if place.endswith(".py") else _module(place)
     if not hasattr(module, name):
-        raise NotFoundError(f"{place} has no {name}")
+        raise NotFoundError(f"{place} has no {name}{_instead(name, module)}")
     return getattr(module, name)
+
+
+def rule(where: str) -> Rule:
+    """The rule that stands there, tried out on symbols; of an optimizer's class the rule that it was made of.
+
+    Raises:
+        NotFoundError: as of `load`, and where it is no rule, or one that can't be read.
+    """
+    found = load(where)
+    made = getattr(found, "_made_from", found)
+    if not isinstance(made, Rule):
+        raise NotFoundError(f"{where} is a {type(found).__name__}, not a rule: write @adamite.rule above a function")
+    absent = frozenset(name for name, number in made.numbers.items() if number.default is None)
+    try:
+        lower(build(made, tuple((c.name, c.default) for c in made.choices.values()), absent, Surroundings()))
+    except RuleError as error:
+        raise NotFoundError(fault.words(error)) from error
+    return made
+
+
+def plain(where: str) -> str:
+    """One spelling for all of a place: a file is named from the current folder, if it lies below."""
+    place, colon, name = where.rpartition(":")
+    if not place.endswith(".py"):
+        return where
+    path, here = Path(place).resolve(), Path.cwd().resolve()
+    return f"{(path.relative_to(here) if path.is_relative_to(here) else path).as_posix()}{colon}{name}"
+
+
+def as_name(where: str) -> str:
+    """What a file or a folder may be called for it: mine.py:problem is mine-problem."""
+    return re.sub(r"[^\w.-]+", "-", plain(where).replace(".py:", ":")).strip("-.")[-100:] or "problem"
+
+
+def _instead(name: str, module: ModuleType) -> str:
+    """What the module has in the place of a name that it hasn't."""
+
+    def own(value: Any) -> bool:
+        function = getattr(value, "start", getattr(value, "function", value))  # of a problem, of a rule
+        return getattr(function, "__module__", None) == module.__name__
+
+    names = [each for each, value in inspect.getmembers(module) if own(value) and not each.startswith("_")]
+    close = get_close_matches(name, names, n=1)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; it has {', '.join(names[:8])}{', ...' * (len(names) > 8)}" if names else ""
 
 
 def _file(path: Path) -> ModuleType:
@@ -43,7 +100,8 @@ def _file(path: Path) -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        with _importing(path):
+            spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
@@ -51,12 +109,25 @@ def _file(path: Path) -> ModuleType:
 
 
 def _module(name: str) -> ModuleType:
+    if name.startswith("adamite."):
+        return importlib.import_module(name)  # of ours a package may be missing, and the command line says which
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
+    with _importing(name):
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+                raise NotFoundError(f"there is no module {error.name}, seen from {here}") from None
+            raise
+
+
+@contextmanager
+def _importing(place: object) -> Iterator[None]:
     try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            raise NotFoundError(f"there is no module {error.name}, seen from {here}") from None
+        yield
+    except (NotFoundError, KeyboardInterrupt):
         raise
+    except BaseException as error:  # SystemExit too
+        raise NotFoundError(f"{place} can't be imported: {fault.words(error)}") from error

@@ -23,9 +23,10 @@ from adamite.rows import Indices, Rows, checked
 from adamite.rule import DEFAULT, Rule
 from adamite.settings import NonFinite, Schedule, check_nonfinite
 from adamite.storage import Layout
-from adamite.tables import Sparse, check_sparse, refuse_inexact
+from adamite.tables import Sparse, check_sparse, refuse_inexact, rows_mode
 from adamite.tree import Tree
 from adamite.update import Decay, Update
+from adamite.words import counted
 
 
 class _Documented(type):
@@ -66,7 +67,8 @@ class Optimizer(metaclass=_Documented):
         seed: in [0, 2**32), where random rounding begins. The same seed gives the same bits, on any number of threads.
         sparse: what a gradient that is `adamite.Rows` means to the rows that it doesn't have: "lazy", they stay as
             they are, and so do their states; "exact", they come to what dense gradients would make of them, at the
-            latest when they are next touched, or at `flush`. None refuses such gradients.
+            latest when they are next touched, or at `flush`. None takes them where a step on those rows alone is what
+            dense gradients come to (SGD without momentum and decay, Adagrad), and refuses them elsewhere.
         hyperparameters: the rule's own (lr, beta1, ...), each a number or a schedule, a function of the number
             of steps done. All can be read and assigned later: `opt.lr = 0.01`. Reading gives the number that the
             next step will use.
@@ -182,7 +184,7 @@ class Optimizer(metaclass=_Documented):
             self._refresh()
         self._tree.check()
         found = self._tree.flatten(grads)
-        if self._sparse is not None:
+        if self._by_rows or (self._takes_rows and Rows in map(type, found)):
             self._sort(found)
         for batch in self._batches:
             batch.look(found, self._guard)
@@ -204,6 +206,8 @@ class Optimizer(metaclass=_Documented):
         changed = [slot for slot in present if isinstance(found[slot.index], Rows) is not slot.by_rows]
         for slot in changed:
             if not slot.by_rows:
+                if self._rows_mode(slot) is None:
+                    slot.refuse_rows()
                 refuse_scattered(slot)
         if changed:
             self._hyper.stale = True  # until the batches are made, whatever interrupts that
@@ -329,6 +333,11 @@ class Optimizer(metaclass=_Documented):
 
     def _refresh(self) -> None:
         """Follow changed settings; compiles only where an option was turned on or off."""
+        modes = [self._rows_mode(slot) for slot in self._slots]
+        self._takes_rows = any(modes)
+        for slot, mode in zip(self._slots, modes, strict=True):
+            slot.by_rows = slot.by_rows and mode is not None  # a decay may have been turned on
+        self._by_rows = any(slot.by_rows for slot in self._slots)
         kinds: dict[tuple[Update, Layout, bool], list[Slot]] = {}
         for slot in self._slots:
             kinds.setdefault((self._hyper.update(slot.absent), slot.rests, slot.by_rows), []).append(slot)
@@ -347,15 +356,21 @@ class Optimizer(metaclass=_Documented):
         self._hyper.stale = False
 
     def _batch(self, update: Update, rests: Layout, by_rows: bool, slots: list[Slot]) -> Batch:
-        if by_rows and self._sparse is not None:
-            return RowsBatch(update, rests, slots, self._history, self._sparse)
+        mode = self._rows_mode(slots[0])
+        if by_rows and mode is not None:
+            return RowsBatch(update, rests, slots, self._history, mode)
         return Batch(update, rests, slots, self._history)
+
+    def _rows_mode(self, slot: Slot) -> Sparse | None:
+        """What is done with a gradient of some of a parameter's rows."""
+        mode = rows_mode(self._sparse, engine.graph(self._hyper.update(slot.absent)))
+        return None if slot.rests.blocks else mode  # rows have no blocks of their own
 
     # ---- rows
 
     @property
     def sparse(self) -> Sparse | None:
-        """What is done with gradients of rows: lazy, exact, or None, which refuses them."""
+        """What is done with gradients of rows: lazy, exact, or None, which takes those that are dense steps anyway."""
         return self._sparse
 
     def flush(self, rows: Mapping[str, Any] | None = None) -> None:
@@ -499,14 +514,22 @@ class Optimizer(metaclass=_Documented):
         return (_again, (made or cls,), self.__getstate__())
 
     def __repr__(self) -> str:
-        hyper = self._hyper
-        names = [*hyper.rule.numbers, *["weight_decay"] * (hyper.surroundings().decay is not None), "clip_norm"]
-        numbers = {name: hyper.settings.source(name) for name in names}
-        shown = [f"{name}={value!r}" for name, value in {**numbers, **hyper.choices}.items() if value is not None]
-        shown += [f"convention={hyper.framework!r}"] * (hyper.framework != "paper")
-        shown += [f"{n}={v!r}" for n, v in hyper.rests.chosen().items()]
-        shown += [f"groups={[*self.groups]}"] * bool(hyper.groups)
-        return f"{type(self).__name__}({len(self._slots)} parameters, {', '.join(shown)}, steps={self.steps})"
+        """Every hyperparameter, and the options that aren't as they are by default."""
+        hyper, decays = self._hyper, self._hyper.surroundings().decay is not None
+        names = [*hyper.rule.numbers, *["weight_decay"] * decays, "clip_norm", *["ema"] * hyper.ema]
+        shown: dict[str, Any] = {name: hyper.settings.source(name) for name in names} | hyper.choices
+        options: dict[str, tuple[Any, Any]] = {
+            "convention": (hyper.framework, "paper"),
+            "decay": (hyper.decay, self._conventions[hyper.framework].decay if decays else hyper.decay),
+            "nonfinite": (self.nonfinite, "propagate"),
+            "maximize": (hyper.maximize, False),
+            "sparse": (self.sparse, None),
+            "groups": ([*self.groups], []),
+        }
+        shown |= {name: value for name, (value, default) in options.items() if value != default}
+        settings = [f"{name}={value!r}" for name, value in (shown | hyper.rests.chosen()).items() if value is not None]
+        count = counted(len(self._slots), "parameter")
+        return f"{type(self).__name__}({', '.join([count, *settings, f'steps={self.steps}'])})"
 
 
 @functools.cache

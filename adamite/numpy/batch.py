@@ -95,6 +95,12 @@ class Slot:
             f"optimizer was made, and is {self.x.dtype} of {self.x.shape} and {self.x.strides} now; make a new one"
         )
 
+    def refuse_rows(self) -> NoReturn:
+        raise TypeError(
+            f"the gradient of {self.name!r} is of rows; say what becomes of the other rows when you make the "
+            'optimizer: sparse="lazy" (they stay as they are) or sparse="exact" (what dense gradients make of them)'
+        )
+
     def place(self) -> int:
         """Where a parameter lies that isn't plainly contiguous."""
         if not self.x.flags.writeable:
@@ -108,10 +114,7 @@ class Slot:
         if g is None:
             return None
         if isinstance(g, Rows):
-            raise TypeError(
-                f"the gradient of {self.name!r} is of rows; say what becomes of the other rows when you make the "
-                'optimizer: sparse="lazy" (they stay as they are) or sparse="exact" (what dense gradients make of them)'
-            )
+            self.refuse_rows()
         if isinstance(g, np.generic):
             g = np.asarray(g)
         if not isinstance(g, np.ndarray) or isinstance(g, np.ma.MaskedArray):

@@ -12,6 +12,7 @@ from adamite.layouts import Rests
 from adamite.settings import Schedule, Settings, unknown
 from adamite.storage import Format
 from adamite.update import CLIP_NORM, EMA, WEIGHT_DECAY, Decay, Surroundings, Update, build
+from adamite.words import counted
 
 _OPTIONS = (
     "convention", "groups", "weight_decay", "decay", "clip_norm", "nonfinite", "ema", "maximize", "state", "seed",
@@ -147,9 +148,11 @@ class Hyperparameters:
             matched = [name for name in parameters if fnmatchcase(name, pattern)]
             if not matched:
                 deeper = f"*.{pattern}"
-                hint = f"; did you mean {deeper!r}?" if any(fnmatchcase(n, deeper) for n in parameters) else ";"
+                hint = f"; did you mean {deeper!r}?" if any(fnmatchcase(n, deeper) for n in parameters) else "."
+                more = ", ..." * (len(parameters) > 6)
                 raise ValueError(
-                    f"{self.owner}: group {pattern!r} matches no parameter{hint} There are {', '.join(parameters[:6])}"
+                    f"{self.owner}: group {pattern!r} matches no parameter{hint} "
+                    f"The parameters' names: {', '.join(parameters[:6])}{more}"
                 )
             for name in matched:
                 if name in patterns:
@@ -241,7 +244,7 @@ class Group:
 
     def __repr__(self) -> str:
         own = ", ".join(f"{name}={value!r}" for name, value in self.settings.values.items())
-        return f"Group({self.pattern!r}, {own}; {len(self.names)} parameters)"
+        return f"Group({self.pattern!r}, {own}; {counted(len(self.names), 'parameter')})"
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -70,7 +70,8 @@ class _Body:
         out.line(f"br i1 {partial}, label %fill, label %go")
         out.label("fill")
         for name, format in self.plain.items():
-            out.line(f"store [{BLOCK} x {format.llvm}] zeroinitializer, ptr {pads[name]}")
+            for j in range(VECTORS):  # one store of them all is taken apart into elements, which takes LLVM long
+                self._store(pads[name], "0", j, "zeroinitializer", format)
         self._copy("fill", left, [(whole[n], pads[n], f) for n, f in self.plain.items()])
         out.line("br label %go")
 

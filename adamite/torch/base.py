@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
 from typing import Any, ClassVar, TypedDict
@@ -27,7 +27,8 @@ from adamite.torch import ranks
 from adamite.torch.batch import format_of, optimizable
 from adamite.torch.loading import Loading
 from adamite.torch.plan import Plan
-from adamite.torch.settings import ACCEPTED, OPTIONS, RANGES, Settings
+from adamite.torch.scaling import Handed, overflown, scale_of, unscale
+from adamite.torch.settings import ACCEPTED, OPTIONS, RANGES, REFUSED, WHOLE, Settings
 from adamite.torch.sparse import Tables, indices_of
 from adamite.torch.state import AVERAGE, keys
 from adamite.update import CLIP_NORM
@@ -50,8 +51,8 @@ _WORDS = Words(
     {name: allowed for name, (_, allowed) in RANGES.items()},
     ("    params: tensors, (name, tensor) pairs, or groups of them; as in torch.",),
     (
-        "    foreach, fused, capturable: accepted where torch has them; there is one engine.",
-        "    differentiable: refused, since the step is machine code.",
+        "    foreach, fused: accepted where torch has them; there is one engine.",
+        "    differentiable, capturable: True is refused; the step is machine code, and is prepared on the host.",
         "",
         "The arguments of every optimizer (clip_norm, nonfinite, ema, cautious, sparse): "
         "help(adamite.torch.Optimizer).",
@@ -79,8 +80,9 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         seed: in [0, 2**32), where random rounding begins. The same seed gives the same bits, on any number of threads.
         sparse: what a sparse gradient, as of `torch.nn.Embedding(sparse=True)`, means to the rows that it doesn't have:
             "lazy", they stay as they are, and so do their states, as in torch.optim.SparseAdam; "exact", they come to
-            what dense gradients would make of them, at the latest when they are next touched, or at `flush`. None does
-            what torch's optimizer of this name does: it takes them as dense ones (SGD, Adagrad), or refuses them.
+            what dense gradients would make of them, at the latest when they are next touched, or at `flush`. None steps
+            on the rows alone where that is what dense gradients come to (plain SGD, Adagrad), and elsewhere does what
+            torch's optimizer of this name does: it takes them as dense ones (SGD with momentum), or refuses them.
 
     >>> import torch, adamite.torch
     >>> model = torch.nn.Linear(3, 1)
@@ -99,10 +101,15 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
     _nonfinite: NonFinite = "propagate"
     _rests = Rests()
     sparse: Sparse | None = None
-    _tables: Tables | None = None
+    _tables: Tables
     _swapped = False  # whether the averages are in the parameters
     _stepping: StepInBackward | None = None
+    _opt_called = False  # torch's name: its schedulers ask whether a step came before theirs
+    _scales = False  # whether `grad_scale` has ever been set
+    found_inf = Handed()
+    grad_scale = Handed()
 
+    @_disable_dynamo
     def __init__(self, params: Any, defaults: dict[str, Any], extras: Mapping[str, Any]) -> None:
         if not hasattr(type(self), "_spelling"):
             raise TypeError("Optimizer is the base: use Adam, SGD, ... or adamite.torch.optimizer(rule)")
@@ -122,14 +129,14 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         }
         self._prepare(defaults)
         self._settings.check(defaults)
-        super().__init__(params, defaults)
+        super().__init__(params, {**defaults, **self._settings.tidied(defaults)})
         every = [p for group in self.param_groups for p in group["params"] if optimizable(p)]
         layouts.check(type(self).__name__, self._rests, [*map(format_of, every)])
 
     def _prepare(self, defaults: Mapping[str, Any]) -> None:
         self._settings = Settings(type(self).__name__, self._spelling, defaults)
         self._plans: dict[int, Plan] = {}  # of all parameters (0), and of single ones
-        self._tables = None if self.sparse is None else Tables(type(self).__name__, self.sparse)
+        self._tables = Tables(type(self).__name__, self.sparse)
 
     # ---- a step
 
@@ -178,36 +185,56 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         groups, state = self.param_groups, self.state
         try:
             if plan is not None and plan.holds(groups, state) and not plan.late(groups):
-                if self._tables is None or self._tables.sorts(plan.batches):
-                    return plan
+                return plan
         except KeyError:
             for group in groups:
                 for name, value in self.defaults.items():
                     group.setdefault(name, value)
-        return Plan(self._settings, groups, state, self._clip_norm is not None, self._rests, only, tables=self._tables)
+        return Plan(self._settings, groups, state, self._multiplies, self._rests, self._tables, only)
+
+    @property
+    def _multiplies(self) -> bool:
+        """Whether steps multiply the gradients, to clip or to unscale them."""
+        return self._clip_norm is not None or self._scales
 
     def _step(self, plan: Plan) -> None:
         self._refuse_swapped()
+        capturing = torch.cuda.is_current_stream_capturing
+        if capturing is not _NO_GRAPHS and capturing():
+            raise RuntimeError(
+                f"Attempting CUDA graph capture of step() for an instance of {type(self).__name__}, {_GRAPH}"
+            )
         try:
             for batch in plan.batches:
                 batch.look(self._sparse)
-            clip = 1.0
-            if self._inspects:
-                norm = engine.norm(lambda scale: ranks.square(plan.batches, scale), lambda: ranks.bad(plan.batches))
-                if norm.bad and self._nonfinite == "raise":
-                    engine.refuse_nonfinite(self._number(plan), norm.bad, *[_IN_BACKWARD] * (plan.only is not None))
-                if norm.bad and self._nonfinite == "skip":
-                    self.skipped += 1
-                    return
-                self.gradient_norm = norm.value
-                clip = norm.clip(self._clip_norm)
-            plan.prepare(clip)
+            factor = self._factor(plan) if self._inspects else 1.0
+            if factor is None:
+                self.skipped += 1
+                return
+            plan.prepare(factor)
             plan.commit(self.state)
             self._plans[id(plan.only) if plan.only is not None else 0] = plan
             torch.autograd.graph.increment_version(plan.active())
-            plan.go(clip)
+            plan.go(factor)
+            if self._scales:
+                unscale(plan.active(), scale_of(self))
         finally:
             plan.release()
+
+    def _factor(self, plan: Plan) -> float | None:
+        """What the gradients are multiplied by, to clip and unscale them; None where the step is to be left out."""
+        if overflown(self):
+            return None
+        scale = scale_of(self)
+        if not self._needs_norm:
+            return 1.0 / scale
+        norm = engine.norm(lambda more: ranks.square(plan.batches, more / scale), lambda: ranks.bad(plan.batches))
+        if norm.bad and self._nonfinite == "raise":
+            engine.refuse_nonfinite(self._number(plan), norm.bad, *[_IN_BACKWARD] * (plan.only is not None))
+        if norm.bad and self._nonfinite == "skip":
+            return None
+        self.gradient_norm = norm.value
+        return norm.clip(self._clip_norm) / scale
 
     def _number(self, plan: Plan) -> int:
         return 1 + max((int(batch.counts.max()) for batch in plan.batches), default=0)
@@ -235,6 +262,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
             for p in group["params"]:
                 p.grad = None
 
+    @_disable_dynamo
     def step_in_backward(self) -> StepInBackward:
         """Update each parameter as soon as its gradient is there, and let the gradient go.
 
@@ -290,9 +318,17 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         self._changed()
 
     def _changed(self) -> None:
-        self._inspects = self._clip_norm is not None or self._nonfinite != "propagate"
+        self._needs_norm = self._clip_norm is not None or self._nonfinite != "propagate"
         self._plans = {}
+        self._handed()
 
+    def _handed(self) -> None:
+        """See what there is to do before a step. From the first `grad_scale` on, plans multiply gradients."""
+        self._inspects = self._needs_norm or "found_inf" in vars(self) or "grad_scale" in vars(self)
+        if "grad_scale" in vars(self) and not self._scales:
+            self._scales, self._plans = True, {}
+
+    @_disable_dynamo
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Optimize more parameters, with settings of their own; what isn't given is the optimizer's default.
 
@@ -302,27 +338,40 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         """
         if isinstance(param_group, dict):
             known = {*self.defaults, *OPTIONS, "params", "param_names"}
-            for key in param_group.keys() - known:
+            for key in param_group.keys() - known - {*WHOLE}:
                 close = get_close_matches(str(key), known, n=1, cutoff=0.85)
                 if close:
                     raise TypeError(f"{type(self).__name__}: a group says {key!r}; did you mean {close[0]!r}?")
+            for name in WHOLE:
+                given, own = param_group.get(name, self._of_all(name)), self._of_all(name)
+                if given != own:  # which wrappers put there that hand all of their arguments to groups
+                    raise ValueError(
+                        f"{type(self).__name__}: {name} is of all parameters together, and a group says {given!r} "
+                        f"where the optimizer has {own!r}; give it to the optimizer: {name}={given!r}"
+                    )
             whole = {**self.defaults, **param_group}
             self._settings.check(whole)
+            param_group.update(self._settings.tidied(param_group))
             if self.sparse == "exact":
                 refuse_inexact(type(self).__name__, engine.graph(self._settings.read(whole, False).update))
         super().add_param_group(param_group)
         if self._stepping is not None:
             self._stepping.watch()
 
+    def _of_all(self, option: str) -> Any:
+        """An option that isn't a group's."""
+        return getattr(self._rests if option in Rests._fields else self, option)
+
     def __repr__(self) -> str:
         """The groups, and what holds for all of them."""
-        own = "".join(f"{name}: {getattr(self, name)}\n" for name in ("clip_norm", "nonfinite")) * self._inspects
+        own = "".join(f"{name}: {getattr(self, name)}\n" for name in ("clip_norm", "nonfinite")) * self._needs_norm
         own += "".join(f"{n}: {v}\n" for n, v in self._rests.chosen().items())
         own += f"sparse: {self.sparse}\n" * (self.sparse is not None)
         return f"{super().__repr__()[:-1]}{own})"
 
     # ---- sparse gradients
 
+    @_disable_dynamo
     def flush(self, weight: Tensor | None = None, indices: Any = None) -> None:
         """Under sparse="exact", bring rows that were left alone to what dense gradients would have made of them.
 
@@ -349,7 +398,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         >>> [round(x, 4) for x in table.weight[:, 0].tolist()]
         [0.7981, 0.998, 0.998, 0.998]
         """
-        tables = {} if self._tables is None else self._tables.tables
+        tables = self._tables.tables
         if weight is None:
             if indices is not None:
                 raise TypeError("flush takes the indices of one parameter's rows: flush(weight, indices)")
@@ -364,6 +413,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
 
     # ---- averages
 
+    @_disable_dynamo
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Swap the averaged weights in: `with opt.averaged(): evaluate(model)`.
@@ -386,12 +436,11 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
             yield
         finally:
             self._swapped = False
-            with torch.no_grad(), ExitStack() as all_of_them:  # one that fails doesn't keep the others
-                for (p, _), before in zip(pairs, saved, strict=True):
-                    all_of_them.callback(p.copy_, before)
+            _put_back([p for p, _ in pairs], saved)
 
     # ---- states
 
+    @_disable_dynamo
     def state_dict(self) -> dict[str, Any]:
         """What torch's state_dict of this optimizer holds, in its layout."""
         self._refuse_swapped()
@@ -402,11 +451,14 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         if self._swapped:
             raise RuntimeError("the averages are swapped in; do this outside of the `with opt.averaged()` block")
 
+    @_disable_dynamo
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from a `state_dict` of this optimizer, adamite's or torch's.
 
         Parameters are matched by name where both sides have names (make the optimizer with
-        `model.named_parameters()`), else by position. Tensors are copied, and keep their types.
+        `model.named_parameters()`), whatever wrappers put into them, else by position. Tensors are copied, and keep
+        their types. Settings of groups are the checkpoint's, where it has them; `clip_norm` and what else is of the
+        whole optimizer stay as they are.
 
         Raises:
             ValueError, StateDictError: where groups, names, shapes or states don't fit; nothing was loaded.
@@ -427,6 +479,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         for after in self._optimizer_load_state_dict_post_hooks.values():
             after(self)
 
+    @_disable_dynamo
     def share_memory(self) -> None:
         """Move all states to memory that processes share."""
         for kept in self.state.values():
@@ -434,18 +487,21 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
                 if isinstance(value, Tensor):
                     value.share_memory_()  # type: ignore[no-untyped-call]
 
+    @_disable_dynamo
     def _make_states(self) -> None:
         """Make every parameter's states now."""
-        Plan(self._settings, self.param_groups, self.state, False, self._rests, early=True).commit(self.state)
+        plan = Plan(self._settings, self.param_groups, self.state, False, self._rests, self._tables, early=True)
+        plan.commit(self.state)
 
+    @_disable_dynamo
     def __getstate__(self) -> dict[str, Any]:
         self._refuse_swapped()
         kept = ("_clip_norm", "_nonfinite", "_rests", "sparse", "skipped", "gradient_norm")
         own = {name: getattr(self, name) for name in kept}
         # Not flushed: the parameters may have been copied already.
-        pending = [] if self._tables is None else self._tables.pending()
-        return {**super().__getstate__(), **own, "_pending": pending}
+        return {**super().__getstate__(), **own, "_pending": self._tables.pending()}
 
+    @_disable_dynamo
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
         pending = state.pop("_pending", ())
@@ -461,16 +517,30 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
     def _resume(self, p: Tensor, steps: Mapping[str, Any]) -> None:
         """Go on with rows that had missed steps when they were copied."""
         group = next(group for group in self.param_groups if any(q is p for q in group["params"]))
-        update = self._settings.read(group, self._clip_norm is not None).update
+        update = self._settings.read(group, self._multiplies).update
         names = keys(self._spelling)
         states = [self.state[p][names[name]] for name in engine.graph(update).inputs[2:]]
-        if self._tables is not None:
-            self._tables.resume(p, states, update, format_of(p), steps)
+        self._tables.resume(p, states, update, format_of(p), steps)
 
     def __reduce__(self) -> Any:
         rule = type(self).__dict__.get("_made_from")
         made = (_again, (rule,)) if rule is not None else (_blank, (type(self),))
         return (*made, self.__getstate__())
+
+
+# Builds without CUDA have it too, and it only raises.
+_NO_GRAPHS = None if torch.version.cuda or torch.version.hip else torch.cuda.is_current_stream_capturing
+_GRAPH = (
+    "whose step numbers and coefficients are computed on the host: a replay would repeat those of this step. Capture "
+    "the forward and backward pass alone, or take torch.optim's with capturable=True"
+)
+
+
+@_disable_dynamo
+def _put_back(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    with torch.no_grad(), ExitStack() as all_of_them:  # one that fails doesn't keep the others
+        for p, before in zip(parameters, values, strict=True):
+            all_of_them.callback(p.copy_, before)
 
 
 _IN_BACKWARD = "It wasn't moved; those before it in the backward pass were. Lower lr"
@@ -496,18 +566,19 @@ class StepInBackward:
                 if p.requires_grad and p not in self._handles:
                     self._handles[p] = p.register_post_accumulate_grad_hook(self._hook)
 
+    @_disable_dynamo
     def _hook(self, p: Tensor) -> None:
         this = torch._C._current_graph_task_id()
         if this not in (-1, self._pass):
             self._pass = this
-            torch.autograd.Variable._execution_engine.queue_callback(self.finish)  # type: ignore[attr-defined]
+            torch.autograd.Variable._execution_engine.queue_callback(self.finish)
         self._step(p)
 
     def _step(self, p: Tensor) -> None:
         plan = self._optimizer._current(p)
         if plan.parameters:  # else it has left the optimizer
             self._optimizer._step(plan)
-            self._optimizer._opt_called = True  # what torch's schedulers ask before they warn
+            self._optimizer._opt_called = True
             p.grad = None
 
     def finish(self) -> None:
@@ -518,6 +589,7 @@ class StepInBackward:
                     self._step(p)
         self.watch()
 
+    @_disable_dynamo
     def remove(self) -> None:
         """Go back to stepping in `step`."""
         for handle in self._handles.values():
@@ -539,7 +611,14 @@ def class_of(rule: Rule) -> type[Optimizer]:
     flags = {"maximize": False, "decoupled_weight_decay": spelled.convention.decay == "decoupled"}
     choices = {name: choice.default for name, choice in rule.choices.items()}
     numbers = {name: number.default for name, number in rule.numbers.items()}
-    known = {**numbers, "weight_decay": 0.0, **choices, **flags, **dict.fromkeys(ACCEPTED), "differentiable": False}
+    known = {
+        **numbers,
+        "weight_decay": 0.0,
+        **choices,
+        **flags,
+        **dict.fromkeys(ACCEPTED),
+        **dict.fromkeys(REFUSED, False),
+    }
 
     def __init__(self: Optimizer, params: Any, *args: Any, **options: Any) -> None:
         if len(args) > len(numbers):

@@ -128,6 +128,11 @@ def with_gradient(layout: Layout, g: Any) -> Layout:
     return layout if g is None else layout.with_gradient(FORMATS.get(g.dtype, layout.x))
 
 
+def of_rows(g: Any) -> bool:
+    """Whether a gradient, if there is one, is of rows."""
+    return g is not None and g.layout is torch.sparse_coo
+
+
 def elements(p: Tensor) -> int:
     """How many numbers a tensor holds."""
     return p.numel() * (2 if p.is_complex() else 1)
@@ -204,6 +209,8 @@ class Cohort:
 class Batch:
     """Rows of one update and format on one device; `go` is what differs between machine code and array operations."""
 
+    densifies = False  # whether sparse gradients are made dense here; else they belong to another batch
+
     def __init__(self, update: Update, layout: Layout, members: Sequence[Member], keys: Mapping[str, str]) -> None:
         self.update, self.layout, self.members = update, layout, members
         self.graph = engine.graph(update)
@@ -250,11 +257,13 @@ class Batch:
         return self.same_states() and self.same_counts() and self.same_places() and self.same_gradients()
 
     def same_gradients(self) -> bool:
-        """Whether the gradients are of types that the batch was made for."""
-        return all(
-            g is None or g.dtype is dtype or with_gradient(self.layout, g) == self.layout
-            for g, dtype in zip(self.gradients(), self._types, strict=True)
-        )
+        """Whether the gradients are of types and layouts that the batch was made for."""
+        for g, dtype in zip(self.gradients(), self._types, strict=True):
+            if g is not None and g.dtype is not dtype and with_gradient(self.layout, g) != self.layout:
+                return False
+            if of_rows(g) and not self.densifies:
+                return False
+        return True
 
     def same_states(self) -> bool:
         """Whether the optimizer's states are the tensors that they were."""

@@ -7,18 +7,19 @@ import numbers
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from adamite.torch.names import unwrapped
+
 NO_DECAY = ("bias", "norm", "embedding")
 _KINDS = (*NO_DECAY, "1d")
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 _EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
-_INNER = r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
-_WRAPPERS = re.compile(rf"^(?:module\.|{_INNER})+|(?<=\.){_INNER}")
 _ALIASES = {"learning_rate": "lr", "wd": "weight_decay"}
 
 
@@ -42,8 +43,11 @@ def param_groups(
         model: the model, wrapped (DistributedDataParallel, torch.compile) or not.
         weight_decay: in [0, inf), of the parameters that decay.
         no_decay: what doesn't decay: the words "bias" (named so: bias, in_proj_bias, bias_hh_l0), "norm" (what a norm
-            of torch, or of a class named ...Norm or ...Norm2d, holds), "embedding" (Embedding, EmbeddingBag), "1d"
-            (whatever has fewer than two axes); and compiled regular expressions: ("norm", re.compile("pos_embed$")).
+            of torch, or of a class or a name with the word in it, holds: RMSNormGated, norm1), "embedding" (Embedding,
+            EmbeddingBag), "1d" (whatever has fewer than two axes); and compiled regular expressions:
+            ("norm", re.compile("pos_embed$")). What the model itself exempts never does, unless `groups` says so:
+            parameters with `_no_weight_decay = True` (Mamba's), and those that a module's `no_weight_decay()` or
+            `no_weight_decay_keywords()` lists (timm's, Swin's).
         groups: groups of your own: {regular expression: {"lr": ..., "weight_decay": ..., ...}}. What a group doesn't
             say is as it would be without the group; what it says holds for all that it matches, biases too.
         rest: whether parameters outside of `groups` are taken too; if not, such a parameter is refused.
@@ -95,14 +99,16 @@ def param_groups(
             f"{'match none of the groups' if groups else 'are in no group, as there is no groups=...'}; "
             "add a group for them, or take rest=True"
         )
-    kinds = _kinds(model)
+    kinds, exempt = _kinds(model), _exempt(model)
+    for name, p in named.items():
+        if p in exempt or any(word in kinds[p] or (word == "1d" and p.dim() < 2) for word in words):
+            spared.add(name)
     depths = _depths(model, layer) if layer_decay is not None else {}
     last = max(depths.values(), default=0)
 
     made: list[dict[str, Any]] = []
     for name, p in named.items():
-        plain = name in spared or any(word in kinds[p] or (word == "1d" and p.dim() < 2) for word in words)
-        settings = {"weight_decay": 0.0 if plain else weight_decay, "lr": lr, **own.get(name, {})}
+        settings = {"weight_decay": 0.0 if name in spared else weight_decay, "lr": lr, **own.get(name, {})}
         if settings["lr"] is None:
             del settings["lr"]
         if layer_decay is not None:
@@ -162,28 +168,59 @@ def _named(model: Any, frozen: bool) -> dict[str, nn.Parameter]:
 def _kinds(model: nn.Module) -> dict[torch.Tensor, set[str]]:
     """What each parameter is: a bias, a norm's, an embedding's; all that hold, if it is in several places."""
     kinds: dict[torch.Tensor, set[str]] = {}
-    for module in model.modules():
-        norm = isinstance(module, _NORMS) or re.search(r"Norm(\dd)?$", type(module).__name__)
+    for place, module in model.named_modules(remove_duplicate=False):
         held = list(module.named_parameters(recurse=False, remove_duplicate=False))
         made: Any = module.parametrizations if is_parametrized(module) else {}
         held += [(name, p) for name, parts in made.items() for p in parts.parameters(False)]  # what it is made from
         for name, p in held:
-            found = kinds.setdefault(p, set())
-            found |= {"norm"} if norm else {"embedding"} if isinstance(module, _EMBEDDINGS) else set()
-            found |= {"bias"} if re.search(r"(^|_)bias", name) else set()
+            kind = kinds.setdefault(p, set())
+            kind |= {"norm"} if _of_norm(unwrapped(f"{place}.{name}"), module, p) else set()
+            kind |= {"embedding"} if isinstance(module, _EMBEDDINGS) else set()
+            kind |= {"bias"} if re.search(r"(^|_)bias", name) else set()
     return kinds
+
+
+def _of_norm(name: str, module: nn.Module, p: torch.Tensor) -> bool:
+    """Whether a module's own parameter scales or shifts what is normalized."""
+    words = type(module).__name__, *name.split(".")[-2:-1]
+    if isinstance(module, _NORMS) or re.search(r"([Nn]orm|NORM)(\dd)?$", words[0]):
+        return True
+    # RMSNormGated, LayerNormAct2d, or so named in its model. A LayerNormLinear has matrices too.
+    return p.dim() < 2 and any(re.search(r"([Nn]orm|NORM)(?![a-z])", word) for word in words)
+
+
+def _exempt(model: nn.Module) -> set[torch.Tensor]:
+    """The parameters that the model itself keeps from decaying: Mamba marks them, timm's models list them."""
+    named = [(unwrapped(name), p) for name, p in model.named_parameters(remove_duplicate=False)]
+    exempt: set[torch.Tensor] = {p for _, p in named if getattr(p, "_no_weight_decay", False)}
+    for place, module in model.named_modules():
+        start = unwrapped(f"{place}.") if place else ""
+        patterns = [start + unwrapped(name) for name in _listed(module, "no_weight_decay")]
+        patterns += [f"{start}*{word}*" for word in _listed(module, "no_weight_decay_keywords")]
+        exempt |= {p for name, p in named if any(fnmatchcase(name, pattern) for pattern in patterns)}
+    return exempt
+
+
+def _listed(module: nn.Module, method: str) -> Collection[str]:
+    """What a module's method lists, if it has one."""
+    listed = getattr(module, method, None) or ()
+    names = listed() if callable(listed) else listed
+    if isinstance(names, str) or not isinstance(names, Collection) or not all(isinstance(name, str) for name in names):
+        kind = type(module).__name__
+        raise TypeError(f"param_groups: {method}() of the {kind} must give a collection of names, got {names!r:.60}")
+    return names
 
 
 def _matched(what: str, pattern: Any, model: nn.Module, named: Collection[str]) -> list[str]:
     """The names in which an expression is found; there must be one."""
     try:
         expression = re.compile(pattern)
-        matched = [name for name in named if expression.search(_plain(name))]
+        matched = [name for name in named if expression.search(unwrapped(name))]
     except (re.error, TypeError) as error:
         raise ValueError(f"param_groups: {what}: {pattern!r} is no regular expression: {error}") from None
     if not matched:
-        text, plain = expression.pattern, [_plain(name) for name in named]
-        other = [_plain(name) for name, _ in model.named_parameters(remove_duplicate=False)]
+        text, plain = expression.pattern, [unwrapped(name) for name in named]
+        other = [unwrapped(name) for name, _ in model.named_parameters(remove_duplicate=False)]
         other = [name for name in other if expression.search(name)]
         why = f"only {_some(other)}, frozen (frozen=True takes them) or tied to a name before" if other else "nothing"
         near = get_close_matches(re.sub(r"\W+", ".", text), plain, n=3, cutoff=0.0)
@@ -227,10 +264,10 @@ def _depths(model: nn.Module, layer: Any) -> dict[str, int]:
         if not callable(layer):
             raise TypeError(f"param_groups: layer must be a function of a parameter's name, got {layer!r:.60}")
         for name in names:
-            depth = depths[name] = layer(_plain(name))
+            depth = depths[name] = layer(unwrapped(name))
             if isinstance(depth, bool) or not isinstance(depth, int) or depth < 0:
                 raise ValueError(
-                    f"param_groups: layer({_plain(name)!r}) must be a whole number from 0, got {depth!r}; "
+                    f"param_groups: layer({unwrapped(name)!r}) must be a whole number from 0, got {depth!r}; "
                     "the model's first layer is 0"
                 )
         return depths
@@ -257,8 +294,3 @@ def _depths(model: nn.Module, layer: Any) -> dict[str, int]:
         else:
             depths[name] = outside
     return depths
-
-
-def _plain(name: str) -> str:
-    """A parameter's name without what wrappers put into it."""
-    return _WRAPPERS.sub("", name)

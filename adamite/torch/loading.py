@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import numbers
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from adamite import layouts
 from adamite.errors import StateDictError
+from adamite.torch.names import pairs
+from adamite.torch.settings import OPTIONS, REFUSED, WHOLE
 from adamite.torch.state import Owned, adapted, own_states, required, resting
 
 if TYPE_CHECKING:
@@ -44,10 +47,11 @@ class Loading:
                     f"group {index} has {len(theirs['params'])} parameters in it and {len(mine['params'])} here"
                 )
         self.rests = optimizer._rests
+        self.groups = [self._group(optimizer, mine, theirs) for mine, theirs in zip(here, saved)]
         self.converted: defaultdict[tuple[str, str], set[Tensor]] = defaultdict(set)  # parameters
         found: dict[Any, tuple[Tensor, str, list[str], Owned]] = {}
-        for index, (mine, theirs) in enumerate(zip(here, saved)):
-            group = {**optimizer.defaults, **theirs}
+        for index, (mine, theirs, new) in enumerate(zip(here, saved, self.groups)):
+            group = {**optimizer.defaults, **new}
             needed, owned = required(optimizer._settings, group), own_states(optimizer._settings, group)
             matched = self._match(index, mine, theirs)
             found.update({number: (p, name, needed, owned) for number, (p, name) in matched.items()})
@@ -71,34 +75,30 @@ class Loading:
             raise StateDictError(f"the state doesn't fit this {self.owner}, nothing was loaded:{listed}{more}")
         for (there, now), found_so in self.converted.items():
             layouts.tell_converted(self.owner, there, now, len(found_so))
-        self.groups = [self._group(mine, theirs) for mine, theirs in zip(here, saved)]
 
     def _match(self, index: int, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[Any, tuple[Tensor, str]]:
         """The saved parameters' numbers -> parameters and names."""
-        numbers, params = theirs["params"], mine["params"]
+        places, params = theirs["params"], mine["params"]
         names = mine.get("param_names")
         if names and theirs.get("param_names"):
-            saved = dict(zip(theirs["param_names"], numbers))
-            for kind, odd in (("missing", set(names) - set(saved)), ("unknown", set(saved) - set(names))):
-                if odd:
-                    self.problems.append(f"group {index}: {kind} parameters {', '.join(sorted(odd)[:6])}")
-            return {saved[name]: (p, name) for name, p in zip(names, params) if name in saved}
+            saved = dict(zip(theirs["param_names"], places))
+            there = pairs(names, list(saved))
+            odd = {"missing": set(names) - there.keys(), "unknown": saved.keys() - set(there.values())}
+            for kind, some in odd.items():
+                if some:
+                    self.problems.append(f"group {index}: {kind} parameters {', '.join(sorted(some)[:6])}")
+            return {saved[there[name]]: (p, name) for name, p in zip(names, params) if name in there}
         names = names or [f"parameter {k} of group {index}" for k in range(len(params))]
-        return {number: (p, name) for number, p, name in zip(numbers, params, names)}
+        return {number: (p, name) for number, p, name in zip(places, params, names)}
 
     def _copy(self, name: str, key: Any, value: Any, p: Tensor, owned: Owned) -> Any:
-        if not isinstance(value, Tensor):
-            return copy.deepcopy(value)
-        if value.numel() == 1:
-            return value.detach().clone()
-        with torch.no_grad():
-            if key not in owned.names:
-                if value.shape != p.shape:
-                    self.problems.append(
-                        f"{name}, state {key}: here {tuple(p.shape)}, in the state {tuple(value.shape)}"
-                    )
-                return value.detach().to(p.device, copy=True)
-            return self._own(name, key, value, p, owned)
+        """An entry of a parameter's state: the rule's are held against the parameter, the user's may be anything."""
+        if key in owned.names and value is not None:
+            with torch.no_grad():
+                return self._own(name, key, value, p, owned)
+        if key in owned.numbers and not _one_number(value):
+            self.problems.append(f"{name}, state {key}: here one number, in the state {value!r:.60}")
+        return value.detach().to(p.device, copy=True) if isinstance(value, Tensor) else copy.deepcopy(value)
 
     def _own(self, name: str, key: str, value: Tensor, p: Tensor, owned: Owned) -> Tensor:
         """One of the rule's states, in the format that it rests in here."""
@@ -115,15 +115,19 @@ class Loading:
         self.converted[word(value.dtype), word(kept.dtype)].add(p)
         return kept
 
-    def _group(self, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
-        new = {k: copy.deepcopy(v) for k, v in theirs.items() if k != "params"}
-        new["params"] = mine["params"]
-        if "param_names" in mine:
-            new["param_names"] = mine["param_names"]
-        return new
+    def _group(self, optimizer: Optimizer, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
+        """What the checkpoint says of a group; what it doesn't know, or isn't of groups, stays as it is here."""
+        theirs = {**theirs, **optimizer._settings.tidied(theirs)}
+        new = {k: copy.deepcopy(v) for k, v in theirs.items() if k not in (*WHOLE, *REFUSED)}
+        ours = {k: v for k, v in mine.items() if k in ("params", "param_names", *WHOLE, *REFUSED)}
+        return {**{k: mine[k] for k in OPTIONS if k in mine}, **new, **ours}
 
 
 _NARROW = (torch.uint8, torch.bfloat16)
+
+
+def _one_number(value: Any) -> bool:
+    return value.numel() == 1 if isinstance(value, Tensor) else isinstance(value, numbers.Real)
 
 
 def word(dtype: torch.dtype) -> str:

@@ -9,6 +9,7 @@ from itertools import accumulate
 from operator import is_, methodcaller
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
@@ -24,12 +25,14 @@ from adamite.torch.batch import (
     format_of,
     local,
     native,
+    of_rows,
     optimizable,
     with_gradient,
 )
 from adamite.torch.settings import Settings
-from adamite.torch.sparse import RowsBatch, Tables, by_rows
+from adamite.torch.sparse import RowsBatch, Tables
 from adamite.torch.state import bind, complete, keys, resting
+from adamite.update import Update
 
 _stands = methodcaller("stands")
 Groups = Sequence[dict[str, Any]]
@@ -48,9 +51,9 @@ class Plan:
         state: Any,
         clip: bool,
         rests: Rests,
+        tables: Tables,
         only: Tensor | None = None,
         early: bool = False,
-        tables: Tables | None = None,
     ) -> None:
         self.settings, self.clip, self.rests, self.only, self.early = settings, clip, rests, only, early
         self.tables = tables
@@ -99,16 +102,17 @@ class Plan:
             mesh = (p.device_mesh, p.placements) if own is not p else None  # type: ignore[attr-defined]
             alone = row if row in sharing or times[id(p)] > 1 else None
             machine = native(own) and not FORCE_ARRAYS and rests.native
-            rows = self._rows(m, rests)
+            rows = self._rows(m, reading.update, rests)
             key = (reading.update, rests, machine, rows, p.device, p.dtype, mesh, alone)
             members, started = found.setdefault(key, ([], []))
             members.append(m)
             started.append(known)
         for (update, rests, machine, rows, *_), (members, started) in found.items():
             kind: Any = MachineBatch if machine else ArrayBatch
-            if rows and self.tables is not None:
+            if rows:
                 kind = partial(RowsBatch, tables=self.tables)
             batch = kind(update, rests, members, keys(spelling))
+            batch.densifies = not rows and any(of_rows(m.parameter.grad) for m in members)
             bind(batch, update.rule, spelling, started)
             self.batches.append(batch)
             self._again += [batch] * (times[id(members[0].parameter)] - 1)
@@ -134,25 +138,16 @@ class Plan:
             f"on the CPU, and {m.name} is {kind}; leave it out" + (', or take state="bfloat16"' if not whole else "")
         )
 
-    def _rows(self, m: Member, layout: Layout) -> bool:
+    def _rows(self, m: Member, update: Update, layout: Layout) -> bool:
         """Whether a parameter is stepped on by rows."""
         p = m.parameter
-        if self.tables is None or p.grad is None:
-            return False
-        if not by_rows(p):
+        if p.grad is None:
+            return id(p) in self.tables.tables
+        if not of_rows(p.grad):
             self.tables.settle(p)
             return False
-        if not native(p) or FORCE_ARRAYS or local(p) is not p:
-            raise RuntimeError(
-                f"{self.settings.owner}: sparse={self.tables.mode!r} is for whole tensors on the CPU, and a sparse "
-                f"gradient is on {p.device}; leave sparse= out, or make the gradient dense (sparse=False)"
-            )
-        if not layout.native:
-            raise RuntimeError(
-                f"{self.settings.owner}: sparse={self.tables.mode!r} is for gradients that are computed in "
-                f"{layout.x.compute.name}, as {m.name} is, and its gradient is of {layout.g.name}; convert it"
-            )
-        return True
+        whole = native(p) and not FORCE_ARRAYS and local(p) is p
+        return self.tables.take(m.name, p, update, layout, whole)
 
     def holds(self, groups: Groups, state: Any) -> bool:
         """Whether the plan is still what the groups and states say; takes over changed numbers."""
@@ -161,7 +156,11 @@ class Plan:
         changed = False
         for index, group in self._groups.items():
             values = self.settings.values(group)
-            if values != self._values[index] or self._moving[index]:
+            try:
+                same = not self._moving[index] and values == self._values[index]
+            except (ValueError, RuntimeError):  # an array or a tensor of several numbers is there now
+                same = False
+            if not same:
                 reading = self.settings.read(group, self.clip)
                 if reading.update is not self.readings[index].update:
                     return False
@@ -245,9 +244,12 @@ def _go(batches: Sequence[Batch]) -> None:
 FORCE_ARRAYS = False  # for tests: array operations where machine code would run
 
 
+_FIXED = (bool, int, float, str, np.generic, type(None))
+
+
 def _moves(values: Iterable[Any]) -> bool:
-    """Whether a value may change without being another object."""
-    return any(isinstance(v, Tensor) or (isinstance(v, (tuple, list)) and _moves(v)) for v in values)
+    """Whether a value may change without being another object: a tensor, an array, a list."""
+    return any(_moves(v) if isinstance(v, tuple) else not isinstance(v, _FIXED) for v in values)
 
 
 def shared(tensors: Sequence[Tensor]) -> set[int]:

@@ -31,7 +31,12 @@ RANGES: dict[str, tuple[str, str]] = {
 }
 _FLAGS = ("maximize", "decoupled_weight_decay")
 OPTIONS: dict[str, Any] = {"ema": None, "cautious": False}  # ours, in a group only where they are asked for
-ACCEPTED = ("foreach", "fused", "capturable")  # there is one engine: accepted, and without effect
+WHOLE = ("clip_norm", "nonfinite", "state", "rounding", "seed", "sparse")  # ours, of all parameters together
+ACCEPTED = ("foreach", "fused")  # there is one engine: accepted, and without effect
+REFUSED = {  # torch's, when they are given; a checkpoint or torch.compile may put them into a group
+    "differentiable": "the step is machine code",
+    "capturable": "step numbers and coefficients are computed on the host, and a replayed graph would repeat old ones",
+}
 
 
 class Reading(NamedTuple):
@@ -58,13 +63,11 @@ class Settings:
 
     def check(self, group: Mapping[str, Any]) -> None:
         """Refuse what torch refuses, in its words, and what doesn't make sense."""
-        for name in ("clip_norm", "nonfinite", "state", "rounding", "seed", "sparse"):
-            if name in group:
-                raise ValueError(f"{self.owner}: {name} is of all parameters together; give it to the optimizer")
-        if group.get("differentiable"):
-            raise RuntimeError(
-                f"{self.owner}: differentiable=True isn't supported, since the step is machine code; use torch.optim's"
-            )
+        for name, why in REFUSED.items():
+            if group.get(name):
+                raise RuntimeError(
+                    f"{self.owner}: {name}=True isn't supported, since {why}; leave it out, or use torch.optim's"
+                )
         for name in (*self.arguments, "weight_decay"):
             if group[name] is REQUIRED:
                 raise TypeError(f"{self.owner}: {name} is required; give {name}=...")
@@ -79,15 +82,30 @@ class Settings:
         if group.get("nesterov") and "dampening" in group and (not group["momentum"] or group["dampening"] != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
 
+    def parts(self, argument: str, value: Any) -> tuple[Any, ...]:
+        """The numbers of an argument that gives the rule more than one."""
+        count = len(self.spelling.arguments[argument])
+        sequence = hasattr(value, "__getitem__") and not isinstance(value, (str, bytes, Mapping))
+        parts = tuple(value) if sequence and getattr(value, "ndim", 1) == 1 else ()
+        if len(parts) != count:
+            raise ValueError(f"{self.owner}: {argument} must be two numbers in [0, 1), got {value!r}")
+        return parts
+
+    def tidied(self, group: Mapping[str, Any]) -> dict[str, Any]:
+        """What a group says of these arguments, whatever kind of sequence it gave, as tuples: any file holds those."""
+        several = [a for a, names in self.spelling.arguments.items() if len(names) > 1 and a in group]
+        return {
+            a: tuple(p if isinstance(p, torch.Tensor) else float(p) for p in self.parts(a, group[a])) for a in several
+        }
+
     def _number(self, name: str, value: Any, group: Mapping[str, Any]) -> None:
-        if name == "betas":
-            if not isinstance(value, (tuple, list)) or len(value) != 2:
-                raise ValueError(f"{self.owner}: betas must be two numbers in [0, 1), got {value!r}")
-            if isinstance(value[0], torch.Tensor) != isinstance(value[1], torch.Tensor):
+        if len(self.spelling.arguments.get(name, ())) > 1:
+            betas = self.parts(name, value)
+            if isinstance(betas[0], torch.Tensor) != isinstance(betas[1], torch.Tensor):
                 raise ValueError(f"betas must be either both floats or both Tensors, got {value!r}")
-            for index, beta in enumerate(value):
-                self._tensor(f"betas[{index}]", beta, group)
-                self._range(f"betas[{index}]", beta, f"beta parameter at index {index}", "[0, 1)")
+            for index, beta in enumerate(betas):
+                self._tensor(f"{name}[{index}]", beta, group)
+                self._range(f"{name}[{index}]", beta, f"beta parameter at index {index}", "[0, 1)")
             return
         self._tensor(name, value, group)
         label, allowed = RANGES.get(name, (f"{name} value", self._own_range(name)))
@@ -138,7 +156,7 @@ class Settings:
         absent = set()
         for argument, names in self.spelling.arguments.items():
             value = group[argument]
-            for name, part in zip(names, value if len(names) > 1 else (value,), strict=True):
+            for name, part in zip(names, self.parts(argument, value) if len(names) > 1 else (value,), strict=True):
                 if part is None and name in convention.follows:
                     continue
                 if (part is None and self._optional(name)) or (part == 0 and name in self.spelling.without):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -11,18 +11,14 @@ import torch
 from torch import Tensor
 
 from adamite import engine
+from adamite.idle import still
 from adamite.rows import Indices, checked, distinct
 from adamite.storage import Format, Layout
 from adamite.tables import Behind, CatchUp, Memory, Sparse, Steps, Touched, refuse_inexact
-from adamite.torch.batch import Batch, Cohort, Member
+from adamite.torch.batch import Batch, Cohort, Member, of_rows, with_gradient
 from adamite.torch.batch import Sparse as Refusal
 from adamite.torch.settings import Reading
 from adamite.update import Update
-
-
-def by_rows(p: Tensor) -> bool:
-    """Whether a parameter's gradient is of rows."""
-    return p.grad is not None and p.grad.layout is torch.sparse_coo
 
 
 class Table:
@@ -55,17 +51,29 @@ class Table:
 class Tables:
     """The parameters that have had gradients of rows, and what their rows have missed, whichever plan steps on them."""
 
-    def __init__(self, owner: str, mode: Sparse) -> None:
+    def __init__(self, owner: str, mode: Sparse | None) -> None:
         self.owner, self.mode = owner, mode
         self.tables: dict[int, Table] = {}
 
-    def sorts(self, batches: Iterable[Batch]) -> bool:
-        """Whether gradients of rows are in batches of rows, and dense ones aren't."""
-        for batch in batches:
-            expected = isinstance(batch, RowsBatch)
-            for p in batch.parameters:
-                if p.grad is not None and (by_rows(p) is not expected or (not expected and id(p) in self.tables)):
-                    return False
+    def take(self, name: str, p: Tensor, update: Update, layout: Layout, whole: bool) -> bool:
+        """Whether a parameter with a sparse gradient is stepped on by rows; `whole` where it lies in CPU memory.
+
+        Raises:
+            RuntimeError: where somebody asked for that, and it can't be.
+        """
+        if self.mode is None:
+            plain = whole and layout.native and not layout.blocks and p.grad is not None and p.grad.sparse_dim() == 1
+            return plain and p.dim() > 0 and p[:1].is_contiguous() and still(engine.graph(update))
+        if not whole:
+            raise RuntimeError(
+                f"{self.owner}: sparse={self.mode!r} is for whole tensors on the CPU, and a sparse "
+                f"gradient is on {p.device}; leave sparse= out, or make the gradient dense (sparse=False)"
+            )
+        if not layout.native:
+            raise RuntimeError(
+                f"{self.owner}: sparse={self.mode!r} is for gradients that are computed in "
+                f"{layout.x.compute.name}, as {name} is, and its gradient is of {layout.g.name}; convert it"
+            )
         return True
 
     def settle(self, p: Tensor) -> None:
@@ -75,8 +83,8 @@ class Tables:
             table.flush()
 
     def behind(self, m: Member, states: Sequence[Tensor], update: Update, format: Format, fresh: bool) -> Behind | None:
-        """What the rows of a parameter have missed; None under "lazy"."""
-        if self.mode == "lazy":
+        """What the rows of a parameter have missed; None where that isn't kept."""
+        if self.mode != "exact":
             return None
         p = m.parameter
         if id(p) in self.tables and not self.tables[id(p)].belongs(update, states):
@@ -120,7 +128,10 @@ class RowsBatch(Batch):
     def steps(self) -> Steps:
         return Steps(self.update, self.layout, engine.default_backend())
 
-    def look(self, sparse: Refusal) -> None:
+    def same_gradients(self) -> bool:
+        return all(g is None or (of_rows(g) and with_gradient(self.layout, g) == self.layout) for g in self.gradients())
+
+    def look(self, refusal: Refusal) -> None:
         rows = zip(self.gradients(), self.parameters, self._types, self.members, strict=True)
         self.grads = [None if g is None else admitted(m.name, p, g.detach(), dtype) for g, p, dtype, m in rows]
         self.missing = [row for row, g in enumerate(self.grads) if g is None]

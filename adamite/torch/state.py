@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from adamite.errors import StateDictError
 from adamite.layouts import Rests
 from adamite.rule import Rule
 from adamite.storage import COMPENSATION, Array, EightBit, Format, Layout
-from adamite.torch.batch import Batch, format_of, kept_type, view
+from adamite.torch.batch import Batch, format_of, kept_type, local, view
 from adamite.torch.settings import Reading, Settings
 from adamite.update import Update
 
@@ -29,9 +29,9 @@ def keys(spelling: Spelling) -> dict[str, str]:
 
 def required(settings: Settings, group: Mapping[str, Any]) -> list[str]:
     """The states without which a parameter of such a group can't go on."""
-    states = settings.read(group, clip=False).update.states
+    update = settings.read(group, clip=False).update
     counted = ["step"] * settings.spelling.counts
-    return [*counted, *(keys(settings.spelling)[own] for own in states if own != "average")]
+    return [*counted, *(keys(settings.spelling)[own] for own in (*update.states, *update.scalars) if own != "average")]
 
 
 def resting(p: Tensor, update: Update, rests: Rests) -> Layout:
@@ -41,16 +41,18 @@ def resting(p: Tensor, update: Update, rests: Rests) -> Layout:
 
 
 class Owned(NamedTuple):
-    """The rule's states in a group, by torch's names."""
+    """What of a parameter's state is the rule's in a group, by torch's names; the rest is the user's."""
 
-    names: Mapping[str, str]  # -> the rule's
+    names: Mapping[str, str]  # tensors -> the rule's names
+    numbers: Collection[str]
     update: Update
 
 
 def own_states(settings: Settings, group: Mapping[str, Any]) -> Owned:
     update = settings.read(group, clip=False).update
     spelled = keys(settings.spelling)
-    return Owned({spelled[own]: own for own in update.states}, update)
+    numbers = {"step", *(spelled[own] for own in update.scalars)}
+    return Owned({spelled[own]: own for own in update.states}, numbers, update)
 
 
 def create(p: Tensor, start: float | str, numbers: Mapping[str, float], format: Format) -> Tensor:
@@ -62,7 +64,9 @@ def create(p: Tensor, start: float | str, numbers: Mapping[str, float], format: 
         if isinstance(format, EightBit):
             return tensor(format.filled(p.numel(), value))
         made = torch.zeros_like(p, dtype=kept_type(p, format), requires_grad=False)
-        return made.fill_(value) if value else made
+        if value:  # a complex number is a pair, and both begin there
+            (torch.view_as_real(made) if made.is_complex() else made).fill_(value)
+        return made
 
 
 def tensor(array: Array) -> Tensor:
@@ -80,19 +84,29 @@ def rested(values: Tensor, p: Tensor, format: Format) -> Tensor:
     return values.detach().to(device=p.device, dtype=kept_type(p, format), copy=True)
 
 
-def adapted(old: Tensor, p: Tensor, own: str, format: Format, update: Update) -> Tensor:
+def adapted(old: Any, p: Tensor, own: str, format: Format, update: Update) -> Tensor:
     """A state that was kept in another format, or is elsewhere, as it is kept here.
 
     Raises:
         ValueError: where it isn't of the parameter's size.
     """
+    if not isinstance(old, Tensor):
+        raise ValueError(f"here a tensor, in the state a {type(old).__name__}")
+    if (local(old) is old) is not (local(p) is p):
+        raise ValueError(
+            f"here a {type(p).__name__}, in the state a {type(old).__name__}; torch.distributed.checkpoint loads what "
+            "is distributed"
+        )
     there = layouts.format_of(update, own, "8bit") if old.dtype is torch.uint8 else None
     wanted: Any = (there.length(p.numel()),) if isinstance(there, EightBit) else p.shape
     if old.shape != wanted:
         kind = f" of {old.dtype}, whose parameter needs {tuple(wanted)}" if there else ""
         raise ValueError(f"here {tuple(p.shape)}, in the state {tuple(old.shape)}{kind}")
+    if old.is_complex() and not p.is_complex():
+        raise ValueError("here real, in the state complex")
     if old.dtype is kept_type(p, format) and old.device == p.device:
-        return old
+        kept: Tensor = old
+        return kept
     if isinstance(there, EightBit):
         codes = old.detach().cpu()
         old = tensor(there.decode(view(codes), p.numel())).view(p.shape)

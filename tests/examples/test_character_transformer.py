@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT, process_environment
+from tests.support import PATIENCE, ROOT, process_environment
 
 
 def example(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -19,7 +19,7 @@ def example(*arguments: str) -> subprocess.CompletedProcess[str]:
         env=process_environment() | {"COLUMNS": "80"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
     )
 
 

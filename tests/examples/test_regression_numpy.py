@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT, process_environment
+from tests.support import PATIENCE, ROOT, process_environment
 
 # What the article's program prints with its own Adam; the last line is from the normal equations.
 PRINTED = """\
@@ -33,7 +33,7 @@ def example(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[st
         env=process_environment() | {"COLUMNS": "80"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
 
 

@@ -1,4 +1,4 @@
-"""States of fewer bytes under Keras: bits, files, other formats, mistakes. Run by test_storage.py on each backend."""
+"""States of fewer bytes under Keras: bits, files, other formats, mistakes. Run by test_backends.py."""
 
 from __future__ import annotations
 

@@ -47,10 +47,12 @@ Cases = dict[str, list[Row]]
 @pytest.fixture(scope="module")
 def rows() -> Cases:
     measure: dict[str, Callable[[], Any]] = {
-        "start": bench.start, "small": bench.small, "many": lambda: bench.many(rounds=1),
+        "start": bench.start, "small": lambda: bench.small(rounds=1), "many": lambda: bench.many(rounds=1),
         "denormals": bench.denormals, "large": lambda: bench.large(size=SIZE, rounds=1),
     }  # fmt: skip
-    return {name: list(function()) for name, function in measure.items()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench, "SIZE", SIZE)
+        return {name: list(function()) for name, function in measure.items()}
 
 
 # case -> the rows' names, their yardstick, and what is promised of which
@@ -82,6 +84,15 @@ def test_rows(rows: Cases, case: str) -> None:
         assert row.ratio == 1.0 if row.name == yardstick and not alone else row.ratio is None or row.ratio > 0
         assert (row.kept is None) == (row.bar is None)
         assert (row.gigabytes is not None) == (case == "large")
+
+
+def test_large_arrays_are_judged_at_the_promised_size_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bars() -> list[float | None]:
+        return [row.bar for row in bench.own(bench.yours, size=SIZE, rounds=1)]
+
+    assert bench.SIZE == 40_000_000 and bars() == [None, None]
+    monkeypatch.setattr(bench, "SIZE", SIZE)
+    assert bars() == [None, 1.10]
 
 
 def test_bytes_moved(rows: Cases) -> None:
@@ -181,6 +192,7 @@ def test_beside_optax() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bench_jax, "SHAPES", bench.SHAPES[:5])  # 160 take JAX seconds to compile
+        patch.setattr(bench, "SIZE", 10_000)
         rows = list(bench_jax.bench(size=10_000, rounds=1))
     assert len(rows) == bench_jax.cases()
     assert_read_well(rows, "optax")
@@ -206,7 +218,8 @@ def test_beside_keras(backend: str) -> None:
     done = python(
         """
         import json
-        from adamite.lab import bench_keras
+        from adamite.lab import bench, bench_keras
+        bench.SIZE = 10_000
         rows = list(bench_keras.bench(size=10_000, rounds=1))
         assert len(rows) == bench_keras.cases()
         print(json.dumps([row.as_dict() for row in rows]))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +24,10 @@ STATES = ["float32", "8bit", "bfloat16"]
 
 @pytest.fixture(scope="module")
 def rows() -> Any:
-    with engine.using_threads(2):
+    """Of which the memory is that of many elements, as below."""
+    memory = bench_bytes._memory
+    with engine.using_threads(2), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench_bytes, "_memory", lambda size: memory(8_000_000))
         found = list(bench_bytes.bench(size=SIZE, rounds=1))
         assert len(found) == bench_bytes.cases()
     return found
@@ -97,9 +101,9 @@ def test_memory_is_promised_in_bytes() -> None:
     assert MemoryRow("memory", "float32", 3.0, bytes=8.0).kept is None
 
 
-def test_resident_memory_is_that_of_the_states() -> None:
+def test_resident_memory_is_that_of_the_states(rows: list[Row]) -> None:
     """On the way as after it; each in a process of its own, whose heap has no room left over."""
-    found = {row.name: row.bytes for row in bench_bytes._memory(8_000_000)}
+    found = {row.name: row.bytes for row in rows if isinstance(row, MemoryRow)}
     expected = {"float32": 8.0, "8bit": 2.008, "bfloat16": 4.0}
     assert found == pytest.approx({**expected, **{f"{k}, at most": v for k, v in expected.items()}}, abs=0.3)
 
@@ -112,11 +116,24 @@ def test_a_step_moves() -> None:
         assert not before.equal(made.p.detach())
 
 
-def test_peers_that_are_missing_are_said() -> None:
-    for name in PEERS:
-        assert (name in bench_bytes.said()) is (name not in bench_bytes.peers())
-        if importlib.util.find_spec(name) is None:
-            assert name not in bench_bytes.peers()
+def test_peers_that_are_missing_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two packages in the place of those that may be installed, of which one can't be used."""
+    assert [*PEERS] == ["bitsandbytes", "torchao"]
+    for name, text in (("bitsandbytes", "from torch.optim import SGD as AdamW8bit"), ("torchao", "import nowhere")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+        (tmp_path / name / "optim.py").write_text(text, encoding="utf-8")
+        for module in [m for m in sys.modules if m.partition(".")[0] == name]:
+            monkeypatch.delitem(sys.modules, module)
+    monkeypatch.syspath_prepend(tmp_path)
+    bench_bytes.peers.cache_clear()
+    try:
+        assert list(bench_bytes.peers()) == ["bitsandbytes"]
+        assert bench_bytes.said().endswith(" Not installed, and left out: torchao.")
+    finally:
+        bench_bytes.peers.cache_clear()
+        for module in ("bitsandbytes", "bitsandbytes.optim", "torchao"):
+            sys.modules.pop(module, None)
 
 
 def test_the_command(rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:

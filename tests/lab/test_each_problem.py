@@ -19,10 +19,10 @@ from adamite.lab.compare.training import Outcome, Trial
 from adamite.lab.problem import Problem, Run
 from adamite.lab.problems import PROBLEMS, cartpole, embeddings, gan, logistic
 from adamite.lab.problems.quadratic import quadratic
-from tests.support import ROOT, process_environment
+from tests.lab.test_mnist import idx
+from tests.support import MNIST, PATIENCE, ROOT, process_environment
 
 Array = np.ndarray[Any, np.dtype[Any]]
-DATA = ROOT.parent / "shared" / "data" / "mnist"
 
 
 class Learned(NamedTuple):
@@ -55,14 +55,11 @@ EXACT = {  # whose batches the parameters have no part in, in float64: how large
 
 @pytest.fixture(autouse=True, scope="module")
 def _settled() -> Any:
-    """MNIST where it lies, and one thread, as `adamite compare` trains."""
-    assert DATA.is_dir(), f"This test needs MNIST's four idx files in {DATA}"
-    threads, patch = torch.get_num_threads(), pytest.MonkeyPatch()
+    """One thread, as `adamite compare` trains."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    patch.setenv(mnist.VARIABLE, str(DATA))
     yield
     torch.set_num_threads(threads)
-    patch.undo()
 
 
 def each(*names: str) -> pytest.MarkDecorator:
@@ -257,10 +254,10 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT,
-        env=process_environment() | {"COLUMNS": "80", mnist.VARIABLE: str(DATA)} | environment,
+        env=process_environment() | {"COLUMNS": "80"} | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
 
 
@@ -312,4 +309,20 @@ def test_missing_data_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         find("mnist")
     monkeypatch.setenv(mnist.VARIABLE, str(tmp_path / "nowhere"))
     with pytest.raises(where.NotFoundError, match="nowhere, which is no folder"):
+        find("mnist")
+
+
+def test_a_part_of_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last thousand images choose settings, and the article's training isn't of a part."""
+    (train, _), (chosen, digits), _ = find("mnist").needs()  # type: ignore[misc]
+    (images, labels), _ = mnist.load(MNIST)
+    assert np.array_equal(train[:, 0].numpy(), images[:5000]) and np.array_equal(chosen[:, 0].numpy(), images[5000:])
+    assert np.array_equal(digits.numpy(), labels[5000:])
+    with pytest.raises(where.NotFoundError, match="has 6000 of MNIST's 60,000 training images: the article's is all"):
+        problems.find("adamite.lab.claims.article:problem", PROBLEMS)
+    find("mnist").needs.cache_clear()  # type: ignore[union-attr]
+    for name, array in zip(mnist.NAMES, (images[:1063], labels[:1063], images[:9], labels[:9]), strict=True):
+        (tmp_path / name).write_bytes(idx(array))
+    monkeypatch.setenv(mnist.VARIABLE, str(tmp_path))
+    with pytest.raises(where.NotFoundError, match="has 1063 training images: at least 1,064 are needed"):
         find("mnist")

@@ -12,7 +12,6 @@ import torch
 from adamite import layouts
 from adamite.lab import fidelity
 from adamite.lab.fidelity import OURS, Replay, Report, Training, kinds
-from tests.support import ROOT
 from tests.test_cli import assert_fits, narrow
 
 
@@ -87,10 +86,7 @@ def test_float32_beside_itself() -> None:
 
 
 def test_the_command() -> None:
-    """In a process of its own; where MNIST isn't, it is said."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ADAMITE_MNIST", str(ROOT.parent / "shared" / "data" / "mnist"))
-        result = narrow("verify", "states", "--quick")
+    result = narrow("verify", "states", "--quick")
     assert result.returncode == 0, result.stderr
     printed = result.stdout
     assert_fits(printed)

@@ -6,6 +6,8 @@ import gzip
 import hashlib
 import re
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 
 from adamite.lab import mnist
-from tests.support import ROOT
+from tests.support import MNIST, whole_mnist
 
 Array = np.ndarray
 RNG = np.random.default_rng(0)
@@ -133,17 +135,33 @@ def test_where_it_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert mnist.folder() in (None, Path.home() / ".cache" / "adamite" / "mnist")
 
 
-def test_the_real_files() -> None:
-    """Against the sums that are known of the four files."""
-    place = ROOT.parent / "shared" / "data" / "mnist"
-    assert place.is_dir(), f"This test needs MNIST's four idx files in {place}"
+def sums(place: Path) -> list[str]:
+    """MD5 of the four files unpacked, in the order of their names."""
     (x_train, y_train), (x_test, y_test) = mnist.load(place)
-    assert x_train.shape == (60_000, 28, 28) and x_test.shape == (10_000, 28, 28)
-    sums = [hashlib.md5(idx(array)).hexdigest() for array in (x_train, y_train, x_test, y_test)]
-    assert sums == [
+    return [hashlib.md5(idx(array)).hexdigest() for array in (x_train, y_train, x_test, y_test)]
+
+
+def test_the_part_that_is_here() -> None:
+    """Its README says how it was made, and that is what it is."""
+    assert sums(MNIST) == [
+        "e5745bbfadcc33b878fede0ec121d742",
+        "13b93db4247929e07df96478a06f95de",
+        "bac4371a484d0b5651e81d99305acb5a",
+        "556860b2f10365a8f7444c1e79c7e9af",
+    ]
+    said = (MNIST / "README.md").read_text(encoding="utf-8")
+    assert [digest for digest in sums(MNIST) if digest not in said] == []
+
+
+def test_the_whole_and_how_the_part_was_made_of_it(tmp_path: Path) -> None:
+    """Against the sums that are published of the four files."""
+    whole = whole_mnist()
+    assert sums(whole) == [
         "6bbc9ace898e44ae57da46a324031adb",
         "a25bea736e30d166cdddb491f175f624",
         "2646ac647ad5339dbf082846283269ea",
         "27ae3e4e09519cfbb04c329615203637",
     ]
-    assert y_train[:5].tolist() == [5, 0, 4, 1, 9] and np.bincount(y_test).tolist()[:2] == [980, 1135]
+    (code,) = re.findall(r"```python\n(.*?)```", (MNIST / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    subprocess.run([sys.executable, "-c", code, whole, tmp_path], check=True)
+    assert sums(tmp_path) == sums(MNIST)

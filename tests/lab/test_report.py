@@ -213,6 +213,14 @@ def test_on_a_phone_the_table_moves_under_the_names(browser: Browser, page: Path
     assert browser.ask("document.querySelectorAll('tbody td')[1].getBoundingClientRect().left") < 16
 
 
+def test_on_a_phone_the_results_are_seen_at_once(browser: Browser, page: Path, found: Comparison) -> None:
+    browser.open(page, 390)
+    for row, result in enumerate(found.ranked()):
+        cell = f"document.querySelectorAll('tbody tr')[{row}].children[1]"
+        assert browser.ask(f"{cell}.firstChild.textContent") == f"{result.final().median:.4g}"
+        assert browser.ask(f"{cell}.getBoundingClientRect().right") <= 390
+
+
 def test_pictures_follow_the_reader_into_the_dark(browser: Browser, page: Path) -> None:
     browser.open(page)
     line = "document.querySelector('#loss .scatterlayer .js-line[style*=\"width: 2px\"]').style.stroke"
@@ -357,7 +365,8 @@ def test_what_went_wrong_is_told() -> None:
 
 def test_a_report_is_written_where_no_optimizer_came_to_an_end(browser: Browser, tmp_path: Path) -> None:
     def start(seed: int) -> Run:
-        return Run(np.ones(2), lambda: (math.nan, np.ones(2)))
+        losses = iter([1.0, math.nan])
+        return Run(np.ones(2), lambda: (next(losses), np.ones(2)))
 
     made = compared(Problem(start, "hopeless", plane=valley.plane), "sgd,adam", budget=3)
     browser.open(report.write(made, tmp_path, COMMAND))
@@ -367,8 +376,13 @@ def test_a_report_is_written_where_no_optimizer_came_to_an_end(browser: Browser,
     assert browser.complaints() == []
 
 
-def test_the_command_writes_it_and_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "local", lambda work, jobs, processes: (Done(j, work(j), None, 1) for j in jobs))
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_the_command_writes_it_and_says_where(tmp_path: Path) -> None:
     given = ["compare", "--problem", "regression", "--optimizers", "sgd", "--budget", "2", "--seeds", "2"]
     given += ["--steps", "20", "--tune", "lr=0.01:0.1", "--out", str(tmp_path / "[my] report")]
     result = CliRunner().invoke(cli.app, given, env={"COLUMNS": "40"}, catch_exceptions=False)
@@ -380,6 +394,44 @@ def test_the_command_writes_it_and_says_where(tmp_path: Path, monkeypatch: pytes
     pairs = dict(zip(words[2::2], words[3::2], strict=True))
     assert pairs.items() >= dict(zip(given[1::2], given[2::2], strict=True)).items()
     assert pairs.items() >= {"--schedule": "constant", "--seed": "0"}.items()
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_each_problem_has_a_folder_and_none_is_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("here.py", "below/here.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(
+            "import numpy as np\ndef problem(seed):\n    w = np.ones(2)\n    return w, lambda: (w @ w, 2 * w)\n"
+        )
+
+    def compare(where: str, *more: str) -> Any:
+        given = ["compare", "--problem", where, "--optimizers", "sgd", "--budget", "2", "--seeds", "1", "--steps=9"]
+        return CliRunner().invoke(cli.app, [*given, *more], catch_exceptions=False)
+
+    places = {
+        "regression": "regression", "here.py:problem": "here-problem", "./here.py:problem": "here-problem",
+        "here:problem": "here-problem", f"{tmp_path}/below/here.py:problem": "below-here-problem",
+    }  # fmt: skip
+    for where, folder in places.items():
+        result = compare(where)
+        if where == "here:problem":  # another spelling, but nobody knows that it is the same
+            assert result.exit_code == 2 and "has a report of here.py:problem" in result.output
+        else:
+            assert f"Report: adamite-compare/{folder}/report.html" in result.stdout
+    first = (tmp_path / "adamite-compare" / "regression" / "report.html").read_bytes()
+    result = compare("here.py:problem", "--out", "adamite-compare/regression")
+    assert result.exit_code == 2 and "'--out': adamite-compare/regression has a report of regression" in result.output
+    assert (tmp_path / "adamite-compare" / "regression" / "report.html").read_bytes() == first
+
+
+def test_axes_have_few_labels() -> None:
+    """Plotly labels decades alone where the axis has more than 0.7 of them for a label."""
+    for low, high, most in ((1e-4, 1e1, 6), (0.05, 2.5, 2), (1e-9, 1e3, 5), (1.0, 2e2, 3)):
+        axis = report_figures._decades([low, high])
+        decades = math.ceil(math.log10(high / low) / axis["nticks"])
+        assert math.log10(high / low) / axis["nticks"] > 0.7 and math.log10(high / low) / decades + 1 <= most + 1
+    assert report_figures._decades([1.0, 3.0]) == {"type": "log", "nticks": 5}
 
 
 # ---- what is drawn --------------------------------------------------------------------------------

@@ -8,13 +8,15 @@ import pytest
 import torch
 
 import adamite.torch as ours
-from adamite.lab import bench_torch, verify_torch
+from adamite.lab import bench, bench_torch, verify_torch
 from tests.test_cli import answer
 
 
 @pytest.fixture(scope="module")
 def rows() -> Any:
-    return list(bench_torch.bench(size=400_000, rounds=1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench, "SIZE", 400_000)
+        return list(bench_torch.bench(size=400_000, rounds=1))
 
 
 def test_everything_that_is_promised_is_measured(rows: Any) -> None:
@@ -40,12 +42,17 @@ def test_the_number_of_rows_is_known(rows: Any) -> None:
     assert all(r.seconds > 0 for r in rows)
 
 
-def test_each_class_is_held_against_torchs() -> None:
-    found = list(verify_torch.verify())
+@pytest.fixture(scope="module")
+def reports() -> list[verify_torch.Report]:
+    return list(verify_torch.verify())
+
+
+def test_each_class_is_held_against_torchs(reports: list[verify_torch.Report]) -> None:
+    found = reports
     assert [r.name for r in found] == list(verify_torch.NAMES) and all(r.passed for r in found)
     assert sum(r.inputs for r in found) >= 58 and sum(r.refused for r in found) >= 75
     assert all(0 < r.displacement64 <= 1e-12 for r in found)
-    assert all(0 < d.median <= 1.5 * d.median_torch for r in found for d in r.distances.values())
+    assert all(0 < d.median <= 1.05 * d.median_torch for r in found for d in r.distances.values())
 
 
 def test_a_class_that_differs_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +61,8 @@ def test_a_class_that_differs_fails(monkeypatch: pytest.MonkeyPatch) -> None:
             super().__init__(params, **{"eps": 1.0001e-8, **options})
 
     monkeypatch.setattr(ours, "Adam", Wrong)
-    assert not verify_torch.report("Adam").passed
+    report = verify_torch.report("Adam")
+    assert not report.passed and report.reasons[0].startswith("float64 error ")
 
 
 def test_a_class_that_refuses_less_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +79,9 @@ def test_the_default_type_is_put_back() -> None:
     assert torch.get_default_dtype() == torch.float32
 
 
-def test_the_command_prints_it() -> None:
+def test_the_command_prints_it(reports: list[verify_torch.Report], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reports above."""
+    monkeypatch.setattr(verify_torch, "report", {r.name: r for r in reports}.__getitem__)
     printed = answer("verify", "torch")
     assert all(name in printed for name in verify_torch.NAMES)
     assert "differentiable=True is refused" in printed and "All 9 hold." in printed

@@ -20,8 +20,11 @@ GOOD = Report("adam", 14, (), displacement64=1e-14, ulps64=1.0, ulps32_median=1.
     ("changes", "passed"),
     [
         ({}, True),
-        ({"displacement64": 1e-12}, True),
-        ({"displacement64": 1.1e-12}, False),
+        ({"displacement64": 1e-13}, True),
+        ({"displacement64": 1.1e-13}, False),
+        ({"ulps32_median": 3.0}, True),
+        ({"ulps32_median": 3.1}, False),
+        ({"ulps32_median": float("nan")}, False),
         ({"displacement64": float("nan")}, False),
         ({"displacement64": float("inf")}, False),
         ({"failures": ("float32: same bits: x differs",)}, False),
@@ -29,7 +32,8 @@ GOOD = Report("adam", 14, (), displacement64=1e-14, ulps64=1.0, ulps32_median=1.
     ids=str,
 )
 def test_what_passes(changes: dict[str, Any], passed: bool) -> None:
-    assert dataclasses.replace(GOOD, **changes).passed is passed
+    report = dataclasses.replace(GOOD, **changes)
+    assert report.passed is passed and len(report.reasons) == (not passed)
 
 
 @pytest.mark.parametrize("rule", [rules.adam, rules.lion, rules.nadam, rules.rmsprop], ids=lambda r: r.name)

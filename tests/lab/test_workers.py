@@ -16,6 +16,8 @@ import pytest
 from adamite.lab.compare import workers
 from tests.support import process_environment
 
+LONG = 300  # seconds; what should be gone by then would sleep for twice as long
+
 
 class Job(NamedTuple):
     """What happens, and a file that a first attempt leaves for the second."""
@@ -37,6 +39,8 @@ def work(job: Job) -> Any:
         case "dies once" if not job.mark.exists():
             job.mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
+        case "prints":
+            print("a word")
         case "sets a thread aside":
             return {name: os.environ[name] for name in workers.ONE_THREAD}
     return job.what.upper()
@@ -61,13 +65,21 @@ def test_what_fails_is_reported_in_words_and_stops_nothing(tmp_path: Path) -> No
         "b": "B",
         "dies once": "DIES ONCE",
     }
-    raised = found["raises"].failure or ""
-    assert raised.startswith(f"ValueError: no such luck ({__file__}, line ")
-    assert (found["exits"].failure or "").startswith("SystemExit: 3")
+    for what, line, error in (
+        ("raises", 'raise ValueError("no such luck")', "ValueError: no such luck"),
+        ("exits", "sys.exit(3)", "SystemExit: 3"),
+    ):
+        number = 1 + [text.strip() for text in Path(__file__).read_text().splitlines()].index(line)
+        assert found[what].failure == f"line {number} of {__file__}: `{line}`: {error}"
     assert "generator" in (found["gives a generator"].failure or "")
     assert found["dies"].failure == workers.DIED
     attempts = {name: done.attempts for name, done in found.items() if done.attempts > 1}
     assert attempts == {"dies": workers.ATTEMPTS, "dies once": 2}
+
+
+def test_what_is_printed_is_no_output(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert local(tmp_path, "prints")["prints"].result == "PRINTS"
+    assert capfd.readouterr() == ("", "a word\n")
 
 
 def test_a_process_has_one_thread_and_this_one_keeps_its_own(tmp_path: Path) -> None:
@@ -84,7 +96,7 @@ def test_those_that_do_not_wait_for_the_rest_leave_no_process(tmp_path: Path) ->
         print(done.result)
     """
     with Parent(script, tmp_path) as parent:
-        output, errors = parent.process.communicate(timeout=30)
+        output, errors = parent.process.communicate(timeout=LONG)
     assert output == "0.0\n", errors
 
 
@@ -93,7 +105,7 @@ def test_ctrl_c_leaves_no_process(moment: str, tmp_path: Path) -> None:
     with Parent("list(workers.local(job, [600.0] * 4, 2))", tmp_path) as parent:
         parent.wait_for(moment)
         os.killpg(parent.process.pid, signal.SIGINT)  # as a terminal does
-        _, errors = parent.process.communicate(timeout=30)
+        _, errors = parent.process.communicate(timeout=LONG)
     assert parent.process.returncode == -signal.SIGINT
     assert errors.count("KeyboardInterrupt") == 1, errors  # the parent's alone
 
@@ -102,7 +114,7 @@ def test_a_parent_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
     with Parent("list(workers.local(job, [600.0] * 4, 2))", tmp_path) as parent:
         parent.wait_for("works")
         parent.process.kill()
-        parent.process.communicate(timeout=30)
+        parent.process.communicate(timeout=LONG)
 
 
 class Parent:

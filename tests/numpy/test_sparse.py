@@ -539,6 +539,51 @@ def test_rows_have_to_be_asked_for() -> None:
     assert (x == before).all()
 
 
+@adamite.rule
+def squared(g, s, *, t, lr=0.1):
+    s = s + g**2
+    return lr * g / (1 + adamite.sqrt(s)), s
+
+
+@pytest.mark.parametrize("made", [adamite.SGD, adamite.Adagrad, adamite.optimizer(squared)])
+@pytest.mark.parametrize("more", [{}, {"maximize": True, "clip_norm": 1.0}], ids=str)
+@dtypes()
+def test_rows_alone_where_that_is_the_dense_step(made: Any, more: Options, dtype: Any) -> None:
+    """With no option given: what a row without a gradient holds isn't even read."""
+    x, z = start((30, 4), dtype), start((3,), dtype)
+    y, w = x.copy(), z.copy()
+    one, two = made({"x": x, "z": z}, lr=0.1, **more), made({"x": y, "z": w}, lr=0.1, **more)
+    touched = np.zeros(30, bool)
+    for step, g in enumerate(gradients(8, x.shape, dtype, most=2)):
+        touched[g.indices] = True
+        whole = dense(g, y)
+        one.step({"x": whole if step == 4 else g, "z": z / 2})
+        two.step({"x": whole, "z": w / 2})
+        assert same_bits(x, y).all() and same_bits(z, w).all()
+    arrays = [x, *one._slots[0].states.values()]
+    for array in arrays:
+        array[~touched] = np.finfo(dtype).smallest_subnormal  # a dense step would flush a state
+    before = [array.copy() for array in arrays]
+    one.step({"x": Rows(np.flatnonzero(touched)[:2], np.ones((2, 4), dtype)), "z": z / 2})
+    assert all(same_bits(a[~touched], b[~touched]).all() for a, b in zip(arrays, before, strict=True))
+    assert not same_bits(x[touched], before[0][touched]).all()
+
+
+def test_rows_that_a_decay_would_move_are_refused_once_it_is_turned_on() -> None:
+    x = start((20, 4), np.float64)
+    optimizer = adamite.SGD(x, lr=0.1, decay="l2")
+    optimizer.step(Rows([1], np.ones((1, 4))))
+    optimizer.weight_decay = 0.1
+    before = x.copy()
+    with pytest.raises(TypeError, match=re.escape('sparse="lazy"')):
+        optimizer.step(Rows([1], np.ones((1, 4))))
+    assert (x == before).all() and optimizer.steps == 1
+    optimizer.step(np.ones((20, 4)))
+    optimizer.weight_decay = 0.0
+    optimizer.step(Rows([1], np.ones((1, 4))))
+    assert optimizer.steps == 3
+
+
 def test_tables_that_have_no_rows() -> None:
     number, scattered = np.array(1.0), np.asfortranarray(start((20, 4), np.float64))
     with pytest.raises(ValueError, match="is a number, which has no rows"):

@@ -7,6 +7,7 @@ import io
 import itertools
 import pickle
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -214,6 +215,91 @@ def test_a_compiled_step_is_compiled_once() -> None:
     assert_close(found[1], found[0], 1e-12)
 
 
+@pytest.mark.parametrize(("made", "name"), [("inside", "AdamW"), ("before", "Adagrad")])
+def test_what_a_compiled_function_does_with_an_optimizer(made: str, name: str) -> None:
+    """Made there or before, it is stepped, scheduled, given groups and settings, saved, loaded and copied."""
+
+    def step(model: Any, optimizer: Any) -> None:
+        model(torch.ones(2, 3)).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=False)
+        optimizer.zero_grad()
+
+    def program(library: Any, model: Any, before: Any) -> Any:
+        optimizer = before or getattr(library, name)(model.parameters(), lr=0.05)
+        scheduler = lr_scheduler.ExponentialLR(optimizer, 0.5)
+        step(model, optimizer)
+        scheduler.step()
+        extra = nn.Parameter(torch.ones(2))
+        optimizer.add_param_group({"params": [extra], "lr": 0.5})
+        optimizer.param_groups[0]["eps"] = 1e-3
+        extra.square().sum().backward()
+        step(model, optimizer)
+        other = getattr(library, name)([{"params": model.parameters()}, {"params": [extra]}], lr=0.1)
+        other.load_state_dict(optimizer.state_dict())
+        step(model, other)
+        model, other = copy.deepcopy((model, other))
+        step(model, other)
+        return {f"{k}": p.detach() for k, p in enumerate(params_of(other))}
+
+    found = []
+    for library in LIBRARIES:
+        torch._dynamo.reset()
+        model = nn.Linear(3, 2)
+        nn.init.constant_(model.weight, 0.5)
+        nn.init.zeros_(model.bias)
+        before = getattr(library, name)(model.parameters(), lr=0.05) if made == "before" else None
+        run = torch.compile(program, backend="eager") if library is ours else program
+        found.append(run(library, model, before))
+    assert_close(found[1], found[0], 1e-12)
+
+
+def test_an_optimizer_of_a_tensor_made_in_a_compiled_function() -> None:
+    """And a class of one's own, which does something of its own before."""
+
+    class Mine(ours.AdamW):
+        def __init__(self, params: Any, **options: Any) -> None:
+            self.mine = 1
+            super().__init__(params, **options)
+
+    def program(cls: Any) -> Any:
+        w = torch.ones(3, requires_grad=True)
+        optimizer = cls([w], lr=0.1)
+        (w * w).sum().backward()
+        optimizer.step()
+        return w.detach()
+
+    for cls in (ours.SGD, Mine):
+        torch._dynamo.reset()
+        assert torch.equal(torch.compile(program, backend="eager")(cls), program(cls))
+
+
+def test_our_extras_in_a_compiled_function() -> None:
+    """The step in the backward pass, averages, groups, and the settings of the whole, without a warning of dynamo's."""
+
+    def program(model: Any) -> Any:
+        optimizer = ours.AdamW(ours.param_groups(model, 0.1), lr=0.05, ema=0.5)
+        optimizer.nonfinite = "raise"
+        with optimizer.step_in_backward():
+            model(torch.ones(2, 3)).square().sum().backward()
+        optimizer.clip_norm = 0.01
+        optimizer.grad_scale = 2.0
+        model(torch.ones(2, 3)).square().sum().backward()
+        optimizer.step()
+        with optimizer.averaged():
+            return model(torch.ones(2, 3))
+
+    found = []
+    for compiled in (False, True):
+        torch._dynamo.reset()
+        model = net(3, 1)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Dynamo")
+            averaged = (torch.compile(program, backend="eager") if compiled else program)(model)
+        found.append({"averaged": averaged.detach(), **weights(model)})
+    assert same(found[0], found[1])
+
+
 def wrapped_step(optimizer: Any, calls: list[str]) -> None:
     inner = optimizer.step
 
@@ -239,7 +325,9 @@ def test_steps_that_are_wrapped_in_a_compiled_function(kind: str) -> None:
     for family in (torch.optim, ours):
         torch.manual_seed(0)
         torch._dynamo.reset()
-        model, calls, hooked = nn.Linear(3, 1), [], []
+        calls: list[str] = []
+        hooked: list[str] = []
+        model = nn.Linear(3, 1)
         Overridden.calls.clear()
         cls = Overridden if kind == "subclass" and family is ours else family.AdamW
         optimizer: Any = cls(model.parameters(), lr=0.1)
@@ -271,7 +359,7 @@ def test_steps_that_are_wrapped_in_a_compiled_function(kind: str) -> None:
             assert len(calls + Overridden.calls) == {"wrapper": 3, "two wrappers": 6, "subclass": 3}.get(kind, 0)
             assert len(hooked) == 3
         ends.append(model.weight.detach())
-    assert torch.allclose(*ends, rtol=1e-5)
+    torch.testing.assert_close(ends[1], ends[0], rtol=1e-5, atol=1e-8)
 
 
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="inductor needs a C++ compiler")
@@ -355,6 +443,105 @@ def test_parametrized_and_pruned_layers() -> None:
 
     theirs, mine = both(train)
     assert_close(mine, theirs, 1e-10)
+
+
+# ---- optimizers around ours
+
+
+class SharpnessAware(torch.optim.Optimizer):
+    """SAM (Foret et al. 2021) as it is written everywhere: the arguments of both go to its own groups."""
+
+    def __init__(self, params: Any, base: Any, rho: float = 0.05, **options: Any) -> None:
+        super().__init__(params, {"rho": rho, **options})
+        self.base = base(self.param_groups, **options)
+        self.param_groups = self.base.param_groups
+        self.defaults.update(self.base.defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        params = [p for group in self.param_groups for p in group["params"]]
+        norm = torch.stack([p.grad.norm() for p in params]).norm()
+        moves = [p.grad * (self.param_groups[0]["rho"] / norm) for p in params]
+        torch._foreach_add_(params, moves)
+        with torch.enable_grad():
+            closure()
+        torch._foreach_sub_(params, moves)
+        self.base.step()
+
+
+def sharpness_aware(library: Any, kind: Any, **options: Any) -> Any:
+    model = net(70, 64, 1).to(kind)
+    optimizer = SharpnessAware(model.parameters(), library.AdamW, lr=0.01, betas=[0.8, 0.9], **options)
+
+    def loss(step: int) -> Any:
+        optimizer.zero_grad()
+        model(data(8, 70, step).to(kind)).square().mean().backward()
+
+    for step in range(4):
+        loss(step)
+        optimizer.step(lambda step=step: loss(step))
+    return weights(model), optimizer
+
+
+def test_sharpness_aware_minimization() -> None:
+    (theirs, _), (mine, _) = both(lambda library: sharpness_aware(library, torch.float64))
+    assert_close(mine, theirs, 1e-12)
+
+
+WHOLE: dict[str, Any] = {
+    "clip_norm": 0.5,
+    "nonfinite": "skip",
+    "state": "8bit",
+    "seed": 7,
+    "ema": 0.9,
+    "cautious": True,
+}
+
+
+def test_a_groups_options_of_the_whole_are_the_optimizers() -> None:
+    """A wrapper hands all of its arguments to groups: those are accepted that say what the optimizer says."""
+    _, optimizer = sharpness_aware(ours, torch.float32, **WHOLE)
+    assert optimizer.base.clip_norm == 0.5 and optimizer.base.nonfinite == "skip"
+    assert optimizer.base.gradient_norm is not None
+    narrow = [kept["exp_avg"].dtype for kept in optimizer.base.state.values()]
+    assert torch.uint8 in narrow
+    other = ours.AdamW(optimizer.base.param_groups, lr=0.01, **WHOLE)
+    other.load_state_dict(optimizer.base.state_dict())
+    assert other.param_groups[0]["state"] == "8bit"
+    model = net(2, 1)
+    for name, wrong in {**WHOLE, "rounding": "kahan", "sparse": "lazy"}.items():
+        if name in ("ema", "cautious"):
+            continue
+        with pytest.raises(
+            ValueError, match=rf"AdamW: {name} is of all parameters together, and a group says {wrong!r}"
+        ):
+            ours.AdamW([{"params": model.parameters(), name: wrong}])
+
+
+@pytest.mark.usefixtures("process_group")
+def test_an_optimizer_without_redundancy_hands_all_options_on() -> None:
+    from torch.distributed.optim import ZeroRedundancyOptimizer  # its import warns
+
+    options: dict[str, Any] = {"lr": 0.01, "state": "8bit", "seed": 7, "ema": 0.9, "betas": [0.8, 0.9]}
+    found = []
+    for zero in (False, True):
+        model = net(70, 64, 1).float()
+        optimizer: Any = (
+            ZeroRedundancyOptimizer(model.parameters(), ours.AdamW, **options)
+            if zero
+            else ours.AdamW(model.parameters(), **options)
+        )
+        for step in range(4):
+            optimizer.zero_grad()
+            model(data(8, 70, step).float()).square().mean().backward()
+            optimizer.step()
+            if zero and step == 1:
+                optimizer.consolidate_state_dict()
+                state = optimizer.state_dict()
+                optimizer = ZeroRedundancyOptimizer(model.parameters(), ours.AdamW, **options)
+                optimizer.load_state_dict(state)
+        found.append(weights(model))
+    assert same(found[0], found[1])
 
 
 # ---- transformers

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -188,6 +187,108 @@ def test_every_norm_embedding_and_bias_of_torch() -> None:
         assert names(param_groups(layer), weight_decay=0.0) == {name for name in every(layer) if "bias" in name}
 
 
+def test_norms_by_their_names() -> None:
+    """RMSNormGated is one, LayerNormLinear is one with a matrix, and a Normalizer none."""
+
+    def made(name: str, **shapes: tuple[int, ...]) -> nn.Module:
+        module: nn.Module = type(name, (nn.Module,), {})()
+        for parameter, shape in shapes.items():
+            module.register_parameter(parameter, nn.Parameter(torch.ones(shape)))
+        return module
+
+    vector, matrix = (4,), (4, 4)
+    model = nn.ModuleDict({
+        **{name: made(name, weight=vector) for name in ("RMSNormGated", "LayerNormAct2d", "RMSNORM", "Batchnorm1dX")},
+        "HeadNorm": made("HeadNorm", weight=matrix),
+        "LayerNormLinear": made("LayerNormLinear", layer_norm_weight=vector, weight=matrix),
+        **{name: made(name, weight=vector) for name in ("Normalizer", "Unnormed", "Enormous", "Scale")},
+        **{name: made("Scale", gain=vector) for name in ("norm", "norm1", "q_norm", "post_layernorm", "normal")},
+        "norm_gate": nn.Linear(4, 4, bias=False),
+        "pre_norm": nn.Sequential(nn.Linear(4, 4, bias=False), nn.LayerNorm(4)),
+    })  # fmt: skip
+    assert names(param_groups(model, 0.1), weight_decay=0.1) == {
+        "LayerNormLinear.weight", "Normalizer.weight", "Unnormed.weight", "Enormous.weight", "Scale.weight",
+        "normal.gain", "norm_gate.weight", "pre_norm.0.weight",
+    }  # fmt: skip
+
+
+def test_mamba_decays_as_hugging_faces_trainer_has_it() -> None:
+    from transformers import Mamba2Config, Mamba2ForCausalLM, Trainer
+
+    config = Mamba2Config(
+        hidden_size=8, num_heads=4, head_dim=4, state_size=4, n_groups=1, num_hidden_layers=2, vocab_size=11
+    )
+    model = Mamba2ForCausalLM(config)
+    gated = {name for name in every(model) if name.endswith("mixer.norm.weight")}
+    spared = names(param_groups(model, 0.1, no_decay=("bias", "norm")), weight_decay=0.0)
+    assert len(gated) == 2 and gated <= spared
+    theirs = set(every(model)) - set(Trainer.get_decay_parameter_names(None, model))  # type: ignore[arg-type]
+    # Hugging Face doesn't know the last norm's name, norm_f.
+    assert spared == theirs | {"backbone.norm_f.weight"}
+    for name, p in model.named_parameters():
+        p._no_weight_decay = name.endswith(("A_log", ".D"))  # type: ignore[attr-defined]  # as Mamba's authors do
+    marked = names(param_groups(model, 0.1, no_decay=("bias", "norm")), weight_decay=0.0) - spared
+    assert marked == {f"backbone.layers.{k}.mixer.{name}" for k in range(2) for name in ("A_log", "D")}
+
+
+class Vision(nn.Module):
+    """A model that says what doesn't decay, as timm's do: names, with wildcards, of itself and of a part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cls_token, self.pos_embed = nn.Parameter(torch.ones(1, 1, 4)), nn.Parameter(torch.ones(1, 9, 4))
+        self.levels = nn.ParameterList(nn.Parameter(torch.ones(2, 2)) for _ in range(2))
+        self.head = nn.Linear(4, 2)
+
+    def no_weight_decay(self) -> set[str]:
+        return {"cls_token", "pos_embed", "levels.*", "dist_token"}
+
+
+class Detector(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone, self.neck = Vision(), nn.Linear(4, 4)
+        self.neck.register_parameter("relative_position_table", nn.Parameter(torch.ones(3, 3)))
+
+    def no_weight_decay_keywords(self) -> set[str]:
+        return {"relative_position"}
+
+
+@pytest.mark.parametrize("no_decay", [(), ("bias",), ("1d",)])
+def test_what_a_model_exempts_does_not_decay(no_decay: Any) -> None:
+    listed = {"cls_token", "pos_embed", "levels.0", "levels.1"}
+    biases = {"head.bias"} if no_decay else set()
+    assert names(param_groups(Vision(), 0.1, no_decay=no_decay), weight_decay=0.0) == listed | biases
+    for model in (Detector(), compiled(Detector()), nn.DataParallel(Detector())):
+        model.eval()
+        found = names(param_groups(model, 0.1, no_decay=()), weight_decay=0.0)
+        bare = {name.removeprefix("_orig_mod.").removeprefix("module.") for name in found}
+        assert bare == {f"backbone.{name}" for name in listed} | {"neck.relative_position_table"}
+    own = param_groups(Vision(), 0.1, groups={"pos_embed": {"weight_decay": 0.3}})
+    assert names(own, weight_decay=0.3) == {"pos_embed"}
+
+
+def test_an_exempt_parameter_is_exempt_under_each_of_its_names() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False)
+            self.second.weight = self.first.weight
+
+        def no_weight_decay(self) -> list[str]:
+            return ["second.weight"]
+
+    assert names(param_groups(Tied(), 0.1), weight_decay=0.0) == {"first.weight"}
+
+
+@pytest.mark.parametrize("wrong", ["pos_embed", 3, [nn.Parameter(torch.ones(1))]])
+def test_an_exemption_that_lists_no_names_is_refused(wrong: Any) -> None:
+    model: Any = nn.Linear(2, 2)
+    model.no_weight_decay = lambda: wrong
+    with pytest.raises(TypeError, match=r"no_weight_decay\(\) of the Linear must give a collection of names, got"):
+        param_groups(model)
+
+
 def test_a_norm_around_other_modules_spares_only_its_own() -> None:
     class PreNorm(nn.Module):
         def __init__(self) -> None:
@@ -343,13 +444,6 @@ def test_frozen_parameters_are_left_out() -> None:
     model[0].weight.requires_grad_(False)
     assert names(param_groups(model)) == {"0.bias", "1.weight", "1.bias"}
     assert names(param_groups(model, frozen=True)) == set(every(model))
-
-
-@pytest.fixture
-def process_group(tmp_path: Path) -> Iterator[None]:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    yield
-    torch.distributed.destroy_process_group()
 
 
 @pytest.mark.usefixtures("process_group")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 import gc
+import inspect
 import math
 import pickle
 import threading
 import warnings
 import weakref
-from collections.abc import Sequence
-from typing import Any
+from collections import UserList, deque
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -20,7 +23,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 import adamite
 import adamite.torch as ours
 from adamite import NonFiniteError, rules
-from adamite.torch import OPTIMIZERS, look
+from adamite.torch import OPTIMIZERS, look, plan
 from adamite.torch import batch as batches
 from tests.torch.race import (
     NAMES,
@@ -286,12 +289,85 @@ def test_sparse_adagrad_with_decay_is_refused() -> None:
 
 @each()
 def test_complex_parameters(name: str) -> None:
-    params = [
+    agree(*pair(name, complex_parameters(), **options(name), weight_decay=0.1))
+
+
+def complex_parameters() -> list[Tensor]:
+    torch.manual_seed(0)
+    return [
         nn.Parameter(torch.randn(3, 2, dtype=torch.complex128)),
         nn.Parameter(torch.randn((), dtype=torch.complex128)),
         nn.Parameter(torch.randn(4)),
     ]
-    agree(*pair(name, params, **options(name), weight_decay=0.1))
+
+
+def pairs_of(t: Tensor) -> Tensor:
+    return torch.view_as_real(t) if t.is_complex() else t
+
+
+STARTING: dict[str, dict[str, Any]] = {  # states that don't start at zero, and whatever reads more than one of them
+    "Adagrad": {"initial_accumulator_value": 0.1},
+    "Adam": {"amsgrad": True, "ema": 0.9, "cautious": True},
+    "SGD": {"momentum": 0.9, "nesterov": True, "ema": 0.9},
+    "RMSprop": {"centered": True, "momentum": 0.9},
+}
+
+
+@pytest.mark.parametrize("arrays", [False, True], ids=["machine", "arrays"])
+@each([*NAMES, "AdaBelief", "Lion", "ADOPT"])
+def test_a_complex_number_is_a_pair(name: str, arrays: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same problem in pairs of real numbers has the same bits, also after it was saved and loaded."""
+    monkeypatch.setattr(plan, "FORCE_ARRAYS", arrays)
+    params, more = complex_parameters(), STARTING.get(name, {})
+    mine = getattr(ours, name)(params, **more, clip_norm=1.0)
+    pairs = getattr(ours, name)([nn.Parameter(pairs_of(p.detach()).clone()) for p in params], **more, clip_norm=1.0)
+    for half in (range(3), range(3, 6)):
+        for step in half:
+            for index, (p, q) in enumerate(zip(params_of(mine), params_of(pairs), strict=True)):
+                p.grad = gradient(p, step, index)
+                q.grad = pairs_of(p.grad)
+            mine.step()
+            pairs.step()
+        for p, q in zip(params_of(mine), params_of(pairs), strict=True):
+            assert torch.equal(pairs_of(p.detach()), q.detach())
+            assert same({k: pairs_of(v) for k, v in mine.state[p].items()}, dict(pairs.state[q]))
+        state = copy.deepcopy(mine.state_dict())
+        mine = getattr(ours, name)([copied(p) for p in params_of(mine)], **more, clip_norm=1.0)
+        mine.load_state_dict(state)
+
+
+@pytest.mark.parametrize("kind", [torch.complex64, torch.complex128], ids=str)
+def test_a_complex_sum_starts_as_torchs(kind: torch.dtype) -> None:
+    p = nn.Parameter(torch.ones(2, dtype=kind))
+    mine = ours.Adagrad([p], initial_accumulator_value=0.1)
+    theirs = torch.optim.Adagrad([copied(p)], initial_accumulator_value=0.1)
+    assert torch.equal(mine.state[p]["sum"], next(iter(theirs.state.values()))["sum"])
+    agree(*pair("Adagrad", complex_parameters(), initial_accumulator_value=0.1, lr=0.1))
+
+
+@pytest.mark.parametrize("mode", [None, "lazy", "exact"])
+def test_complex_rows(mode: Any) -> None:
+    torch.sparse.check_sparse_tensor_invariants.disable()
+    p = nn.Parameter(torch.randn(6, 3, dtype=torch.complex128))
+    q = nn.Parameter(torch.view_as_real(p.detach()).clone())
+    kinds = [ours.Adagrad([x], lr=0.1, initial_accumulator_value=0.1, sparse=mode) for x in (p, q)]
+    for step in range(4):
+        rows = torch.tensor([[step % 6, 4]])
+        values = gradient(p, step)[:2]
+        p.grad = torch.sparse_coo_tensor(rows, values, p.shape)
+        q.grad = torch.sparse_coo_tensor(rows, torch.view_as_real(values), q.shape)
+        for optimizer in kinds:
+            optimizer.step()
+    for optimizer in kinds:
+        optimizer.flush()
+    assert torch.equal(torch.view_as_real(p.detach()), q.detach())
+    assert torch.equal(torch.view_as_real(kinds[0].state[p]["sum"]), kinds[1].state[q]["sum"])
+
+
+def test_complex_parameters_keep_wide_states() -> None:
+    p = nn.Parameter(torch.ones(5000, dtype=torch.complex64))
+    mine = ours.Adagrad([p], state="8bit", initial_accumulator_value=0.1)
+    assert torch.equal(mine.state[p]["sum"], torch.full((5000,), 0.1 + 0.1j, dtype=torch.complex64))
 
 
 @each(NAMES[1:])  # torch's SGD gives the second listing a first step of its own
@@ -847,6 +923,113 @@ def test_settings_out_of_range(wrong: dict[str, Any], message: str) -> None:
         ours.Adam(parameters(), **wrong)
 
 
+class Pair(NamedTuple):
+    first: float
+    second: float
+
+
+class Config(list[float]):
+    """As OmegaConf's ListConfig, a sequence of one's own."""
+
+
+BETAS: dict[str, Callable[[], Any]] = {
+    "a list": lambda: [0.8, 0.95],
+    "an array": lambda: np.array([0.8, 0.95]),
+    "a tensor": lambda: torch.tensor([0.8, 0.95]),
+    "tensors": lambda: (torch.tensor(0.8), torch.tensor(0.95)),
+    "a named tuple": lambda: Pair(0.8, 0.95),
+    "a subclass": lambda: Config([0.8, 0.95]),
+    "another sequence": lambda: UserList([0.8, 0.95]),
+    "a queue": lambda: deque([0.8, 0.95]),
+}
+
+
+@pytest.mark.parametrize("place", ["argument", "group", "assigned"])
+@pytest.mark.parametrize("kind", BETAS)
+def test_betas_of_any_sequence(kind: str, place: str) -> None:
+    cls, betas = ours.AdamW, BETAS[kind]()
+    expected = cls(parameters(), betas=(0.8, 0.95))
+    if place == "argument":
+        mine = cls(parameters(), betas=betas)
+    elif place == "group":
+        mine = cls([{"params": parameters(), "betas": betas}])
+    else:
+        mine = cls(parameters())
+        mine.param_groups[0]["betas"] = betas
+    for optimizer in (mine, expected):
+        run(optimizer, range(3))
+    assert same([p.detach() for p in params_of(mine)], [p.detach() for p in params_of(expected)])
+    if place != "assigned":
+        kept = mine.param_groups[0]["betas"]
+        assert type(kept) is tuple and (isinstance(kept[0], Tensor) or type(kept[0]) is float)
+    if isinstance(betas, (np.ndarray, Tensor, list)) and place == "assigned":  # what is written into it is read
+        betas[0] = 0.5
+        expected.param_groups[0]["betas"] = (0.5, 0.95)
+        for optimizer in (mine, expected):
+            run(optimizer, range(3, 5))
+            optimizer.param_groups[0]["betas"] = np.array([0.3, 0.9])
+            run(optimizer, range(5, 7))
+        assert same([p.detach() for p in params_of(mine)], [p.detach() for p in params_of(expected)])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        (0.9,),
+        (0.9, 0.99, 0.999),
+        0.9,
+        None,
+        "ab",
+        {0.9, 0.99},
+        {0: 0.9, 1: 0.99},
+        np.ones((2, 2)) / 2,
+        torch.tensor(0.5),
+    ],
+    ids=repr,
+)
+def test_betas_that_are_no_pair(wrong: Any) -> None:
+    for given in ({"betas": wrong}, {"betas": (0.9, 0.99)}):
+        groups: Any = [{"params": parameters(), "betas": wrong}]
+        with pytest.raises(ValueError, match=r"betas must be two numbers in \[0, 1\), got "):
+            ours.Adam(groups, **given)
+    mine = ours.Adam(parameters())
+    run(mine, range(1))
+    before = snapshot(mine)
+    mine.param_groups[0]["betas"] = wrong
+    with pytest.raises(ValueError, match=r"betas must be two numbers in \[0, 1\), got "):
+        run(mine, range(1))
+    mine.param_groups[0]["betas"] = (0.9, 0.999)
+    assert same(snapshot(mine), before)
+
+
+@each(["SGD", "AdamW"])
+def test_steps_that_are_captured_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph would replay this step's numbers; no machine of these tests can record one."""
+    mine = getattr(ours, name)(parameters())
+    run(mine, range(1))
+    before = snapshot(mine)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    with pytest.raises(RuntimeError, match=f"Attempting CUDA graph capture of step.. for an instance of {name}.*host"):
+        run(mine, range(1, 2))
+    assert same(snapshot(mine), before)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    run(mine, range(1, 2))
+
+
+@each([*NAMES, "AdaBelief", "Lion", "ADOPT"])
+def test_capturable_is_refused(name: str) -> None:
+    cls = getattr(ours, name)
+    group: Any = [{"params": parameters(), "capturable": True}]
+    with pytest.raises(RuntimeError, match=f"{name}: capturable=True isn't supported"):
+        cls(group)
+    if "capturable" in inspect.signature(cls).parameters:
+        with pytest.raises(RuntimeError, match=r"capturable=True isn't supported.*; leave it out"):
+            cls(parameters(), capturable=True)
+        mine = cls(parameters(), capturable=False)
+        mine.param_groups[0]["capturable"] = True  # torch.compile does so by itself; what is captured is refused
+        run(mine, range(1))
+
+
 def test_a_misspelled_setting_of_a_group_is_refused_and_a_key_of_ones_own_is_kept() -> None:
     with pytest.raises(TypeError, match="'weigth_decay'; did you mean 'weight_decay'"):
         ours.AdamW([{"params": parameters(), "weigth_decay": 0.1}])
@@ -1125,7 +1308,8 @@ def test_a_checkpoint_without_step_numbers_is_refused() -> None:
 
 def test_adabeliefs_epsilons_are_one_unless_both_are_given() -> None:
     ends = []
-    for given in ({"eps": 1e-4}, {"eps": 1e-4, "eps_root": 1e-4}, {"eps": 1e-4, "eps_root": 1e-16}):
+    cases: list[dict[str, Any]] = [{"eps": 1e-4}, {"eps": 1e-4, "eps_root": 1e-4}, {"eps": 1e-4, "eps_root": 1e-16}]
+    for given in cases:
         p = nn.Parameter(torch.ones(3))
         optimizer = ours.AdaBelief([p], lr=0.1, **given)
         for _ in range(2):

@@ -118,11 +118,11 @@ def test_param_groups_hold_what_torchs_hold(name: str) -> None:
 
 
 def errors(name: str, dtype: torch.dtype, options: dict[str, Any]) -> tuple[list[float], list[float]]:
-    """Each element's distance from a float64 run, as units in its last place: ours, and torch's."""
-    start = [p.detach().to(dtype) for p in parameters(((400,), (20, 30)))]
+    """Each element's distance from a float64 run of torch's, as units in its last place: ours, and torch's."""
+    start = [p.detach().to(dtype) for p in parameters(((4_000,), (60, 100)))]
     made: list[list[torch.Tensor]] = []
     for library, kind in ((torch.optim, torch.float64), (ours, dtype), (torch.optim, dtype)):
-        params = [torch.nn.Parameter(p.to(kind)) for p in start]
+        params = [torch.nn.Parameter(p.to(kind, copy=True)) for p in start]
         optimizer = getattr(library, name)(params, **options)
         for step in range(50):
             for index, p in enumerate(params):
@@ -142,5 +142,5 @@ def errors(name: str, dtype: torch.dtype, options: dict[str, Any]) -> tuple[list
 @pytest.mark.parametrize("name", NAMES)
 def test_other_types_are_no_farther_off_than_torch(name: str, dtype: torch.dtype) -> None:
     options = {"lr": 0.01} if dtype is not torch.float32 else {}
-    mine, expected = errors(name, dtype, options)
-    assert torch.tensor(mine).median() <= 1.5 * torch.tensor(expected).median()
+    mine, expected = (torch.tensor(found).nan_to_num(torch.inf, torch.inf) for found in errors(name, dtype, options))
+    assert 0 < mine.median() <= 1.05 * expected.median()

@@ -426,6 +426,55 @@ def test_sparse_gradients_have_to_be_asked_for() -> None:
         ours.AdamW([x], sparse="rows")  # type: ignore[arg-type]
 
 
+@adamite.rule
+def squared(g: Any, s: Any, *, t: Any, lr: float = 0.1) -> Any:
+    s = s + g**2
+    return lr * g / (1 + adamite.sqrt(s)), s
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.complex64], ids=str)
+@pytest.mark.parametrize("more", [{}, {"maximize": True, "clip_norm": 1.0}], ids=str)
+@pytest.mark.parametrize("kind", ["SGD", "Adagrad", squared], ids=str)
+def test_rows_alone_where_that_is_the_dense_step(kind: Any, more: Options, dtype: torch.dtype) -> None:
+    """With no option given: what a row without a gradient holds isn't even read."""
+    made = ours.optimizer(kind) if kind is squared else getattr(ours, kind)
+    x, y = weight(dtype), weight(dtype)
+    rowwise, dense = made([x], lr=0.1, **more), made([y], lr=0.1, **more)
+    touched = torch.zeros(N, dtype=torch.bool)
+    for step in range(6):
+        g = rows(step, dtype=dtype)
+        x.grad, y.grad = g, g.to_dense()
+        touched[g._indices()[0]] = True
+        if step == 3:
+            x.grad = y.grad  # a dense one in between
+        rowwise.step()
+        dense.step()
+        assert torch.equal(x, y)
+    states = [value for value in rowwise.state[x].values() if value.shape == x.shape]
+    for state in states:
+        state[~touched] = 1e-42  # a dense step would flush it
+    before = [state.clone() for state in states]
+    x.grad = rows(2, dtype=dtype)
+    rowwise.step()
+    assert all(torch.equal(state[~touched], old[~touched]) for state, old in zip(states, before, strict=True))
+
+
+def test_options_that_move_the_other_rows_make_a_step_dense() -> None:
+    x, y = weight(), weight()
+    rowwise, dense = ours.SGD([x], lr=0.1), ours.SGD([y], lr=0.1)
+    for step in range(6):
+        if step == 2:
+            for optimizer in (rowwise, dense):
+                optimizer.param_groups[0]["weight_decay"] = 0.1
+        if step == 4:
+            for optimizer in (rowwise, dense):
+                optimizer.param_groups[0] |= {"weight_decay": 0.0, "momentum": 0.9}
+        x.grad, y.grad = rows(step), rows(step).to_dense()
+        rowwise.step()
+        dense.step()
+        assert torch.equal(x, y), step
+
+
 def test_exact_is_refused_where_it_cannot_be() -> None:
     x = weight()
     for make in (

@@ -6,9 +6,12 @@ import copy
 import io
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+from torch.optim.swa_utils import AveragedModel
 
 import adamite.torch as ours
 from adamite import StateDictError
@@ -264,3 +267,245 @@ def test_settings_of_a_torch_checkpoint_keep_ours() -> None:
     run(here, range(2, 4))
     with here.averaged():
         pass
+
+
+# ---- names that wrappers change
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3))
+        self.module = nn.Linear(3, 3)  # a name that is also a wrapper's
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.module(self.inner(x))
+        return out
+
+
+def put(prefix: str, within: str = "") -> Any:
+    """A wrapper's word in front of all names, or in front of what comes after a part of them."""
+    if not within:
+        return lambda names: [prefix + name for name in names]
+    return lambda names: [name.replace(within, f"{within}{prefix}") for name in names]
+
+
+WRAPPED = {
+    "compile": put("_orig_mod."),
+    "DDP": put("module."),
+    "DDP, compiled": put("_orig_mod.module."),
+    "compile within DDP": put("module._orig_mod."),
+    "FSDP": put("_fsdp_wrapped_module."),
+    "Fabric": put("_forward_module."),
+    "a compiled layer": put("_orig_mod.", "inner.0."),
+    "checkpointed layers": put("_checkpoint_wrapped_module.", "inner."),
+    "FSDP within FSDP": lambda names: put("_fsdp_wrapped_module.")(put("_fsdp_wrapped_module.", "inner.")(names)),
+    "DDP in the middle": put("module.", "inner."),
+}
+
+
+@pytest.mark.parametrize("here", ["plain", "compile"])
+@pytest.mark.parametrize("how", WRAPPED)
+def test_names_with_and_without_wrappers_words(how: str, here: str) -> None:
+    """There and back, in another order than the names were saved in."""
+    wrap = WRAPPED[how]
+    torch.manual_seed(0)
+    models = [Net(), Net()]
+    models[1].load_state_dict(models[0].state_dict())
+    bare = [name for name, _ in models[0].named_parameters()]
+    names = [wrap(bare), bare if here == "plain" else WRAPPED[here](bare)]
+    params = [list(zip(n, m.parameters())) for n, m in zip(names, models, strict=True)]
+    first, second = ours.AdamW(params[0]), ours.AdamW(params[1][::-1])
+    trained(models[0], first)
+    models[1].load_state_dict(models[0].state_dict())
+    second.load_state_dict(first.state_dict())
+    trained(models[0], first)
+    trained(models[1], second)
+    assert same(weights(models[1]), weights(models[0]))
+    assert second.param_groups[0]["param_names"] == names[1][::-1]
+    first.load_state_dict(second.state_dict())
+    trained(models[0], first)
+    trained(models[1], second)
+    assert same(weights(models[1]), weights(models[0]))
+
+
+def weights(m: nn.Module) -> list[Tensor]:
+    return [p.detach() for p in m.parameters()]
+
+
+@pytest.mark.parametrize("wrap", [lambda m: torch.compile(m, backend="eager"), nn.DataParallel, AveragedModel])
+def test_a_wrapped_models_groups(wrap: Any) -> None:
+    """Real wrappers, and groups that `param_groups` makes of what they hold."""
+    other, whole = Net(), wrap(Net())
+    first, second = ours.AdamW(ours.param_groups(whole)), ours.AdamW(ours.param_groups(other))
+    assert first.param_groups[0]["param_names"] != second.param_groups[0]["param_names"]
+    trained(whole, first)
+    second.load_state_dict(first.state_dict())
+    back = ours.AdamW(ours.param_groups(whole))
+    back.load_state_dict(second.state_dict())
+    states = [[o.state[p]["exp_avg"] for p in params_of(o)] for o in (first, second, back)]
+    assert same(states[1], states[0]) and same(states[2], states[0])
+
+
+def test_names_that_differ_in_more_than_wrappers_words_are_refused() -> None:
+    """Parametrizations rename what they make a parameter from: it is another one."""
+    plain, other = nn.Linear(3, 2), nn.Linear(3, 2)
+    parametrizations.weight_norm(other)
+    first = ours.SGD(nn.ModuleDict({"a": plain, "b": nn.Linear(2, 1, bias=False)}).named_parameters())
+    with pytest.raises(StateDictError, match=r"unknown parameters .*parametrizations\.weight\.original0"):
+        first.load_state_dict(ours.SGD(other.named_parameters()).state_dict())
+    x, y = parameters(((3,), (3,)))
+    twins = ours.SGD([("module.a", x), ("a", y)], momentum=0.9)
+    run(twins, range(1))
+    again = ours.SGD([("a", copied(y)), ("module.a", copied(x))], momentum=0.9)
+    again.load_state_dict(twins.state_dict())  # alike without the word, so with it
+    p, q = params_of(again)
+    assert torch.equal(again.state[p]["momentum_buffer"], twins.state[y]["momentum_buffer"])
+    assert torch.equal(again.state[q]["momentum_buffer"], twins.state[x]["momentum_buffer"])
+
+
+# ---- what fits
+
+
+def replaced(optimizer: Any, key: str, value: Any) -> Any:
+    state = copy.deepcopy(optimizer.state_dict())
+    state["state"][0][key] = value
+    return state
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "message"),
+    [
+        ("Adam", "exp_avg", torch.ones(1), r"exp_avg: here \(5,\), in the state \(1,\)"),
+        ("Adam", "exp_avg", torch.tensor(1.0), r"exp_avg: here \(5,\), in the state \(\)"),
+        ("Adam", "exp_avg_sq", torch.ones(5, 1), r"exp_avg_sq: here \(5,\), in the state \(5, 1\)"),
+        ("Adam", "exp_avg", 0.5, "exp_avg: here a tensor, in the state a float"),
+        ("Adam", "exp_avg", torch.ones(5, dtype=torch.complex128), "exp_avg: here real, in the state complex"),
+        ("Adam", "step", torch.ones(5), "step: here one number, in the state tensor"),
+        ("Adam", "step", "3", "step: here one number, in the state '3'"),
+        ("NAdam", "mu_product", torch.ones(5), "mu_product: here one number"),
+        ("SGD", "momentum_buffer", torch.ones(1), r"momentum_buffer: here \(5,\), in the state \(1,\)"),
+        ("Adagrad", "sum", torch.ones(1), r"sum: here \(5,\), in the state \(1,\)"),
+    ],
+)
+def test_states_of_another_size_are_refused_at_once(name: str, key: str, value: Any, message: str) -> None:
+    more: dict[str, Any] = {"momentum": 0.9} if name == "SGD" else {}
+    mine = getattr(ours, name)(parameters(((5,), (1,))), **more)
+    run(mine, range(2))
+    before = snapshot(mine)
+    with pytest.raises(StateDictError, match=f"parameter 0 of group 0, state {message}"):
+        mine.load_state_dict(replaced(mine, key, value))
+    assert same(snapshot(mine), before)
+
+
+def test_a_number_that_is_missing_is_refused() -> None:
+    mine = ours.NAdam(parameters(((5,),)))
+    run(mine, range(2))
+    state = copy.deepcopy(mine.state_dict())
+    del state["state"][0]["mu_product"]
+    with pytest.raises(StateDictError, match="mu_product not among its states"):
+        mine.load_state_dict(state)
+
+
+def test_one_element_goes_into_one_element() -> None:
+    mine = ours.Adam(parameters(((1,), ())))
+    run(mine, range(2))
+    other = again(ours, "Adam", mine)
+    with pytest.raises(StateDictError, match=r"exp_avg: here \(1,\), in the state \(\)"):
+        other.load_state_dict(replaced(mine, "exp_avg", torch.tensor(1.0)))
+    run(mine, range(2, 4))
+    run(other, range(2, 4))
+    assert same(snapshot(other), snapshot(mine))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_what_a_program_keeps_in_a_state_goes_through(name: str) -> None:
+    """Keys of one's own, of any shape and kind."""
+    mine = getattr(ours, name)(parameters(((5,), (2, 3))))
+    run(mine, range(2))
+    own: dict[str, Any] = {
+        "mask": torch.ones(7, dtype=torch.bool), "scale": torch.tensor(0.5), "rows": torch.arange(4).view(2, 2),
+        "ema": torch.ones(2), "history": [torch.ones(3), 2], "note": "kept", "count": 3,
+    }  # fmt: skip
+    mine.state[params_of(mine)[0]].update(own)
+    other = getattr(ours, name)([copied(p) for p in params_of(mine)])
+    other.load_state_dict(mine.state_dict())
+    kept = other.state[params_of(other)[0]]
+    assert all(same(kept[key], value) for key, value in own.items())
+    assert kept["mask"] is not own["mask"] and kept["history"][0] is not own["history"][0]
+    run(mine, range(2, 4))
+    run(other, range(2, 4))
+    assert same(snapshot(other), snapshot(mine))
+
+
+# ---- what isn't in a checkpoint
+
+
+def test_a_groups_extras_stay_where_the_checkpoint_has_none() -> None:
+    for library in (torch.optim, ours):
+        p, q = parameters(((3,), (2,)))
+        saver = library.Adam([{"params": [p]}, {"params": [q]}], lr=0.5)
+        run(saver, range(2))
+        groups: Any = [{"params": [copied(p)], "ema": 0.9}, {"params": [copied(q)], "cautious": True}]
+        mine = ours.Adam(groups)
+        mine.load_state_dict(saver.state_dict())
+        assert [(g["lr"], g.get("ema"), g.get("cautious")) for g in mine.param_groups] == [
+            (0.5, 0.9, None), (0.5, None, True),
+        ]  # fmt: skip
+        run(mine, range(2, 4))
+        assert "ema" in mine.state[params_of(mine)[0]]
+
+
+def test_a_checkpoints_extras_are_taken() -> None:
+    saver = ours.Adam(parameters(), ema=0.9)
+    run(saver, range(2))
+    mine = ours.Adam(parameters(), ema=0.5)
+    mine.load_state_dict(saver.state_dict())
+    assert mine.param_groups[0]["ema"] == 0.9
+
+
+def test_what_is_of_the_whole_optimizer_stays_as_it_was_made() -> None:
+    """Clipping and the rest are in no checkpoint, and a group of one that has them, as wrappers' have, says nothing."""
+    mine = ours.Adam(parameters(), clip_norm=1.0, nonfinite="skip")
+    bare = ours.Adam(parameters())
+    run(bare, range(2))
+    mine.load_state_dict(bare.state_dict())
+    assert (mine.clip_norm, mine.nonfinite) == (1.0, "skip")
+    bare.load_state_dict(mine.state_dict())
+    assert (bare.clip_norm, bare.nonfinite) == (None, "propagate")
+    state = mine.state_dict()
+    state["param_groups"][0].update(clip_norm=3.0, state="8bit")
+    mine.load_state_dict(state)
+    assert mine.clip_norm == 1.0 and "clip_norm" not in mine.param_groups[0] and "state" not in mine.param_groups[0]
+
+
+@pytest.mark.parametrize("name", ["Adam", "RAdam", "Adadelta"])
+def test_a_checkpoint_of_captured_steps_is_loaded(name: str) -> None:
+    """How a step was run on another machine is nothing that this one has to do."""
+    saver = getattr(ours, name)(parameters())
+    run(saver, range(2))
+    state = copy.deepcopy(saver.state_dict())
+    state["param_groups"][0].update(capturable=True, differentiable=True)
+    mine = getattr(ours, name)(parameters())
+    mine.load_state_dict(state)
+    assert mine.param_groups[0]["capturable"] is mine.param_groups[0]["differentiable"] is False
+    run(mine, range(2, 3))
+
+
+@pytest.mark.parametrize("betas", [[0.5, 0.75], np.array([0.5, 0.75]), torch.tensor([0.5, 0.75])], ids=repr)
+def test_a_checkpoint_with_betas_of_another_kind(betas: Any) -> None:
+    saver = ours.Adam(parameters(((3,),)))
+    run(saver, range(2))
+    state = saver.state_dict()
+    state["param_groups"][0]["betas"] = betas
+    mine, expected = ours.Adam(parameters(((3,),))), ours.Adam(parameters(((3,),)))
+    mine.load_state_dict(state)
+    state["param_groups"][0]["betas"] = (0.5, 0.75)
+    expected.load_state_dict(state)
+    assert type(mine.param_groups[0]["betas"]) is tuple
+    for optimizer in (mine, expected):
+        run(optimizer, range(2, 4))
+    assert same(params_of(mine)[0].detach(), params_of(expected)[0].detach())
+    state["param_groups"][0]["betas"] = [0.5]
+    with pytest.raises(ValueError, match=r"betas must be two numbers in \[0, 1\), got \[0\.5\]"):
+        mine.load_state_dict(state)

@@ -24,7 +24,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 
 OURS, THEIRS = "adamite.torch", "torch.optim"
-PATIENCE = {"start": 60.0, "work": 20.0}  # seconds, after which something hangs
+PATIENCE = {"start": 600.0, "work": 300.0}  # seconds, after which something hangs
 Options = Mapping[str, Any]
 Values = dict[str, Tensor]
 

@@ -17,18 +17,23 @@ STEPS = EPOCHS * -(-TRAIN // mnist.BATCH)
 
 @functools.cache
 def load() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Images and labels to train on, and all that there are to test on.
+
+    Raises:
+        OSError, ValueError: that say what is missing.
+    """
     mnist.load()  # which says where the data are missing
     place = data.folder()
     assert place is not None
     train, test = data.load(place)
+    if len(train[0]) < TRAIN:
+        raise ValueError(f"{place} has {len(train[0])} of MNIST's 60,000 training images: the article's is all of it.")
     images, labels = (torch.from_numpy(array[:TRAIN].copy()) for array in train)
     seen = torch.from_numpy(test[0].copy()), torch.from_numpy(test[1].copy()).long()
     return (images[:, None], labels.long()), (seen[0][:, None], seen[1])
 
 
-@declare(
-    name="article", source="the article", steps=STEPS, metric="accuracy", higher=True, target=0.975, needs=mnist.load
-)
+@declare(name="article", source="Adam Optimizer", steps=STEPS, metric="accuracy", higher=True, target=0.975, needs=load)
 def problem(seed: int) -> Run:
     """The article's training of its network on MNIST, all of it."""
     (images, labels), (tested, answers) = load()

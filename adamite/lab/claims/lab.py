@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import pickle
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -17,17 +17,19 @@ from numpy.typing import NDArray
 from adamite.lab import problem as problems
 from adamite.lab.claims.claim import UNMEASURED, Claim, Finding, across
 from adamite.lab.compare import comparison, entrants, statistics, workers
-from adamite.lab.compare.comparison import Comparison, Plan, Pool, Progress, Result, listed
+from adamite.lab.compare.comparison import Comparison, Plan, Pool, Progress, Result
 from adamite.lab.compare.entrants import Entrant, Range
 from adamite.lab.compare.statistics import Interval
 from adamite.lab.compare.study import Study
 from adamite.lab.compare.training import Trial
 from adamite.lab.compare.workers import Done
+from adamite.lab.fault import Fault
 from adamite.lab.page import Table
 from adamite.lab.problem import Problem
 from adamite.lab.problems import PROBLEMS
 from adamite.lab.where import NotFoundError
 from adamite.rules import RULES
+from adamite.words import listed
 
 Array = NDArray[Any]
 Tell = Callable[[str, float], None]  # what is trained, and what share of it is done
@@ -108,7 +110,7 @@ class Lab:
         given = f"--budget {self.budget} --seeds {self.seeds}{steps}{more}"
         return f"adamite compare --problem {where} --optimizers {','.join(who)} {given}"
 
-    def _pool(self, work: Any, jobs: Sequence[Trial]) -> Iterator[Done[Trial]]:
+    def _pool(self, work: Any, jobs: Sequence[Trial]) -> Generator[Done[Trial]]:
         """As `workers.local`, with processes that stay: torch takes seconds to import, and there are many claims."""
         running, missing = {}, []
         with workers.starting():
@@ -138,7 +140,7 @@ class Lab:
         self.tell(name, progress.done / max(1, progress.total))
 
 
-def here(work: Any, jobs: Sequence[Trial]) -> Iterator[Done[Trial]]:
+def here(work: Any, jobs: Sequence[Trial]) -> Generator[Done[Trial]]:
     """All jobs in this process: for trainings that end before another process has begun."""
     for job in jobs:
         result, failure = workers.guarded(pickle.dumps((work, job)))
@@ -146,10 +148,10 @@ def here(work: Any, jobs: Sequence[Trial]) -> Iterator[Done[Trial]]:
 
 
 def run(claim: Claim, lab: Lab) -> Finding:
-    """What the claim's experiment finds; where data are missing it says so."""
+    """What the claim's experiment finds; where data are missing, or a training fails, it says so."""
     try:
         return claim.experiment(lab)
-    except NotFoundError as missing:
+    except Fault as missing:
         return Finding(UNMEASURED, str(missing), Table((), []))
 
 

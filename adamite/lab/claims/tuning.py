@@ -9,9 +9,10 @@ from adamite.lab.claims import lab as labs
 from adamite.lab.claims.claim import HOLDS, NOT, WHEN, Claim, Finding, across, plainly
 from adamite.lab.claims.lab import Lab, fixed, moves, shown, sign, varied
 from adamite.lab.compare import statistics
-from adamite.lab.compare.comparison import Comparison, listed
+from adamite.lab.compare.comparison import Comparison
 from adamite.lab.page import Table
 from adamite.schedules import ReduceOnPlateau
+from adamite.words import listed
 
 NEARLY = 0.8  # the share that "nearly all" means
 ALL = (

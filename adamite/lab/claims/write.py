@@ -15,14 +15,18 @@ from adamite.lab.claims.claim import HOLDS, NOT, UNMEASURED, WHEN, Claim, Findin
 from adamite.lab.claims.lab import STEPS, Lab
 from adamite.lab.compare import workers
 from adamite.lab.page import Table
+from adamite.words import counted
 
 EXPLAINED = """\
-Each claim of the article that this library started from is put to a test here. The rule that decides was written
-before the figures were seen, but for two that were mended after a first look: that of stability had no interval, and
-the trainings of amsgrad-flaw were too short. A program applies it: *holds*, *holds when* something is so, *does not
-hold here*. A difference whose interval contains none counts for neither side, so "does not hold here" may mean that
-nothing was seen with so few seeds. Bootstrap intervals of so few cover less than they say, and there are many of them:
-a few verdicts will be luck.
+The article is “Adam Optimizer”, a tutorial: how Adam works, a program in NumPy and one in Keras, how to tune it, and
+when to use something else. This library was begun from it; all that we have is its text, without an author, a date or
+an address. Each of its claims is quoted here and put to a test.
+
+The rule that decides was written before the figures were seen, but for two that were mended after a first look: that of
+stability had no interval, and the trainings of amsgrad-flaw were too short. A program applies it: *holds*, *holds when*
+something is so, *does not hold here*. A difference whose interval contains none counts for neither side, so "does not
+hold here" may mean that nothing was seen with so few seeds. Bootstrap intervals of so few cover less than they say, and
+there are many of them: a few verdicts will be luck.
 
 Unless it says otherwise, every optimizer has its learning rate tuned with {budget} settings over four decades (about
 its default; SGD's are a decade higher, since it was best with the largest that was tried), and is
@@ -31,6 +35,10 @@ Trainings are short, so that all of this takes minutes: each problem's own numbe
 but {steps}.
 "Exact" rules need no seeds: they run the equations.
 """
+QUICK = (
+    "A quick look: trainings are few, a tenth as long, and those of slow problems left out. Its verdicts mean nothing, "
+    "but for those of rules that are exact."
+)
 
 
 def page(findings: Mapping[str, Finding], lab: Lab, command: str) -> str:
@@ -40,9 +48,10 @@ def page(findings: Mapping[str, Finding], lab: Lab, command: str) -> str:
     short = ", ".join(f"{steps:,} on {name}" for name, steps in STEPS.items())
     parts = [
         "# What the article claims, and what comes out",
+        f"**{QUICK}**" if lab.quick else "",
         EXPLAINED.format(budget=lab.budget, seeds=lab.seeds, steps=short),
         f"Made on {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d} with `{command}`: {_versions()}.",
-        f"Of {len(found)} claims " + _counted(counts) + ".",
+        f"Of {counted(len(found), 'claim')} {_counted(counts)}.",
         table(Table(("claim", "the article's words", "verdict"), [_row(*each) for each in found])),
         *(_section(*each) for each in found),
         "## What isn't an experiment's to say",
@@ -53,12 +62,12 @@ def page(findings: Mapping[str, Finding], lab: Lab, command: str) -> str:
 
 def _counted(counts: Mapping[str, int]) -> str:
     words = {
-        HOLDS: "{} hold",
-        WHEN: "{} hold on a condition",
-        NOT: "{} don't hold here",
-        UNMEASURED: "{} aren't measured, for want of data",
+        HOLDS: ("holds", "hold"),
+        WHEN: ("holds on a condition", "hold on a condition"),
+        NOT: ("doesn't hold here", "don't hold here"),
+        UNMEASURED: ("isn't measured, for want of data", "aren't measured, for want of data"),
     }
-    return ", ".join(words[verdict].format(count) for verdict, count in counts.items() if count)
+    return ", ".join(f"{count} {words[verdict][count > 1]}" for verdict, count in counts.items() if count)
 
 
 def _row(claim: Claim, finding: Finding) -> tuple[str, ...]:

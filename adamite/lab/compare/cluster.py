@@ -7,7 +7,7 @@ import os
 import pickle
 import socket
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def _knock(address: str) -> None:
 
 def ray(
     work: Callable[[Job], Any], jobs: Sequence[Job], address: str = LOCAL, folder: Path | None = None
-) -> Iterator[Done[Job]]:
+) -> Generator[Done[Job]]:
     """Do all jobs on a cluster, each with one core and one thread: the results are those of `workers.local`.
 
     Args:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import random
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import adamite
+from adamite.lab import fault
 from adamite.lab import problem as problems
 from adamite.lab.compare import entrants, search, statistics, training
 from adamite.lab.compare.entrants import Entrant, Range
@@ -20,13 +23,16 @@ from adamite.lab.compare.statistics import Interval
 from adamite.lab.compare.study import Study, key
 from adamite.lab.compare.training import Outcome, Trial
 from adamite.lab.compare.workers import Done
+from adamite.lab.fault import Fault
 from adamite.lab.problem import Problem
 from adamite.lab.problems import PROBLEMS
+from adamite.words import counted, listed
 
 TUNING_SEED = 1_000_000  # added to the seed: trainings that choose settings aren't those that are reported
+FAR = 100.0  # times the loss that trainings begin with: what ends above it has diverged
 
 Work = Callable[[Trial], Outcome]
-Pool = Callable[[Work, Sequence[Trial]], Iterator[Done[Trial]]]
+Pool = Callable[[Work, Sequence[Trial]], Generator[Done[Trial]]]
 Tell = Callable[["Progress"], None]
 
 
@@ -135,7 +141,7 @@ class Result:
 
     @property
     def diverged(self) -> int:
-        """How many of the trainings that tuned it ended in no number."""
+        """How many of the trainings that tuned it diverged."""
         return sum(outcome.diverged is not None for _, outcome in self.tuning)
 
     @property
@@ -197,31 +203,38 @@ class Comparison:
             return "No optimizer has a median: more than half of all trainings diverged."
         alike = [result.entrant.name for result in ranked[1:] if ties[result.entrant.name]]
         worse = [result.entrant.name for result in ranked[1:] if not ties[result.entrant.name]]
-        named = f"{best.entrant.name} ({_words(best.best() or {})})"
-        seeds = f"{self.plan.seeds} seeds"
+        named = best.entrant.name + (f" ({_words(best.best() or {})})" if best.best() else "")
+        seeds = counted(self.plan.seeds, "seed")
         if not ranked[1:]:
             return f"{named} was alone."
+        exact = [result.entrant.name for result in ranked[1:] if result.costs() == best.costs()]
+        if len(exact) == len(ranked) - 1:
+            return f"{named} and {listed(exact)} ended exactly alike, from every seed: a tie."
         if self.plan.seeds > 1 and all(len(set(result.costs())) == 1 for result in ranked):
-            return (
-                f"{named} ended best, and every seed gave the same numbers: this problem draws nothing from its seed, "
-                "so that there is no luck to be told from."
+            first = (
+                f"{named} and {listed(exact)} ended exactly alike, before all others"
+                if exact
+                else f"{named} ended best"
             )
+            return (
+                f"{first}, and every seed gave the same numbers: this problem draws nothing from its seed, so that "
+                "there is no luck to be told from."
+            )
+        equal = [r.entrant.name for r in ranked[1:] if r.final().median == best.final().median and ties[r.entrant.name]]
+        lead = f"{named} and {listed(equal)} share the best median" if equal else f"{named} has the best median"
         if not statistics.can_tell(self.plan.seeds, len(ranked) - 1):
             return (
-                f"{named} has the best median, but {seeds} can't tell {len(ranked)} optimizers apart however they "
-                "come out: give more seeds."
+                f"{lead}, but {seeds} can't tell {len(ranked)} optimizers apart however they come out: give more seeds."
             )
         lost = [result.entrant.name for result in ranked if statistics.interval(result.costs()).median == math.inf]
         fate = f" {listed(lost)} diverged from other seeds than the one that chose the settings." if lost else ""
         if not alike:
             return f"{named} is best: every other is worse by more than luck ({seeds}, p < 0.05 each, corrected).{fate}"
-        equal = [
-            r.entrant.name for r in ranked[1:] if r.final().median == best.final().median and r.entrant.name in alike
-        ]
-        alike = [name for name in alike if name not in equal]
-        parts = f"{named} and {listed(equal)} share the best median" if equal else f"{named} has the best median"
+        others = [name for name in alike if name not in equal]
         them = "them" if equal else "it"
-        parts += f", but {listed(alike)} can't be told from {them} with {seeds}" if alike else f" with {seeds}"
+        parts = (
+            f"{lead}, but {listed(others)} can't be told from {them} with {seeds}" if others else f"{lead} with {seeds}"
+        )
         if worse:
             return f"{parts}; {listed(worse)} {'is' if len(worse) == 1 else 'are'} worse by more than luck.{fate}"
         return f"{parts}: no difference here is more than luck may be."
@@ -231,13 +244,12 @@ def _words(settings: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:g}" for name, value in settings.items())
 
 
-def listed(names: Sequence[str], word: str = "and") -> str:
-    """a, b and c."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"
-
-
 def run(plan: Plan, study: Study, pool: Pool, tell: Tell = lambda progress: None) -> Comparison:
-    """Do what the study doesn't have yet."""
+    """Do what the study doesn't have yet.
+
+    Raises:
+        Fault: where the first training of an optimizer fails, since all would, or no training changed the loss.
+    """
     results = {e.name: Result(e, plan.problem, plan.goal) for e in plan.entrants}
     progress = Progress(plan.total, results=results)
     work = functools.partial(train, {e.name: e for e in plan.entrants})
@@ -253,13 +265,16 @@ def run(plan: Plan, study: Study, pool: Pool, tell: Tell = lambda progress: None
                 progress.kept += 1
         progress.done += len(trials) - len(missing)
         tell(progress)
-        for done in pool(work, missing) if missing else ():
-            found = done.result if done.failure is None else done.failure
-            study.keep(plan.key(done.job), done.job, found, done.attempts)
-            results[done.job.entrant].add(done.job, found)
-            progress.done += 1
-            progress.retried += done.attempts - 1
-            tell(progress)
+        with contextlib.closing(pool(work, missing)) as coming:
+            for done in coming:
+                found = done.result if done.failure is None else done.failure
+                study.keep(plan.key(done.job), done.job, found, done.attempts)
+                if isinstance(found, str) and done.job.tuning and not done.job.number:
+                    raise Fault(f"the first training of {_training(done.job)} failed: {found}")
+                results[done.job.entrant].add(done.job, found)
+                progress.done += 1
+                progress.retried += done.attempts - 1
+                tell(progress)
         for result in results.values():  # in whatever order they came
             result.tuning.sort(key=lambda each: each[0].number)
             result.reported.sort(key=lambda each: each[0].seed)
@@ -267,16 +282,55 @@ def run(plan: Plan, study: Study, pool: Pool, tell: Tell = lambda progress: None
     # In turn, so that a slow moment of the machine is shared by all.
     tuning = [plan.tuning(entrant) for entrant in plan.entrants]
     do([trial for alike in zip(*tuning, strict=True) for trial in alike])
+    if still([each for result in results.values() for each in result.tuning]):
+        raise fault.about(plan.problem.start, fault.STILL)
+    high = FAR * begun([outcome for result in results.values() for _, outcome in result.tuning])
+    _diverge(results.values(), high)
     best = [(result.entrant, result.best()) for result in results.values()]
     reporting = [plan.reporting(entrant, settings) for entrant, settings in best if settings is not None]
     progress.total -= plan.seeds * (len(best) - len(reporting))
     do([trial for alike in zip(*reporting, strict=True) for trial in alike])
+    _diverge(results.values(), high)
     return Comparison(plan, list(results.values()), progress.retried, progress.kept)
+
+
+def _training(trial: Trial) -> str:
+    """Which it was."""
+    return f"{trial.entrant} ({', '.join(filter(None, [_words(trial.settings), f'seed {trial.seed}']))})"
+
+
+def still(tuning: Sequence[tuple[Trial, Outcome]]) -> bool:
+    """Whether no training changed the loss: from one seed all have the same losses, whatever moved.
+
+    Of one setting alone nothing else can be told than that its loss is always the same.
+    """
+    curves = {tuple(outcome.losses) for _, outcome in tuning}
+    if any(outcome.diverged for _, outcome in tuning) or min(map(len, curves), default=0) < 2:
+        return False
+    ways = {(trial.entrant, tuple(trial.settings.items())) for trial, _ in tuning}
+    return len(curves if len(ways) > 1 else set(next(iter(curves)))) == 1
+
+
+def begun(tuning: Sequence[Outcome]) -> float:
+    """The loss that trainings begin with: the lower quartile of the sizes that were seen first, or infinity.
+
+    The first losses of one training alone won't do: they may be near zero by chance, or high already.
+    """
+    first = [abs(outcome.losses[0]) for outcome in tuning if outcome.losses]
+    return float(np.quantile(first, 0.25)) or math.inf if first else math.inf
+
+
+def _diverge(results: Iterable[Result], high: float) -> None:
+    """Count trainings that ended with a higher loss as diverged."""
+    for result in results:
+        for _, outcome in (*result.tuning, *result.reported):
+            if outcome.diverged is None and outcome.final_loss > high:
+                outcome.diverge(outcome.steps[-1])
 
 
 def train(own: Mapping[str, Entrant], trial: Trial) -> Outcome:
     """One training, in a process that may know nothing yet; global generators begin with its seed."""
-    problem = _problem(trial.problem)
+    problem = _problem(trial.problem, Path.cwd())
     random.seed(trial.seed)
     np.random.seed(trial.seed)  # noqa: NPY002 - the one that a problem may use
     if "torch" in sys.modules:
@@ -285,7 +339,8 @@ def train(own: Mapping[str, Entrant], trial: Trial) -> Outcome:
 
 
 @functools.cache
-def _problem(where: str) -> Problem:
+def _problem(where: str, folder: Path) -> Problem:
+    """The problem of this name, seen from this folder."""
     return problems.find(where, PROBLEMS)
 
 

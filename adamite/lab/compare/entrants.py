@@ -9,14 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from adamite.lab.where import load
+from adamite.lab.where import plain
+from adamite.lab.where import rule as load_rule
+from adamite.named import absent
 from adamite.numpy import OPTIMIZERS
-from adamite.rule import Rule
+from adamite.rule import REQUIRED, Number, Rule
 from adamite.rules import RULES
-from adamite.settings import unknown
-from adamite.update import Surroundings, build
+from adamite.update import WEIGHT_DECAY, Surroundings, build
 
 DECADES = 2  # of learning rates, on both sides of the rule's own default
+USUAL = 1e-3  # of a rule that has none
 
 
 class Range(NamedTuple):
@@ -63,6 +65,10 @@ class Entrant:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+class TuneError(ValueError):
+    """What is to be tuned isn't there, or not in such a range."""
+
+
 _DECAY = Range(1e-4, 1.0)
 _VARIED: dict[str, tuple[str, dict[str, Any], dict[str, Range]]] = {
     "momentum": ("sgd", {"momentum": 0.9}, {}),
@@ -73,44 +79,62 @@ NAMES = ("sgd", "momentum", "nesterov", *(n for n in OPTIMIZERS if n in {*RULES,
 
 
 def find(name: str, ranges: Mapping[str, Range] | None = None) -> Entrant:
-    """An entrant by its name, a rule's name, or where one's own rule is: module:rule.
+    """An entrant by its name, a rule's name, or where one's own rule is: module:rule, or path/to/file.py:rule.
 
     Args:
         ranges: of hyperparameters, instead of its own.
 
     Raises:
-        ValueError: that says which there are.
+        ValueError: that says which there are, or what is wrong with the rule.
+        TuneError: for ranges of what it hasn't, or that aren't within what is allowed.
     """
+    name = plain(name) if ":" in name else name if name in RULES else name.lower()
     rule_name, options, space = _VARIED.get(name, (name, {}, {}))
     if ":" in name:
-        rule = load(name)
-        if not isinstance(rule, Rule):
-            raise ValueError(f"{name} is {rule!r:.60}, not a rule: a function with @adamite.rule")
+        rule = load_rule(name)
     elif rule_name in RULES:
         rule = RULES[rule_name]
     else:
-        raise ValueError(unknown("adamite", name, [*NAMES, *RULES], "optimizer"))
-    wanted = {**_declared(rule), **space, **(ranges or {})}
-    known = {*rule.numbers, "weight_decay"}
-    strange = sorted(wanted.keys() - known)
-    if strange and ranges and strange[0] in ranges:
-        raise ValueError(f"{name} has no {strange[0]} to tune; it has {', '.join(sorted(known))}")
+        raise ValueError(absent("adamite", name, [*NAMES, *RULES]))
+    specs = {**rule.numbers, WEIGHT_DECAY.name: WEIGHT_DECAY}
+    for tuned, range_ in (ranges or {}).items():
+        if tuned not in specs:
+            raise TuneError(f"{name} has no {tuned} to tune; it has {', '.join(sorted(specs))}")
+        _within(name, specs[tuned], range_)
+    wanted = {**_declared(name, rule), **space, **(ranges or {})}
+    for number in rule.numbers.values():
+        if number.default is REQUIRED and number.name not in {**options, **wanted}:
+            raise TuneError(f"{number.name} of {name} has no default; give it one, or --tune {number.name}=LOW:HIGH")
     return Entrant(name, rule, {k: v for k, v in options.items() if k not in wanted}, wanted)
+
+
+def _within(name: str, number: Number, range_: Range) -> None:
+    """Refuse what a rule would refuse at some trial or other."""
+    if not (number.allows(range_.low) and number.allows(range_.high)):
+        raise TuneError(
+            f"{number.name} of {name} must lie in {number.range or 'the finite numbers'}; "
+            f"got {range_.low:g} to {range_.high:g}"
+        )
 
 
 # "Tune 0.8 to 0.99." in what a docstring says of a hyperparameter.
 _TUNE = re.compile(r"\bTune ([\d.e+-]+) to ([\d.e+-]*\d)")
 
 
-def _declared(rule: Rule) -> dict[str, Range]:
+def _declared(name: str, rule: Rule) -> dict[str, Range]:
     """What the rule's docstring says to tune, and its learning rate in any case."""
     found = {}
-    for name, number in rule.numbers.items():
+    for number in rule.numbers.values():
         words = _TUNE.search(number.meaning)
         if words:
-            found[name] = span(float(words[1]), float(words[2]))
-        elif name == "lr" and number.default:
-            found[name] = Range(number.default / 10**DECADES, number.default * 10**DECADES)
+            low, high = float(words[1]), float(words[2])
+            if not low < high:
+                raise TuneError(f"{name} says of {number.name}: {words[0]}; the first must be below the second")
+            found[number.name] = span(low, high)
+            _within(name, number, found[number.name])
+        elif number.name == "lr" and number.default:
+            middle = USUAL if number.default is REQUIRED else number.default
+            found["lr"] = Range(middle / 10**DECADES, middle * 10**DECADES)
     return found
 
 

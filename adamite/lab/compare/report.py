@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from html import escape
+from html import escape, unescape
 from importlib import metadata
 from pathlib import Path
 from string import Template
@@ -20,9 +20,11 @@ from adamite.lab import plots
 from adamite.lab.compare import report_curves as curves
 from adamite.lab.compare import report_figures as figures
 from adamite.lab.compare import report_tables as tables
-from adamite.lab.compare.comparison import TUNING_SEED, Comparison
+from adamite.lab.compare.comparison import FAR, TUNING_SEED, Comparison
 from adamite.lab.compare.statistics import LEVEL, can_tell
+from adamite.lab.compare.training import HUGE
 from adamite.lab.compare.workers import ATTEMPTS
+from adamite.words import counted
 
 PAGE, RESULTS, TRAININGS = "report.html", "results.csv", "trainings.csv"
 PACKAGES = ("numpy", "scipy", "llvmlite", "torch")
@@ -59,6 +61,16 @@ def write(found: Comparison, folder: Path, command: str) -> Path:
     page = folder / PAGE
     page.write_text(template.substitute(parts), encoding="utf-8", errors="replace")
     return page
+
+
+def problem_of(folder: Path) -> str | None:
+    """The problem that a report in the folder is of, as --problem takes it; None, where there is no report."""
+    try:
+        page = (folder / PAGE).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    said = re.search("<dt>Problem</dt><dd>(.*?)</dd>", page)
+    return unescape(said[1]) if said else "another program"
 
 
 def _pictures(found: Comparison) -> Iterator[tuple[str, str, plots.Painter]]:
@@ -132,10 +144,11 @@ def _reading(found: Comparison) -> str:
     plan = found.plan
     measure = plan.problem.tuned or plan.problem.metric
     words = (
-        f"Each optimizer was tuned with {plan.budget} settings, chosen by {measure}, then trained from {plan.seeds} "
-        f"other seed{'s' if plan.seeds > 1 else ''} for {plan.length} steps. Values: the median over these seeds, "
-        f"below it its {LEVEL:.0%} bootstrap interval. State: bytes a parameter in float32. Diverged: of the settings "
-        "tried."
+        f"Each optimizer was tuned with {counted(plan.budget, 'setting')}, chosen by {measure}, then trained from "
+        f"{counted(plan.seeds, 'other seed')} for {counted(plan.length, 'step')}. Values: the median over these seeds, "
+        f"below it its {LEVEL:.0%} bootstrap interval. State: bytes a parameter in float32. Diverged: so many of the "
+        f"settings tried had a loss that was no number, or above {HUGE:g}, or at the end {FAR:g} times what trainings "
+        "begin with."
     )
     others = len(found.ranked()) - 1
     if others > 0 and can_tell(plan.seeds, others):

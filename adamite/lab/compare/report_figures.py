@@ -21,7 +21,8 @@ Figure = dict[str, Any]  # data and layout, as Plotly takes them
 WIDTH = 2  # of lines, in pixels
 STRIP, STRIPS = 0.045, 0.3  # of the height, for a row of marks, and for all above or below at most
 AXIS = {"gridcolor": "--rule", "linecolor": "--rule", "zeroline": False, "automargin": True, "ticks": ""}
-LOGARITHMIC = {"type": "log", "nticks": 5}  # more of them run into each other on a phone
+TICKS = 5  # more labels run into each other on a phone
+DECADE = 0.71  # Plotly labels decades alone where there are so many for a label, and 2 and 5 in between where fewer
 
 
 def colour(look: int, kind: str = "line") -> str:
@@ -75,8 +76,7 @@ def bands(lines: Sequence[tuple[str, int, Curve]], measure: str, goal: float | N
             _trace(look, x=around["steps"], y=edges, meta=around, hoverinfo="skip", showlegend=False, **area),
             _trace(look, x=band.steps, y=band.middle, meta=at, **line),
         ]
-    log = logarithmic(value for _, _, it in lines for value in it.band.middle)
-    layout = _layout("step", _words(measure), log)
+    layout = _layout("step", _words(measure), [value for *_, it in lines for value in it.band.middle])
     if goal is not None:
         across = {
             "steps": _ends([it.band.steps for *_, it in lines]),
@@ -103,8 +103,8 @@ def sensitivity(lines: Sequence[tuple[str, int, Tried]], measure: str) -> Figure
         hover = _hover(name, "lr %{x}: %{y:.4g}")
         points = dict(x=it.rates, y=it.values, mode=mode, line=_line(look), marker=marker)
         data.append(_trace(look, name=_words(name), hovertemplate=hover, **points))
-    layout = _layout("lr", _words(measure), logarithmic(value for *_, it in lines for value in it.values))
-    layout["xaxis"] |= {**LOGARITHMIC, "exponentformat": "power"}
+    layout = _layout("lr", _words(measure), [value for *_, it in lines for value in it.values])
+    layout["xaxis"] |= {**_decades([rate for *_, it in lines for rate in it.rates]), "exponentformat": "power"}
     # The marks have strips of their own above and below the values.
     lost = [(rate, look, name) for name, look, it in lines for rate in it.rates[np.isnan(it.values)].tolist()]
     own = [(it.default, look, name) for name, look, it in lines if it.default is not None]
@@ -145,7 +145,7 @@ def trajectories(ground: Ground, ways: Sequence[tuple[str, int, Array]]) -> Figu
     (x, y), star = ground.minimum, dict(color="--ink", size=13, symbol="star")
     lowest = dict(x=[x], y=[y], mode="markers", marker=star, name="minimum")
     data.append(dict(type="scatter", hovertemplate=_hover("minimum", "%{x:.4g}, %{y:.4g}"), **lowest))
-    layout = _layout("x", "y", log=False)
+    layout = _layout("x", "y", [])
     layout["xaxis"] |= {"range": ground.x[[0, -1]], "showgrid": False}
     layout["yaxis"] |= {"range": ground.y[[0, -1]], "showgrid": False}
     return {"data": data, "layout": layout}
@@ -170,12 +170,16 @@ def _line(look: int) -> dict[str, Any]:
     return {"color": colour(look), "width": WIDTH, "dash": pixels or "solid"}
 
 
-def _layout(x: str, y: str, log: bool) -> dict[str, Any]:
-    scale = {
-        **LOGARITHMIC,
-        "tickformat": "~g",
-        "type": "log" if log else "linear",
-    }  # the page's switch changes the type alone
+def _decades(values: Iterable[float]) -> dict[str, Any]:
+    """A logarithmic axis with few labels."""
+    found = [value for value in values if math.isfinite(value) and value > 0]
+    span = math.log10(max(found) / min(found)) if found else 0.0
+    return {"type": "log", "nticks": min(TICKS - 1, int(span / DECADE)) if span >= 2 * DECADE else TICKS}
+
+
+def _layout(x: str, y: str, values: Sequence[float]) -> dict[str, Any]:
+    # The page's switch changes the type, and the number of labels to TICKS.
+    scale = {**(_decades(values) if logarithmic(values) else {"type": "linear", "nticks": TICKS}), "tickformat": "~g"}
     return {
         "paper_bgcolor": "--paper",
         "plot_bgcolor": "--paper",

@@ -20,7 +20,7 @@ from adamite.lab.compare.training import Trial
 def ranking(found: Comparison) -> str:
     """A row for each optimizer that came to an end, best first, as HTML."""
     plan, ties = found.plan, found.ties() if found.ranked() else {}
-    heads = ["", "settings", plan.problem.metric, "training loss"]
+    heads = ["", plan.problem.metric, "settings", "training loss"]  # what is asked for stands first, on a phone too
     if plan.problem.metric == "loss":
         heads.remove("training loss")
     if plan.goal is not None:
@@ -31,7 +31,8 @@ def ranking(found: Comparison) -> str:
     for place, result in enumerate(found.ranked()):
         name = result.entrant.name
         alike = "can't be told from the best" if place and ties[name] else ""
-        cells = [_two(f"{swatch(looks[name])}{escape(name)}", alike), _settings(result), _interval(result.final())]
+        alike = "ended exactly as the best" if place and result.costs() == found.ranked()[0].costs() else alike
+        cells = [_two(f"{swatch(looks[name])}{escape(name)}", alike), _interval(result.final()), _settings(result)]
         if plan.problem.metric != "loss":
             cells.append(_interval(result.loss()))
         if plan.goal is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from tensorboardX import SummaryWriter
 from adamite.lab.compare.comparison import Comparison
 from adamite.lab.compare.training import Outcome, Trial
 from adamite.lab.problem import Problem
+from adamite.lab.where import as_name
 
 
 def write(found: Comparison, folder: Path) -> list[Path]:
@@ -26,7 +26,7 @@ def write(found: Comparison, folder: Path) -> list[Path]:
     runs = []
     for result in found.results:
         for trial, outcome in result.reported:
-            run = folder / _plain(found.plan.problem.name) / _plain(trial.entrant) / f"seed-{trial.seed}"
+            run = folder / as_name(found.plan.problem.where) / as_name(trial.entrant) / f"seed-{trial.seed}"
             for old in run.glob("events.out.tfevents.*"):
                 old.unlink()  # TensorBoard would draw both as one curve
             _write(found.plan.problem, trial, outcome, run)
@@ -43,8 +43,3 @@ def _write(problem: Problem, trial: Trial, outcome: Outcome, run: Path) -> None:
                 writer.add_scalar(name, value, step, begin + seconds)  # so that its relative time is the training's
         settings = {"optimizer": trial.entrant, "seed": trial.seed, "schedule": trial.schedule, **trial.settings}
         writer.add_hparams(settings, {f"final {problem.metric}": outcome.value(problem.metric)}, ".", trial.steps)
-
-
-def _plain(name: str) -> str:
-    """A name that a folder may have: module:rule isn't one everywhere."""
-    return re.sub(r"[^\w.-]+", "-", name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -12,8 +13,10 @@ import numpy as np
 
 import adamite
 from adamite import schedules
+from adamite.lab import fault
 from adamite.lab.compare.entrants import Entrant
 from adamite.lab.problem import Problem, Run
+from adamite.tree import Tree
 
 POINTS = 25  # of a curve
 HUGE = 1e30  # a loss above has diverged, as one that is no number
@@ -55,11 +58,15 @@ class Outcome:
     times: list[float] = field(default_factory=list)  # seconds of training until there
     step_seconds: float = 0.0  # of the optimizer's step alone
     final_loss: float = math.inf
-    diverged: int | None = None  # the step at which the loss was no number any more, or huge
+    diverged: int | None = None  # the step at which the loss was no number any more, huge, or far above the start
     path: list[list[float]] | None = None  # where a problem of two parameters went
 
+    def diverge(self, step: int) -> None:
+        """Count it as diverged."""
+        self.diverged, self.final_loss = step, math.inf
+
     def value(self, metric: str) -> float:
-        """The final value of a measure; infinite for a training that diverged."""
+        """The final value of a measure; NaN for a training that diverged."""
         if self.diverged is not None:
             return math.nan
         return self.final_loss if metric == "loss" and "loss" not in self.measures else self.measures[metric][-1]
@@ -70,50 +77,67 @@ class Outcome:
 
 
 def train(problem: Problem, entrant: Entrant, trial: Trial) -> Outcome:
-    """Train from the trial's seed, with the trial's settings."""
+    """Train from the trial's seed, with the trial's settings.
+
+    Raises:
+        Fault: where the problem's code fails, or does something else than it should.
+    """
     run = problem.begin(trial.seed)
     steps = trial.steps
     lr = SCHEDULES[trial.schedule](trial.settings["lr"], steps) if "lr" in trial.settings else None
-    forward, move = stepper(problem, run, entrant, lr, {k: v for k, v in trial.settings.items() if k != "lr"})
-    seen, stepping, spent = Outcome(), [], 0.0
+    with fault.blamed_on(problem.start):
+        forward, move = stepper(problem, run, entrant, lr, {k: v for k, v in trial.settings.items() if k != "lr"})
+    with fault.blamed_on(run.loss):
+        return _trained(problem, run, steps, forward, move)
+
+
+def _trained(
+    problem: Problem, run: Run, steps: int, forward: Callable[[], float], move: Callable[[int], None]
+) -> Outcome:
+    seen, stepping, spent, step = Outcome(), [], 0.0, 0
     marks = set(np.linspace(0, steps, min(POINTS, steps) + 1).astype(int)[1:].tolist())
     since: list[float] = []
     tail: list[float] = []
     pair = _pair(run.params)
     seen.path = None if pair is None else [pair.tolist()]
-    for step in range(1, steps + 1):
-        begin = time.perf_counter()
-        with np.errstate(all="ignore"):
-            loss = forward()
-            middle = time.perf_counter()
-            move(step - 1)
-        end = time.perf_counter()
-        spent += end - begin
-        stepping.append(end - middle)
-        if not abs(loss) < HUGE:
-            seen.diverged = step
-            break
-        since.append(loss)
-        if step > steps * (1 - TAIL):
-            tail.append(loss)
-        if pair is not None and seen.path is not None:
-            seen.path.append(pair.tolist())
-        if step in marks:
-            seen.steps.append(step)
-            seen.losses.append(float(np.mean(since)))
-            seen.times.append(spent)
-            since.clear()
-            measured = {} if run.evaluate is None else _measured(run.evaluate)
-            for wanted in {problem.metric, problem.tuned} - {"loss", "", *measured}:
-                gave = ", ".join(measured) or "nothing"
-                raise ValueError(f"evaluate() must give {wanted!r}, by which the problem is judged; it gave {gave}")
-            for name, value in measured.items():
-                seen.measures.setdefault(name, []).append(value)
-            if not all(abs(value) < HUGE for value in measured.values()):
-                seen.diverged = step
+    try:
+        for step in range(1, steps + 1):
+            begin = time.perf_counter()
+            with np.errstate(all="ignore"):
+                loss = forward()
+                middle = time.perf_counter()
+                move(step - 1)
+            end = time.perf_counter()
+            spent += end - begin
+            stepping.append(end - middle)
+            if not abs(loss) < HUGE:
+                if step == 1:
+                    raise fault.about(run.loss, f"loss() gave {loss:g} at the first step, before anything had moved")
+                seen.diverge(step)
                 break
+            since.append(loss)
+            if step > steps * (1 - TAIL):
+                tail.append(loss)
+            if pair is not None and seen.path is not None:
+                seen.path.append(pair.tolist())
+            if step in marks:
+                seen.steps.append(step)
+                seen.losses.append(float(np.mean(since)))
+                seen.times.append(spent)
+                since.clear()
+                for name, value in _measured(problem, run).items():
+                    seen.measures.setdefault(name, []).append(value)
+                    if not abs(value) < HUGE:
+                        seen.diverge(step)
+                if seen.diverged is not None:
+                    break
+    except Exception:
+        if step <= 1 or _finite(run.params):
+            raise
+        seen.diverge(step)  # many a function refuses what is no number
     seen.step_seconds = float(np.median(stepping))
-    seen.final_loss = float(np.mean(tail)) if tail and seen.diverged is None else math.inf
+    if seen.diverged is None:
+        seen.final_loss = float(np.mean(tail))
     return seen
 
 
@@ -125,9 +149,10 @@ def stepper(problem: Problem, run: Run, entrant: Entrant, lr: Any, settings: Map
     given = {name: v for name, v in problem.options.items() if name in entrant.rule.numbers}
     make = _numpy if _is_arrays(run.params) else _torch
     if make is _torch and not all(hasattr(p, "requires_grad") for p in _tensors(run.params)):
-        raise TypeError(
-            "parameters must be NumPy arrays in any nesting, or a module of torch or a list of its parameters; "
-            f"got {run.params!r:.80}"
+        raise fault.about(
+            problem.start,
+            "parameters must be NumPy arrays in any nesting, or a module of torch or its parameters; "
+            f"got {run.params!r:.80}",
         )
     return make(run, entrant, lr, {**given, **entrant.options, **settings})
 
@@ -140,9 +165,11 @@ def _numpy(run: Run, entrant: Entrant, lr: Any, options: Mapping[str, Any]) -> S
     def forward() -> float:
         found = run.loss()
         if not isinstance(found, tuple) or len(found) != 2:
-            raise TypeError(f"with NumPy's arrays loss() must return (loss, gradient); it returned {found!r:.80}")
+            raise fault.about(
+                run.loss, f"with NumPy's arrays loss() must return (loss, gradient); it returned {found!r:.80}"
+            )
         loss, gradient[0] = found
-        return float(loss)
+        return _number(loss, "the loss", run.loss)
 
     return forward, lambda done: optimizer.step(gradient[0])
 
@@ -157,8 +184,14 @@ def _torch(run: Run, entrant: Entrant, lr: Any, options: Mapping[str, Any]) -> S
     def forward() -> float:
         optimizer.zero_grad()
         loss = run.loss()
+        if not hasattr(loss, "backward"):
+            alone = f"with torch's parameters loss() must return the loss alone, a tensor; it returned {loss!r:.80}"
+            raise fault.about(run.loss, alone)
+        value = _number(loss.detach(), "the loss", run.loss)
+        if not loss.requires_grad:
+            raise fault.about(run.loss, "the loss doesn't depend on parameters that require a gradient")
         loss.backward()
-        return float(loss.detach())
+        return value
 
     def move(done: int) -> None:
         if callable(lr):
@@ -187,8 +220,31 @@ def _pair(params: Any) -> np.ndarray[Any, Any] | None:
     return params if isinstance(params, np.ndarray) and params.shape == (2,) else None
 
 
-def _measured(evaluate: Callable[[], Any]) -> dict[str, float]:
-    found = evaluate()
+def _measured(problem: Problem, run: Run) -> dict[str, float]:
+    """What evaluate() gives, and all that the problem is judged by."""
+    found: Any = {} if run.evaluate is None else run.evaluate()
     if not isinstance(found, Mapping):
         found = {"score": found}
-    return {str(name): float(value) for name, value in found.items()}
+    for wanted in {problem.metric, problem.tuned} - {"loss", "", *found}:
+        by = f"evaluate() must give {wanted!r}, by which the problem is judged"
+        if run.evaluate is None:
+            raise fault.about(problem.start, f"{by}; return (params, loss, evaluate)")
+        raise fault.about(run.evaluate, f"{by}; it gave {', '.join(map(str, found)) or 'nothing'}")
+    return {str(name): _number(value, f"evaluate()'s {name}", run.evaluate) for name, value in found.items()}
+
+
+def _number(value: Any, what: str, function: Any) -> float:
+    """What a user's function gave, as a number: Python's, or an array or a tensor without dimensions."""
+    shape = getattr(value, "shape", ())
+    if tuple(shape):
+        raise fault.about(function, f"{what} must be one number; it has the shape {tuple(shape)}")
+    if not isinstance(value, numbers.Real) and not (hasattr(value, "shape") and hasattr(value, "__float__")):
+        raise fault.about(function, f"{what} must be a number; got {value!r:.80}")
+    return float(value)
+
+
+def _finite(params: Any) -> bool:
+    """Whether all of the parameters are numbers yet."""
+    if _is_arrays(params):
+        return all(np.isfinite(leaf).all() for leaf in Tree(params).leaves)
+    return all(bool(tensor.isfinite().all()) for tensor in _tensors(params))

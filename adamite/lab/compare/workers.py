@@ -11,14 +11,16 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
-import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import connection
 from typing import Any, Generic, TypeVar
+
+from adamite.lab import fault
 
 Job = TypeVar("Job")
 ATTEMPTS = 3
@@ -42,7 +44,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def local(work: Callable[[Job], Any], jobs: Sequence[Job], processes: int) -> Iterator[Done[Job]]:
+def local(work: Callable[[Job], Any], jobs: Sequence[Job], processes: int) -> Generator[Done[Job]]:
     """Do all jobs, each process one at a time, with one thread: so results don't depend on how many there are.
 
     Args:
@@ -130,12 +132,15 @@ def begin() -> None:
 
 
 def guarded(packed: bytes) -> tuple[Any, str | None]:
-    """The result of a pickled (work, job), or the words of what went wrong, from finding it to packing what it gave."""
+    """The result of a pickled (work, job), or the words of what went wrong, from finding it to packing what it gave.
+
+    What is printed on the way goes to stderr: stdout has the command's own words.
+    """
     try:
-        work, job = pickle.loads(packed)
-        result = work(job)
+        with contextlib.redirect_stdout(sys.stderr):
+            work, job = pickle.loads(packed)
+            result = work(job)
         pickle.dumps(result)
         return result, None
     except BaseException as error:  # SystemExit too, which would end the parent where the result is awaited
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        return None, f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
+        return None, fault.words(error)

@@ -53,7 +53,7 @@ def load() -> Regression:
     return Regression(x, w * x + b + np.random.RandomState(42).normal(0, 1, size=x.shape))
 
 
-@declare(name="regression", source="the article", steps=100, target=0.82)
+@declare(name="regression", source="Adam Optimizer", steps=100, target=0.82)
 def problem(seed: int) -> Run:
     """A straight line through 100 noisy points.
 
