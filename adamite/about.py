@@ -151,7 +151,8 @@ def spelled(spelling: Spelling, defaults: Mapping[str, object], words: Words) ->
         numbers = [rule.numbers[own] for own in spelling.arguments.get(argument, ())]
         choice = rule.choices.get(argument)
         if numbers:
-            ranges = words.ranges.get(argument) or " and ".join(n.range for n in numbers if n.range)
+            others = spelling.ranges.get(argument) or words.ranges.get(argument)
+            ranges = others or " and ".join(n.range for n in numbers if n.range)
             meaning = " ".join(f"{n.name}: {n.meaning}" if len(numbers) > 1 else n.meaning for n in numbers)
         elif choice or argument in _FLAGS:
             ranges, meaning = "", choice.meaning if choice else _FLAGS[argument]

@@ -146,6 +146,7 @@ class Spelling(NamedTuple):
     counts: bool = True  # whether the step number is among the states
     sparse: bool = False  # whether sparse gradients are taken
     apart: tuple[str, ...] = ()  # states that Keras keeps after the others, all parameters' of one, then of the next
+    ranges: Mapping[str, str] = {}  # of arguments that have another range than the rule's numbers
 
 
 _LR: dict[str, tuple[str, ...]] = {"lr": ("lr",)}
@@ -264,56 +265,50 @@ OPTAX: dict[str, Spelling] = {
 
 _EPSILON = {"epsilon": ("eps",)}
 _KERAS_BETAS = {"beta_1": ("beta1",), "beta_2": ("beta2",)}
-_KERAS_ADAM = _RATE | _KERAS_BETAS | _EPSILON
+_KERAS_ADAM = _KERAS_BETAS | _EPSILON
 _VELOCITY = {"m": "momentum", "v": "velocity"}
+# Keras states a range of SGD's momentum and of Lion's beta_1. Elsewhere it is where Keras's own steps are finite.
+_KERAS_RANGES = {"epsilon": "[0, inf)", "epsilon_root": "[0, inf)", "momentum": "[0, 1]", "rho": "[0, 1]"}
+_BETA_2_MAY_BE_1 = {"beta_2": "[0, 1]"}
 
 
-def _keras(name: str) -> Convention:
-    return CONVENTIONS[name]["keras"]
+def _keras(
+    name: str,
+    arguments: Mapping[str, tuple[str, ...]],
+    states: Mapping[str, str],
+    ranges: Mapping[str, str] = MappingProxyType({}),
+    **more: Any,
+) -> Spelling:
+    return Spelling(
+        CONVENTIONS[name]["keras"], _RATE | dict(arguments), states, ranges=_KERAS_RANGES | dict(ranges), **more
+    )
 
+
+_AMSGRAD: dict[str, Any] = {"switches": {"amsgrad": CONVENTIONS["AMSGrad"]["keras"].rule}, "apart": ("v_max",)}
+_ADAM_STATES = _VELOCITY | {"v_max": "velocity_hat"}
 
 # Keras counts once for all parameters; the states are in its order.
 KERAS: dict[str, Spelling] = {
-    "SGD": Spelling(_keras("SGD"), _RATE | {"momentum": ("momentum",)}, {"b": "momentum"}, without=("momentum",)),
-    "RMSprop": Spelling(
-        _keras("RMSprop"),
-        _RATE | {"rho": ("rho",), "momentum": ("momentum",)} | _EPSILON,
+    "SGD": _keras("SGD", {"momentum": ("momentum",)}, {"b": "momentum"}, without=("momentum",)),
+    "RMSprop": _keras(
+        "RMSprop",
+        {"rho": ("rho",), "momentum": ("momentum",)} | _EPSILON,
         {"v": "velocity", "b": "momentum", "g_bar": "average_gradient"},
         without=("momentum",),
         apart=("b", "g_bar"),
     ),
-    "Adagrad": Spelling(
-        _keras("Adagrad"), _RATE | {"initial_accumulator_value": ("s0",)} | _EPSILON, {"s": "accumulator"}
+    "Adagrad": _keras("Adagrad", {"initial_accumulator_value": ("s0",)} | _EPSILON, {"s": "accumulator"}),
+    "Adadelta": _keras(
+        "Adadelta", {"rho": ("rho",)} | _EPSILON, {"v": "accumulated_grad", "u": "accumulated_delta_var"}
     ),
-    "Adadelta": Spelling(
-        _keras("Adadelta"),
-        _RATE | {"rho": ("rho",)} | _EPSILON,
-        {"v": "accumulated_grad", "u": "accumulated_delta_var"},
-    ),
-    "Adam": Spelling(
-        _keras("Adam"),
-        _KERAS_ADAM,
-        _VELOCITY | {"v_max": "velocity_hat"},
-        {"amsgrad": _keras("AMSGrad").rule},
-        apart=("v_max",),
-    ),
-    "AdamW": Spelling(
-        _keras("AdamW"),
-        _KERAS_ADAM,
-        _VELOCITY | {"v_max": "velocity_hat"},
-        {"amsgrad": _keras("AMSGrad").rule},
-        apart=("v_max",),
-    ),
-    "Adamax": Spelling(_keras("Adamax"), _KERAS_ADAM, {"m": "momentum", "u": "norm"}),
-    "Nadam": Spelling(_keras("NAdam"), _KERAS_ADAM, _VELOCITY | {"mu_product": "u_product"}),
-    "Lion": Spelling(_keras("Lion"), _RATE | _KERAS_BETAS, {"m": "momentum"}),
-    "AdaBelief": Spelling(
-        _keras("AdaBelief"),
-        _KERAS_ADAM | {"epsilon_root": ("eps_root",)},
-        {"m": "momentum", "s": "variance"},
-    ),
-    "RAdam": Spelling(_keras("RAdam"), _KERAS_ADAM, _VELOCITY),
-    "ADOPT": Spelling(_keras("ADOPT"), _KERAS_ADAM, _VELOCITY),
+    "Adam": _keras("Adam", _KERAS_ADAM, _ADAM_STATES, _BETA_2_MAY_BE_1, **_AMSGRAD),
+    "AdamW": _keras("AdamW", _KERAS_ADAM, _ADAM_STATES, _BETA_2_MAY_BE_1, **_AMSGRAD),
+    "Adamax": _keras("Adamax", _KERAS_ADAM, {"m": "momentum", "u": "norm"}, _BETA_2_MAY_BE_1),
+    "Nadam": _keras("NAdam", _KERAS_ADAM, _VELOCITY | {"mu_product": "u_product"}, {"beta_1": "[0, 1]"}),
+    "Lion": _keras("Lion", _KERAS_BETAS, {"m": "momentum"}, {"beta_1": "(0, 1]"} | _BETA_2_MAY_BE_1),
+    "AdaBelief": _keras("AdaBelief", _KERAS_ADAM | {"epsilon_root": ("eps_root",)}, {"m": "momentum", "s": "variance"}),
+    "RAdam": _keras("RAdam", _KERAS_ADAM, _VELOCITY),
+    "ADOPT": _keras("ADOPT", _KERAS_ADAM, _VELOCITY),
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from operator import attrgetter
 from typing import Any
 
 import keras
@@ -26,6 +27,8 @@ if BACKEND == "jax":
     import jax
     import jax.numpy as jnp
 
+    _TENSOR: Any = jax.Array
+
     def _traced(value: Any) -> bool:
         return isinstance(value, jax.core.Tracer)
 
@@ -43,14 +46,23 @@ if BACKEND == "jax":
 elif BACKEND == "tensorflow":
     import tensorflow as tf
 
+    _TENSOR = tf.Tensor  # no variable
+    _value: Any = tf.convert_to_tensor  # which reads what lies on several devices too
+
     def _traced(value: Any) -> bool:
         return ops.is_tensor(value) and not tf.executing_eagerly()
 
 else:
+    import torch
+
+    _TENSOR = torch.Tensor
 
     def _traced(value: Any) -> bool:
         return False
 
+
+if BACKEND != "tensorflow":
+    _value = attrgetter("value")
 
 if BACKEND != "jax":
     _in_float64 = nullcontext
@@ -66,8 +78,13 @@ if BACKEND != "jax":
 
 def number(value: Any) -> Any:
     """A variable's value or a number: as a float, unless it is traced."""
-    value = getattr(value, "value", value)
+    value = _value(value) if isinstance(value, keras.Variable) else value
     return value if _traced(value) else float(value)
+
+
+def constant(value: Any) -> Any:
+    """The number in a tensor without dimensions; anything else as it is."""
+    return float(value) if isinstance(value, _TENSOR) and value.ndim == 0 and not _traced(value) else value
 
 
 def coefficients(
@@ -98,29 +115,47 @@ def compute_type(dtype: Any) -> str:
     return "float32" if name in NARROW else name
 
 
-def widened(gradient: Any) -> Any:
-    """A gradient in the type that is computed in."""
-    compute = compute_type(gradient.dtype)
-    return gradient if compute == keras.backend.standardize_dtype(gradient.dtype) else ops.cast(gradient, compute)
-
-
 def filled(shape: Sequence[int], value: float, dtype: str) -> Any:
     """An array of one number, which Keras's initializers round to float32 on the way."""
     return ops.convert_to_tensor(np.full(shape, value), dtype)
 
 
-def dense(gradient: Any) -> Any:
+def dense(gradient: Any, variable: Any) -> Any:
     """A gradient as an array: embeddings have sparse ones, whose update is the same as of dense ones."""
     if BACKEND == "tensorflow":
+        if isinstance(gradient, tf.IndexedSlices):  # whose own shape may be missing, or a tuple
+            return tf.math.unsorted_segment_sum(gradient.values, gradient.indices, variable.shape[0])
         return tf.convert_to_tensor(gradient)
+    if BACKEND == "torch":
+        return gradient.to_dense() if getattr(gradient, "layout", torch.strided) is not torch.strided else gradient
     return gradient.todense() if hasattr(gradient, "todense") else gradient
+
+
+def plain(gradient: Any, variable: Any) -> Any:
+    """A gradient as an array in the type that is computed in."""
+    gradient = dense(gradient, variable)
+    compute = compute_type(gradient.dtype)
+    return gradient if compute == keras.backend.standardize_dtype(gradient.dtype) else ops.cast(gradient, compute)
+
+
+def shape(gradient: Any) -> tuple[int | None, ...] | None:
+    """A gradient's shape, as far as it is known."""
+    if BACKEND == "tensorflow":
+        if isinstance(gradient, tf.IndexedSlices):
+            whole = gradient.dense_shape
+            rows = None if whole is None else tf.get_static_value(tf.convert_to_tensor(whole)[0])
+            return (None if rows is None else int(rows), *gradient.values.shape[1:])
+        known = tf.TensorShape(gradient.shape)
+        return None if known.rank is None else tuple(known)
+    return tuple(gradient.shape)
 
 
 def fits(gradient: Any, variable: Any) -> bool:
     """Whether a gradient has its variable's shape, as far as that is known."""
-    if BACKEND == "tensorflow":
-        return bool(tf.TensorShape(gradient.shape).is_compatible_with(variable.shape))
-    return tuple(gradient.shape) == tuple(variable.shape)
+    known, wanted = shape(gradient), tuple(variable.shape)
+    return known is None or (
+        len(known) == len(wanted) and all(a is None or a == b for a, b in zip(known, wanted, strict=True))
+    )
 
 
 def read(graph: Graph, coefficients: Sequence[Any]) -> Reading:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
+import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from operator import is_
@@ -17,7 +19,7 @@ from adamite.about import Documented, Words
 from adamite.conventions import Spelling, spelling
 from adamite.errors import StateDictError
 from adamite.keras import arrays
-from adamite.keras.settings import RANGES, Reading, Settings
+from adamite.keras.settings import Reading, Settings
 from adamite.layouts import Rests, State
 from adamite.rule import Rule
 from adamite.settings import unknown
@@ -61,7 +63,7 @@ class Extras(Options, total=False):
 
 
 _WORDS = Words(
-    RANGES,
+    {},
     after=(
         "",
         "learning_rate may be a schedule, of Keras or of adamite.schedules, or a function without arguments. The",
@@ -251,7 +253,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
 
     def _backend_apply_gradients(self, grads: Sequence[Any], trainable_variables: Sequence[Any]) -> None:
         if self.gradient_accumulation_steps or self.clipnorm or self.global_clipnorm or self.clipvalue:
-            grads = list(map(arrays.widened, grads))  # sums and norms are of float32 at least
+            grads = list(map(arrays.plain, grads, trainable_variables))  # sums and norms are of float32 at least
         super()._backend_apply_gradients(grads, trainable_variables)
 
     def _backend_update_step(
@@ -264,7 +266,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
                 "give one each"
             )
         if arrays.BACKEND == "torch" and not in_stateless_scope():
-            self._step_in_place(grads, trainable_variables, learning_rate)
+            in_place.outside_of_traces(self._step_in_place, grads, trainable_variables, learning_rate)
             return
         if self._rests != Rests():
             raise ValueError(
@@ -276,13 +278,15 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
             self._step_together(grads, trainable_variables, coefficients)
         else:
             graphs = {key: arrays.read(engine.graph(key[0]), values) for key, values in coefficients.items()}
-            super()._backend_update_step(grads, trainable_variables, graphs)
+            # A function: of a dict TensorFlow would sort the keys, where there are several replicas.
+            super()._backend_update_step(grads, trainable_variables, graphs.__getitem__)
 
     def _check_shapes(self, grads: Sequence[Any], variables: Sequence[Any]) -> None:
         for g, v in zip(grads, variables):
             if not arrays.fits(g, v):
+                name = getattr(v, "path", v.name)  # TensorFlow's own variables have no path
                 raise ValueError(
-                    f"the gradient of {v.path} has shape {tuple(g.shape)}, and the variable {tuple(v.shape)}"
+                    f"the gradient of {name} has shape {arrays.shape(g)}, and the variable {tuple(v.shape)}"
                 )
 
     def _step_in_place(self, grads: Sequence[Any], variables: Sequence[Any], learning_rate: Any) -> None:
@@ -311,19 +315,21 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
 
     def _step_together(self, grads: Sequence[Any], variables: Sequence[Any], coefficients: Coefficients) -> None:
         read = self._read()
-        groups: dict[tuple[Update, str], list[int]] = {}
+        groups: dict[tuple[Update, str, int], list[int]] = {}
+        listed: Counter[int] = Counter()  # a variable that is listed again moves again, after the first time
         for index, variable in enumerate(variables):
-            groups.setdefault((self._update_of(variable, read), variable.dtype), []).append(index)
-        for (update, dtype), indices in groups.items():
+            listed[id(variable)] += 1
+            groups.setdefault((self._update_of(variable, read), variable.dtype, listed[id(variable)]), []).append(index)
+        for (update, dtype, _), indices in groups.items():
             kept: dict[str, list[Any]] = {"x": [variables[i] for i in indices]}
             slots = [self._slots_of(variable) for variable in kept["x"]]
             kept |= {name: [each[name] for each in slots] for name in update.states}
             columns = {name: [v.value for v in column] for name, column in kept.items()}
-            columns["g"] = [arrays.dense(grads[i]) for i in indices]
+            columns["g"] = [arrays.dense(grads[i], variables[i]) for i in indices]
             new = together.step(update, dtype, coefficients[update, arrays.compute_type(dtype)], columns)
             for name, column in new.items():
                 for variable, value in zip(kept[name], column, strict=True):
-                    variable.assign(value)
+                    self.assign(variable, value)
 
     def _coefficients(self, variables: Sequence[Any], learning_rate: Any) -> Coefficients:
         """The coefficients of this step by update and type; the new Scalar states are assigned."""
@@ -339,11 +345,11 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         return found
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Update one variable; in the place of the learning rate Keras hands on the graphs that were read."""
+        """Update one variable; in the place of the learning rate Keras hands on what finds the graph that was read."""
         slots = self._slots_of(variable)
         dtype = arrays.compute_type(variable.dtype)
-        reading = learning_rate[self._update_of(variable, self._read()), dtype]
-        new = arrays.step(reading, {"x": variable, "g": arrays.dense(gradient), **slots}, dtype)
+        reading = learning_rate((self._update_of(variable, self._read()), dtype))
+        new = arrays.step(reading, {"x": variable, "g": arrays.dense(gradient, variable), **slots}, dtype)
         step = new.pop("x")
         if dtype == variable.dtype:
             self.assign_sub(variable, step)
@@ -379,16 +385,14 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         return f"{type(self).__name__}({', '.join(words)})"
 
     def load_own_variables(self, store: Any) -> None:
-        """Go on from saved states.
+        """Go on from saved states; where they don't fit, stay as it is, and warn.
 
-        Raises:
-            StateDictError: where their number or shapes don't fit; nothing was loaded.
+        Keras calls this amid the loading of a model, whose weights are to be loaded in any case.
         """
-        unbuilt = [v for v in (self._iterations, self._learning_rate) if isinstance(v, keras.Variable)]
-        mine = self.variables
-        if len(store.keys()) == len(unbuilt) and not int(store["0"]):  # saved before the first step
-            mine = unbuilt
-        self._load(lambda i: store[str(i)], len(store.keys()), mine)
+        try:
+            self._load(lambda i: store[str(i)], len(store.keys()))
+        except StateDictError as error:
+            warnings.warn(str(error), UserWarning, stacklevel=2)
 
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Go on from the values of `variables`.
@@ -398,17 +402,21 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         """
         if not self.built:
             super().set_weights(weights)  # which says so
-        self._load(lambda i: weights[i], len(weights), self.variables)
+        self._load(lambda i: weights[i], len(weights))
 
-    def _load(self, saved: Callable[[int], Any], count: int, variables: Sequence[Any]) -> None:
+    def _load(self, saved: Callable[[int], Any], count: int) -> None:
         """Assign what was saved, one after another, if all of it fits."""
         owner = type(self).__name__
-        if count != len(variables):
-            more = "" if self.built else "; it isn't built yet: call build(model.trainable_variables) first"
-            raise StateDictError(
-                f"the state doesn't fit this {owner}, nothing was loaded: {count} variables in it, "
-                f"{len(variables)} here{more}. Was it saved by another optimizer, or with other options?"
-            )
+        variables = [v for v in (self._iterations, self._learning_rate) if isinstance(v, keras.Variable)]
+        # Before the first step there is nothing else to know of either.
+        if count != len(variables) or _stepped(saved(0)) or _stepped(self._iterations):
+            variables, complete = self.variables, self.built or self._keeps_nothing()
+            if not complete or count != len(variables):
+                more = "" if complete else "; it isn't built yet: call build(model.trainable_variables) first"
+                raise StateDictError(
+                    f"the optimizer's state doesn't fit this {owner}, nothing of it was loaded: {count} variables in "
+                    f"it, {len(variables)} here{more}. Was it saved by another optimizer, or with other options?"
+                )
         slots = {
             id(slot): (name, variable)
             for name, column in (self._slots.items() if self.built else ())
@@ -430,9 +438,16 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         for (there, here), found in converted.items():
             layouts.tell_converted(owner, _NARROW.get(there, there), _NARROW.get(here, here), len(found))
 
+    def _keeps_nothing(self) -> bool:
+        """Whether no more variables come when it is built, as of SGD without momentum."""
+        update, kahan = self._read().plain, self._rests.rounding == "kahan"
+        return not (update.states or update.scalars or kahan or self.use_ema or self.gradient_accumulation_steps)
+
     def _check_fits(self, value: Any, variable: Any, slot: tuple[str, Any] | None) -> None:
         """Refuse a value of another size than the variable's; a slot is the state's name, and the model's variable."""
-        wrong = f"the state doesn't fit this {type(self).__name__}, nothing was loaded: {variable.path}"
+        wrong = (
+            f"the optimizer's state doesn't fit this {type(self).__name__}, nothing of it was loaded: {variable.path}"
+        )
         shape, of = tuple(value.shape), slot[1] if slot else variable
         wanted, note = tuple(of.shape), ""
         if slot and _type(value) == EIGHT_BIT:
@@ -445,6 +460,11 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
 
 def _shown(rests: Rests) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in rests.chosen().items())
+
+
+def _stepped(iterations: Any) -> bool:
+    """Whether a count of steps, a variable or as it was saved, isn't zero."""
+    return bool(ops.convert_to_numpy(iterations).any())
 
 
 def _type(value: Any) -> str:

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter, is_
 from typing import Any, NamedTuple
 
 import torch
 from keras import ops
 from torch import Tensor
+from torch._compile import _disable_dynamo
+from torch.compiler import is_dynamo_compiling
 
 from adamite import layouts
 from adamite.layouts import Rests
 from adamite.storage import Format, Layout
 from adamite.torch import state
-from adamite.torch.batch import FORMATS, ArrayBatch, Batch, MachineBatch, Member, format_of, native
-from adamite.torch.plan import run
+from adamite.torch.batch import FORMATS, ArrayBatch, Batch, MachineBatch, Member, Sparse, format_of, native
+from adamite.torch.plan import run, shared
 from adamite.torch.settings import Reading
 from adamite.update import Update
 
 _shape, _dtype = attrgetter("shape"), attrgetter("dtype")
 _value = attrgetter("_value")  # as `value`, which looks for scopes first that an optimizer isn't in
+
+
+_untraced: Any = _disable_dynamo(lambda function, *args: function(*args))
+
+
+def outside_of_traces(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function that torch.compile, which can't trace machine code, isn't to look into."""
+    return _untraced(function, *args) if is_dynamo_compiling() else function(*args)
 
 
 def number(value: Any) -> float:
@@ -75,6 +85,10 @@ class _Given(Batch):
     def gradients(self) -> list[Any]:
         return list(self.given)
 
+    def admit(self, row: int, sparse: Sparse) -> Tensor | None:
+        self.grads[row] = ops.convert_to_tensor(self.grads[row])  # as NumPy's arrays, which Keras takes
+        return super().admit(row, sparse)
+
 
 class _Machine(_Given, MachineBatch): ...
 
@@ -93,11 +107,13 @@ class InPlace:
         self._types = [row.gradient for row in rows]
         self._batches: list[tuple[_Machine | _Arrays, list[int]]] = []  # with the numbers of the rows
         found: dict[Any, list[int]] = {}
+        sharing = shared(self.parameters)  # a variable listed twice too: these move one after another
         for index, (row, p) in enumerate(zip(rows, self.parameters, strict=True)):
             layout = row.layout.with_gradient(FORMATS[row.gradient])
             machine = native(p) and layout.native
-            found.setdefault((row.update, layout, machine, p.device), []).append(index)
-        for (update, layout, machine, _), indices in found.items():
+            alone = index if index in sharing else None
+            found.setdefault((row.update, layout, machine, p.device, alone), []).append(index)
+        for (update, layout, machine, *_), indices in found.items():
             members = [
                 Member(p, 0, row.variable.path, {name: s._value for name, s in row.states.items()}, row.stream)
                 for row, p in ((rows[i], self.parameters[i]) for i in indices)

@@ -11,19 +11,11 @@ from keras.optimizers.schedules import LearningRateSchedule
 
 from adamite import schedules
 from adamite.conventions import Spelling
+from adamite.keras.arrays import constant
 from adamite.keras.schedules import Schedule
 from adamite.rule import REQUIRED, Choice, Number
 from adamite.settings import check_choice, check_function, check_number
 from adamite.update import CLIP_NORM, WEIGHT_DECAY, Surroundings, Update, build
-
-# Where Keras allows other values than the rule's docstring.
-RANGES = {
-    "epsilon": "[0, inf)",
-    "epsilon_root": "[0, inf)",
-    "initial_accumulator_value": "[0, inf)",
-    "momentum": "[0, 1]",
-    "rho": "[0, 1]",
-}
 
 
 def _option(name: str, allowed: str, meaning: str) -> Number:
@@ -32,13 +24,13 @@ def _option(name: str, allowed: str, meaning: str) -> Number:
 
 _NUMBERS = {
     "weight_decay": WEIGHT_DECAY._replace(optional=True),
-    "clipnorm": CLIP_NORM._replace(name="clipnorm", meaning="a gradient whose norm is larger is scaled down to it"),
-    "global_clipnorm": CLIP_NORM._replace(name="global_clipnorm"),
-    "clipvalue": _option("clipvalue", "(0, inf)", "what is larger in a gradient is cut down to it"),
+    "clipnorm": _option("clipnorm", "[0, inf)", "a gradient whose norm is larger is scaled down to it; 0 for none"),
+    "global_clipnorm": _option("global_clipnorm", "[0, inf)", f"{CLIP_NORM.meaning}; 0 for none"),
+    "clipvalue": _option("clipvalue", "[0, inf)", "what is larger in a gradient is cut down to it; 0 for none"),
     "ema_momentum": _option("ema_momentum", "[0, 1]", "decay of the running average of the weights"),
     "loss_scale_factor": _option("loss_scale_factor", "(0, inf)", "what the loss was multiplied by"),
 }
-_COUNTS = {"gradient_accumulation_steps": 2, "ema_overwrite_frequency": 1}  # the least
+_COUNTS = {"gradient_accumulation_steps": 2, "ema_overwrite_frequency": 1}  # the least, but for 0, which is none
 _FLAG = Choice("", False, (False, True))
 
 
@@ -57,7 +49,7 @@ class Settings:
         self.owner, self.spelling = owner, spelling
         rule = spelling.convention.rule
         own = {argument: rule.numbers[name]._replace(name=argument) for argument, (name,) in spelling.arguments.items()}
-        own |= {name: own[name].within(RANGES[name]) for name in own if name in RANGES}
+        own |= {name: own[name].within(allowed) for name, allowed in spelling.ranges.items() if name in own}
         follows = [a for a, (name,) in spelling.arguments.items() if name in spelling.convention.follows]
         own |= {argument: own[argument]._replace(optional=True) for argument in follows}
         self.numbers = {**_NUMBERS, **own}
@@ -67,6 +59,8 @@ class Settings:
 
     def check(self, name: str, value: Any) -> Any:
         """A value of that name as it is kept, or the error that says what is wrong with it."""
+        if name in self.numbers:
+            value = constant(value)
         if name == "learning_rate":
             return self._rate(value)
         if name in self.numbers:
@@ -78,8 +72,8 @@ class Settings:
             return check_number(self.owner, spec, value, schedules=False)
         if name in self.choices:
             return self._choice(name, value)
-        if name in _COUNTS and value is not None:
-            return self._count(name, value)
+        if name in _COUNTS:
+            return self._count(name, value) if value else None
         return value
 
     def _rate(self, value: Any) -> Any:

@@ -93,14 +93,14 @@ class Plan:
         """Make the batches. Parameters that share memory, as tied ones may, move one after another, as in torch."""
         spelling = self.settings.spelling
         found: dict[Any, tuple[list[Member], list[bool]]] = {}
-        shared = _shared([local(p) for p in self.parameters])
+        sharing = shared([local(p) for p in self.parameters])
         for row, m in enumerate(self.members):
             p, reading = m.parameter, self.readings[m.group]
             own = local(p)
             rests = self._layout(m)
             known = complete(p, m.state, reading, spelling, m.name, rests)
             mesh = (p.device_mesh, p.placements) if own is not p else None  # type: ignore[attr-defined]
-            alone = row if row in shared or times[id(p)] > 1 else None
+            alone = row if row in sharing or times[id(p)] > 1 else None
             machine = native(own) and not FORCE_ARRAYS and rests.native
             rows = self._rows(m, reading.update, rests)
             key = (reading.update, rests, machine, rows, p.device, p.dtype, mesh, alone)
@@ -252,7 +252,7 @@ def _moves(values: Iterable[Any]) -> bool:
     return any(_moves(v) if isinstance(v, tuple) else not isinstance(v, _FIXED) for v in values)
 
 
-def _shared(tensors: Sequence[Tensor]) -> set[int]:
+def shared(tensors: Sequence[Tensor]) -> set[int]:
     """The rows that share memory with others."""
     spans = sorted(
         (x.device.type, *span(x), row)
