@@ -128,15 +128,23 @@ def idle(graph: Graph) -> Idle:
 
 
 @functools.cache
-def still(graph: Graph) -> bool:
-    """Whether an update leaves elements whose gradient is zero as they are: then only the others need a step."""
+def decays(graph: Graph) -> Mapping[str, Factor] | None:
+    """What the states are multiplied by, where it isn't 1, if a gradient of zero leaves the parameter as it is."""
     try:
         zero = idle(graph)
     except Unpredictable:
-        return False
+        return None
     # What a factor is multiplied by shows, if the coefficients are such as don't cancel.
     coefficients = [math.sqrt(k + 2) for k in range(graph.coefficient_count)]
-    return zero.powers is None and all(factor(coefficients) == 1.0 for factor in (zero.x, *zero.states))
+    if zero.powers is not None or zero.x(coefficients) != 1.0:
+        return None
+    factors = zip(graph.inputs[2:], zero.states, strict=True)
+    return {name: factor for name, factor in factors if factor(coefficients) != 1.0}
+
+
+def still(graph: Graph) -> bool:
+    """Whether an update leaves elements whose gradient is zero as they are: then only the others need a step."""
+    return decays(graph) == {}
 
 
 _OF_ZEROS = ("add", "sub", "mul", "neg", "abs", "sqrt", "gt", "lt", "ne")  # operations that make 0 of zeros

@@ -297,8 +297,8 @@ class Core:
         else:
             values = graph.evaluate(float(t) + 1.0, *map(float, numbers), *map(float, scalars))
             vector = jnp.asarray(values[: graph.coefficient_count], real)
-        scalars = map(_float64, values[graph.coefficient_count :])
-        return vector, dict(zip(graph.scalars, scalars, strict=True))
+        left = map(_float64, values[graph.coefficient_count :])
+        return vector, dict(zip(graph.scalars, left, strict=True))
 
     def _at(self, name: str, found: _Found) -> Any:
         value = self.numbers[name]

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from operator import is_
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar, NamedTuple, TypedDict
 
 import keras
 from keras import initializers, ops
@@ -18,7 +18,9 @@ from adamite import engine, layouts
 from adamite.about import Documented, Words
 from adamite.conventions import Spelling, spelling
 from adamite.errors import StateDictError
+from adamite.idle import decays
 from adamite.keras import arrays
+from adamite.keras.rows import Rows, rows_of, with_rows
 from adamite.keras.settings import Reading, Settings
 from adamite.layouts import Rests, State
 from adamite.rule import Rule
@@ -38,6 +40,14 @@ elif arrays.BACKEND == "jax":
 Coefficients = dict[tuple[Update, str], Sequence[Any]]  # by the type that is computed in
 EIGHT_BIT = "uint8"  # the type of such states
 _NARROW = {EIGHT_BIT: "8bit", "bfloat16": "bfloat16"}  # as they are asked for
+
+
+class _Part(NamedTuple):
+    """What of a variable is stepped on."""
+
+    stored: Mapping[str, Any]  # the variable and its states, by the rule's names
+    rows: Rows | None  # of a table, if not all of it
+    inputs: Mapping[str, Any]  # of the step
 
 
 class Options(TypedDict, total=False):
@@ -279,7 +289,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         else:
             graphs = {key: arrays.read(engine.graph(key[0]), values) for key, values in coefficients.items()}
             # A function: of a dict TensorFlow would sort the keys, where there are several replicas.
-            super()._backend_update_step(grads, trainable_variables, graphs.__getitem__)
+            super()._backend_update_step(grads, trainable_variables, lambda key: (graphs[key], coefficients[key]))
 
     def _check_shapes(self, grads: Sequence[Any], variables: Sequence[Any]) -> None:
         for g, v in zip(grads, variables):
@@ -293,6 +303,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         read, kept = self._read(), self._kept
         updates = [self._update_of(v, read) for v in variables]
         rows = (*variables, *updates)
+        grads = in_place.tensors(grads)
         plan = kept.in_place
         if plan is None or len(rows) != len(kept.rows) or not all(map(is_, rows, kept.rows)) or not plan.stands(grads):
             slots, rests = map(self._slots_of, variables), map(self._layout, variables)
@@ -321,15 +332,12 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
             listed[id(variable)] += 1
             groups.setdefault((self._update_of(variable, read), variable.dtype, listed[id(variable)]), []).append(index)
         for (update, dtype, _), indices in groups.items():
-            kept: dict[str, list[Any]] = {"x": [variables[i] for i in indices]}
-            slots = [self._slots_of(variable) for variable in kept["x"]]
-            kept |= {name: [each[name] for each in slots] for name in update.states}
-            columns = {name: [v.value for v in column] for name, column in kept.items()}
-            columns["g"] = [arrays.dense(grads[i], variables[i]) for i in indices]
-            new = together.step(update, dtype, coefficients[update, arrays.compute_type(dtype)], columns)
-            for name, column in new.items():
-                for variable, value in zip(kept[name], column, strict=True):
-                    self.assign(variable, value)
+            values = coefficients[update, arrays.compute_type(dtype)]
+            parts = [self._part(grads[i], variables[i], update) for i in indices]
+            columns = {name: [part.inputs[name] for part in parts] for name in parts[0].inputs}
+            new = together.step(update, dtype, values, columns)
+            for k, part in enumerate(parts):
+                self._store(part, {name: column[k] for name, column in new.items()}, update, values)
 
     def _coefficients(self, variables: Sequence[Any], learning_rate: Any) -> Coefficients:
         """The coefficients of this step by update and type; the new Scalar states are assigned."""
@@ -346,17 +354,42 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update one variable; in the place of the learning rate Keras hands on what finds the graph that was read."""
-        slots = self._slots_of(variable)
-        dtype = arrays.compute_type(variable.dtype)
-        reading = learning_rate((self._update_of(variable, self._read()), dtype))
-        new = arrays.step(reading, {"x": variable, "g": arrays.dense(gradient, variable), **slots}, dtype)
-        step = new.pop("x")
-        if dtype == variable.dtype:
-            self.assign_sub(variable, step)
+        update, dtype = self._update_of(variable, self._read()), arrays.compute_type(variable.dtype)
+        reading, coefficients = learning_rate((update, dtype))
+        part = self._part(gradient, variable, update)
+        new = arrays.step(reading, part.inputs, dtype)
+        if part.rows is None and dtype == variable.dtype:
+            self.assign_sub(variable, new.pop("x"))
         else:
-            self.assign(variable, ops.cast(variable, dtype) - step)
+            new["x"] = ops.cast(part.inputs["x"], dtype) - new["x"]
+        self._store(part, new, update, coefficients)
+
+    def _part(self, gradient: Any, variable: Any, update: Update) -> _Part:
+        """What is stepped on: all of a variable, or some rows of a table where the others stay as they are."""
+        stored = {"x": variable, **self._slots_of(variable)}
+        compute = arrays.compute_type(variable.dtype)
+        rows = rows_of(gradient, compute) if decays(engine.graph(update)) is not None else None
+        if rows is None:
+            return _Part(stored, None, {"g": arrays.dense(gradient, variable), **stored})
+        return _Part(stored, rows, {"g": rows.gradients, **{n: rows.of(v, compute) for n, v in stored.items()}})
+
+    def _store(self, part: _Part, new: Mapping[str, Any], update: Update, coefficients: Sequence[Any]) -> None:
+        """Assign what a step has made of a part. The states of the other rows decay."""
+        factors = decays(engine.graph(update)) or {}
         for name, value in new.items():
-            self.assign(slots[name], value)
+            variable = part.stored[name]
+            if part.rows is None:
+                self.assign(variable, value)
+                continue
+            if name in factors:
+                decayed = variable * ops.cast(factors[name](coefficients), variable.dtype)
+                self.assign(variable, part.rows.put(decayed, value))
+            else:
+                self.assign(variable, part.rows.assigned(variable, value))
+
+    def assign(self, variable: Any, value: Any) -> None:
+        """Assign a value, or rows of a table."""
+        super().assign(variable, with_rows(variable, value))
 
     def _overwrite_model_variables_with_average_value(self, trainable_variables: Sequence[Any]) -> None:
         super()._overwrite_model_variables_with_average_value(trainable_variables)

@@ -16,7 +16,7 @@ from adamite import layouts
 from adamite.layouts import Rests
 from adamite.storage import Format, Layout
 from adamite.torch import state
-from adamite.torch.batch import FORMATS, ArrayBatch, Batch, MachineBatch, Member, Sparse, format_of, native
+from adamite.torch.batch import FORMATS, ArrayBatch, Batch, MachineBatch, Member, format_of, native
 from adamite.torch.plan import run, shared
 from adamite.torch.settings import Reading
 from adamite.update import Update
@@ -31,6 +31,11 @@ _untraced: Any = _disable_dynamo(lambda function, *args: function(*args))
 def outside_of_traces(function: Callable[..., Any], *args: Any) -> Any:
     """Call a function that torch.compile, which can't trace machine code, isn't to look into."""
     return _untraced(function, *args) if is_dynamo_compiling() else function(*args)
+
+
+def tensors(gradients: Sequence[Any]) -> Sequence[Tensor]:
+    """Gradients as tensors; Keras takes NumPy's arrays too."""
+    return gradients if all(map(torch.is_tensor, gradients)) else list(map(ops.convert_to_tensor, gradients))
 
 
 def number(value: Any) -> float:
@@ -84,10 +89,6 @@ class _Given(Batch):
 
     def gradients(self) -> list[Any]:
         return list(self.given)
-
-    def admit(self, row: int, sparse: Sparse) -> Tensor | None:
-        self.grads[row] = ops.convert_to_tensor(self.grads[row])  # as NumPy's arrays, which Keras takes
-        return super().admit(row, sparse)
 
 
 class _Machine(_Given, MachineBatch): ...

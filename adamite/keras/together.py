@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+from keras import ops
 
 from adamite import engine
 from adamite.jax.call import COMPUTE, FORMATS, call, dtype_of, kind
@@ -24,6 +25,7 @@ def step(
         layout = layout.with_gradient(FORMATS[compute])
     types = {"x": stored, "g": dtype_of(layout.g)}
     given = {
-        name: [jnp.asarray(value, types.get(name, compute)) for value in values] for name, values in columns.items()
+        name: [jnp.asarray(ops.convert_to_tensor(value), types.get(name, compute)) for value in values]
+        for name, values in columns.items()
     }
     return call(engine.graph(update), layout, jnp.array(coefficients, compute), given)
