@@ -83,8 +83,8 @@ TORCH = (
 
 KERAS = (
     Difference(
-        "a saved state of another number of variables, or of other shapes, raises, and nothing is loaded",
-        "Keras warns of the first, and trains on with fresh moments; of the second it has loaded a part when it raises",
+        "a saved state of other shapes is left out with a warning, as one of another number of variables is",
+        "of the first Keras has loaded a part when it raises, amid the loading of the model",
     ),
     Difference(
         "float16 and bfloat16 variables have float32 states, and are computed in float32 and rounded once",
@@ -104,7 +104,7 @@ KERAS = (
         "there is no momentum to go on with; Keras's step breaks off, Adam's with its moments changed",
     ),
     Difference(
-        "sparse gradients are made dense for the step, what a row has more than once is summed",
+        "what a row of a sparse gradient has more than once is summed",
         "TensorFlow's are squared one by one in Keras, where a token that is twice in a batch counts as two gradients; "
         "at torch's four of Keras's classes fail",
     ),

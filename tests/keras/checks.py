@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import functools
 import inspect
 import json
 import pickle
@@ -32,6 +34,12 @@ from tests.support import ROOT, process_environment
 Array = np.ndarray[Any, np.dtype[Any]]
 theirs = keras.optimizers
 BACKEND = keras.backend.backend()
+if BACKEND == "tensorflow":
+    import tensorflow
+
+    tensorflow.config.set_logical_device_configuration(
+        tensorflow.config.list_physical_devices("CPU")[0], [tensorflow.config.LogicalDeviceConfiguration()] * 2
+    )
 RATE = 2.0**-7  # exact in float32, in which Keras keeps it
 # Exact in float32 too: Keras on TensorFlow rounds the numbers of float64 variables to it.
 BETAS = {"beta_1": 0.875, "beta_2": 0.984375}
@@ -266,19 +274,19 @@ def test_states_that_dont_fit_are_refused() -> None:
     store: dict[str, Any] = {}
     trained.save_own_variables(store)
     for other, message in (
-        (ours.Adam(amsgrad=True), r"this Adam, nothing was loaded: 8 variables in it, 11 here"),
-        (ours.SGD(), r"this SGD, nothing was loaded: 8 variables in it, 2 here"),
+        (ours.Adam(amsgrad=True), r"this Adam, nothing of it was loaded: 8 variables in it, 11 here"),
+        (ours.SGD(), r"this SGD, nothing of it was loaded: 8 variables in it, 2 here"),
     ):
         other.build(variables())
-        with pytest.raises(StateDictError, match=message):
+        with pytest.warns(UserWarning, match=message):
             other.load_own_variables(store)
         with pytest.raises(StateDictError, match=message):
             other.set_weights([v.value for v in trained.variables])
-    with pytest.raises(StateDictError, match=r"8 variables in it, 2 here; it isn't built yet"):
+    with pytest.warns(UserWarning, match=r"8 variables in it, 2 here; it isn't built yet"):
         ours.Adam().load_own_variables(store)
     turned = ours.Adam()
     turned.build(variables(starts=[STARTS[0].T, *STARTS[1:]]))
-    with pytest.raises(StateDictError, match=r"w0_momentum has the shape \(3, 5\) here and \(5, 3\) in it"):
+    with pytest.warns(UserWarning, match=r"w0_momentum has the shape \(3, 5\) here and \(5, 3\) in it"):
         turned.load_own_variables(store)
     assert int(numpy(turned.iterations)) == 0
     unbuilt: dict[str, Any] = {}
@@ -297,7 +305,7 @@ MISTAKES: list[tuple[str, Options, type[Exception], str]] = [
     ("Adam", {"beta_1": 1.0}, ValueError, r"Adam: beta_1 must be a number in \[0, 1\), got 1.0"),
     ("Adam", {"epsilon": float("nan")}, ValueError, "epsilon"),
     ("Adam", {"amsgrad": "yes"}, TypeError, "amsgrad must be one of False, True"),
-    ("Adam", {"clipnorm": 0.0}, ValueError, r"clipnorm must be a number in \(0, inf\), got 0.0"),
+    ("Adam", {"clipnorm": -1.0}, ValueError, r"clipnorm must be a number in \[0, inf\), got -1.0"),
     ("Adam", {"clipvalue": -1.0}, ValueError, "clipvalue"),
     ("Adam", {"clipnorm": 1.0, "clipvalue": 1.0}, ValueError, "Only one of"),
     ("Adam", {"weight_decay": -0.1}, ValueError, r"weight_decay must be a number in \[0, inf\)"),
@@ -315,10 +323,36 @@ def test_mistakes_are_refused(name: str, options: Options, error: type[Exception
         getattr(ours, name)(**options)
 
 
+ALLOWED: list[tuple[str, str, list[float], list[float]]] = [
+    ("Lion", "beta_1", [0.5, 1.0], [0.0, 1.5]),
+    ("Lion", "beta_2", [0.0, 0.5], [1.5]),
+    ("SGD", "momentum", [0.0, 1.0], [1.5, -0.5]),
+    ("RMSprop", "rho", [0.0, 1.0], [1.5]),
+    ("Adam", "epsilon", [0.0, 1.0], [-1.0]),
+]
+
+
+@pytest.mark.parametrize(("name", "argument", "allowed", "refused"), ALLOWED)
+def test_what_keras_takes_is_taken(name: str, argument: str, allowed: list[float], refused: list[float]) -> None:
+    """Values at the ends of the ranges give Keras's numbers."""
+    for value in allowed:
+        ends = []
+        for package in (ours, theirs):
+            x = variables(starts=[np.ones(3)])
+            optimizer = getattr(package, name)(RATE, **{argument: value})
+            for gradient in (0.5, -0.25, 2.0):
+                optimizer.apply(tensors([np.full(3, gradient)], "float32"), x)
+            ends.append(numpy(x[0]))
+        np.testing.assert_allclose(ends[0], ends[1], rtol=1e-6)
+    for value in refused:
+        with pytest.raises(ValueError, match=rf"{name}: {argument} must be a number in "):
+            getattr(ours, name)(RATE, **{argument: value})
+
+
 def test_assignments_are_checked() -> None:
     optimizer, x = ours.Adam(RATE), variables()
     optimizer.apply(tensors(GRADIENTS[0], "float32"), x)
-    for name, value in (("beta_1", 1.5), ("learning_rate", -1.0), ("clipnorm", 0.0)):
+    for name, value in (("beta_1", 1.5), ("learning_rate", -1.0), ("clipnorm", -1.0)):
         with pytest.raises(ValueError, match=name):
             setattr(optimizer, name, value)
     optimizer.beta_1 = 0.5
@@ -414,8 +448,165 @@ def sparse_and_dense() -> tuple[Any, Array]:
     if BACKEND == "jax":
         from jax.experimental import sparse as jax_sparse
 
-        return jax_sparse.BCOO.fromdense(ops.convert_to_tensor(dense, "float32")), dense
+        return jax_sparse.BCOO.fromdense(ops.convert_to_tensor(dense, "float32"), n_dense=1), dense
     return ops.convert_to_tensor(dense, "float32").to_sparse(), dense
+
+
+TABLE, WORDS = np.ones((5, 3), "float32"), [[1, 4], [1, 1], [3]]  # with a row that is twice in a batch
+
+
+def of_rows(words: Sequence[int], values: Array) -> Any:
+    """The gradient of some rows, as an embedding has it."""
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        return tf.IndexedSlices(tf.constant(values), tf.constant(words), tf.constant(TABLE.shape))
+    if BACKEND == "jax":
+        from jax.experimental import sparse as jax_sparse
+
+        return jax_sparse.BCOO(
+            (ops.convert_to_tensor(values), ops.convert_to_tensor(words)[:, None]), shape=TABLE.shape
+        )
+    import torch
+
+    return torch.sparse_coo_tensor(torch.tensor([words]), torch.tensor(values), TABLE.shape)
+
+
+# By what is assigned rows alone: what a gradient of zero leaves as it is. States that decay are assigned as a whole.
+ROWS: list[tuple[str, Options, set[str]]] = [
+    ("SGD", {}, {"x"}),
+    ("Adagrad", {}, {"x", "accumulator"}),
+    ("RMSprop", {}, {"x"}),
+    ("Adadelta", {}, {"x"}),
+    ("SGD", {"momentum": 0.5}, set()),
+    ("SGD", {"weight_decay": 0.5}, set()),
+    ("Adam", {}, set()),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("name", "options", "expected"), ROWS, ids=lambda value: str(value))
+def test_rows_alone_where_that_is_the_dense_step(name: str, options: Options, expected: set[str], dtype: str) -> None:
+    by_rows: set[str] = set()
+    cls = getattr(ours, name)
+
+    class Watched(cls):  # type: ignore[misc, valid-type]
+        def assign(self, variable: Any, value: Any) -> None:
+            if hasattr(value, "indices"):
+                by_rows.add(next(v.name for v in (x, *self.variables) if v is variable or v.value is variable))
+            super().assign(variable, value)
+
+    x, same = (keras.Variable(TABLE, dtype=dtype, name="x") for _ in range(2))
+    rows, dense = Watched(0.125, **options), cls(0.125, **options)
+    for optimizer, variable in ((rows, x), (dense, same)):
+        optimizer.build([variable])
+    for words in WORDS:
+        values = np.arange(3.0 * len(words), dtype="float32").reshape(-1, 3) / 4  # whose sums are exact
+        whole = np.zeros_like(TABLE)
+        np.add.at(whole, words, values)
+        rows.apply([ops.cast(of_rows(words, values), dtype) if BACKEND == "torch" else of_rows(words, values)], [x])
+        dense.apply(tensors([whole], "float32"), [same])
+    for mine, other in zip((x, *rows.variables), (same, *dense.variables), strict=True):
+        np.testing.assert_array_equal(numpy(mine), numpy(other))
+    assert {n.rpartition("_")[2] for n in by_rows} == (expected if BACKEND != "torch" else set())
+
+
+def test_rows_alone_in_compiled_training() -> None:
+    """A model with an embedding, beside one whose gradients are made dense by clipping that clips nothing."""
+    tokens = np.random.default_rng(0).integers(0, 20, (32, 6))
+    ends = []
+    for options in ({}, {"clipvalue": 1e9}):
+        keras.utils.set_random_seed(1)
+        network = keras.Sequential([keras.Input((6,), dtype="int32"), layers.Embedding(20, 4), layers.Flatten()])
+        network.add(layers.Dense(1))
+        network.compile(optimizer=ours.Adagrad(0.125, **options), loss="mse", jit_compile=BACKEND != "torch")
+        network.fit(tokens, tokens[:, :1] / 8.0, batch_size=16, epochs=2, shuffle=False, verbose=0)
+        ends.append([numpy(w) for w in network.weights])
+    for mine, other in zip(*ends, strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("shape", [None, (5, 3), [5, 3], np.array([5, 3])], ids=str)
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+def test_slices_without_a_shape_or_with_one_in_any_form(name: str, shape: Any) -> None:
+    if BACKEND != "tensorflow":
+        pytest.skip("IndexedSlices are TensorFlow's")
+    import tensorflow as tf
+
+    ends = []
+    for gradient in (tf.IndexedSlices(tf.ones((2, 3)), (1, 4), shape), tensors([sparse_and_dense()[1]], "float32")[0]):
+        (x,) = variables(starts=[TABLE])
+        getattr(ours, name)(RATE).apply([gradient], [x])
+        ends.append(numpy(x))
+    np.testing.assert_array_equal(ends[0], ends[1])
+
+
+@pytest.mark.parametrize(("name", "options"), [("SGD", {}), ("SGD", {"momentum": 0.5}), ("Adam", {}), ("Nadam", {})])
+def test_a_variable_that_is_listed_twice_moves_twice(name: str, options: Options) -> None:
+    ends = []
+    for package in (ours, theirs):
+        (x,) = variables(starts=[np.ones(3)])
+        optimizer = getattr(package, name)(0.125, **options)
+        optimizer.build([x])
+        for _ in range(2):
+            optimizer.apply(tensors([np.full(3, 1.0), np.full(3, 2.0)], "float32"), [x, x])
+        ends.append(numpy(x))
+    if name == "SGD" and not options:
+        assert ends[0].tolist() == [1 - 0.125 * 6] * 3
+    # Keras on torch steps on all at once, so that the last moment counts.
+    if BACKEND != "torch" or (name == "SGD" and not options):
+        np.testing.assert_allclose(ends[0], ends[1], rtol=1e-4)
+
+
+@functools.cache
+def mirrored() -> Any:
+    """Two replicas; another strategy would take the same numbers for its collectives."""
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_two_replicas(compiled: bool) -> None:
+    """Every class under MirroredStrategy, as without it."""
+    if BACKEND != "tensorflow":
+        pytest.skip("MirroredStrategy is TensorFlow's")
+    import tensorflow as tf
+
+    ends = []
+    for strategy in (mirrored(), tf.distribute.get_strategy()):
+        with strategy.scope():
+            optimizers = [cls(RATE, weight_decay=0.125) for cls in ours.OPTIMIZERS.values()]
+            sets = [variables() for _ in optimizers]
+            for optimizer, trained in zip(optimizers, sets, strict=True):
+                optimizer.build(trained)
+
+        def step(optimizers: Any = optimizers, sets: Any = sets, count: int = strategy.num_replicas_in_sync) -> None:
+            for optimizer, trained in zip(optimizers, sets, strict=True):  # the sum over replicas is taken
+                optimizer.apply(tensors([g / count for g in GRADIENTS[0]], "float32"), trained)
+
+        def run(strategy: Any = strategy, step: Any = step) -> None:
+            strategy.run(step)
+
+        runs = tf.function(run) if compiled else run
+        for _ in range(3):
+            runs()
+        ends.append([numpy(v) for trained in sets for v in trained])
+    for mine, other in zip(*ends, strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("eagerly", [False, True])
+def test_a_model_of_two_replicas(eagerly: bool) -> None:
+    if BACKEND != "tensorflow":
+        pytest.skip("MirroredStrategy is TensorFlow's")
+    losses = []
+    for scope in (mirrored().scope(), contextlib.nullcontext()):
+        with scope:
+            network = model()
+            network.compile(ours.Nadam(RATE), "mse", run_eagerly=eagerly, jit_compile=False)
+        losses.append(fit(None, 1, network=network)[1])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(1,), (5, 3), (16,)], ids=str)
@@ -706,14 +897,79 @@ def test_a_file_that_was_saved_untrained(tmp_path: Path) -> None:
     assert fit(None, 1, network=again)[1] == fit(None, 1, network=network)[1]
 
 
+OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
+    "adam": lambda package: package.Adam(0.0625),
+    "amsgrad": lambda package: package.Adam(0.0625, amsgrad=True),
+    "sgd": lambda package: package.SGD(0.0625),
+}
+
+
+@pytest.mark.parametrize(
+    ("saves", "loads", "built"),
+    [
+        ("adam", "adam", False),
+        ("adam", "sgd", False),
+        ("adam", "amsgrad", True),
+        ("sgd", "sgd", False),
+        ("sgd", "adam", False),
+    ],
+)
+def test_weights_are_loaded_whatever_the_optimizer(saves: str, loads: str, built: bool, tmp_path: Path) -> None:
+    """Into a compiled model; its optimizer goes on, or begins anew and says so, as Keras's."""
+    ends = []
+    for package in (ours, theirs):
+        network, _ = fit(OPTIMIZERS[saves](package), 1)
+        network.save_weights(tmp_path / "model.weights.h5")
+        other = model()
+        other.set_weights([np.zeros(w.shape) for w in other.weights])
+        other.compile(optimizer=OPTIMIZERS[loads](package), loss="mse")
+        if built:
+            other.optimizer.build(other.trainable_variables)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            other.load_weights(tmp_path / "model.weights.h5")
+        told = any("optimizer" in str(warning.message) for warning in said)
+        for mine, saved in zip(other.weights, network.weights, strict=True):
+            np.testing.assert_array_equal(numpy(mine), numpy(saved))
+        steps = int(numpy(other.optimizer.iterations))
+        assert told != bool(steps)
+        ends.append((steps, told, fit(None, 1, network=other)[1]))
+    if saves == "sgd" != loads:
+        assert ends[0][0] == 0 < ends[1][0]  # Keras takes the number of steps, and has no moments of them
+        return
+    assert ends[0][:2] == ends[1][:2]
+    np.testing.assert_allclose(ends[0][2], ends[1][2], rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(ours.OPTIMIZERS))
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))], ids=["deepcopy", "pickle"])
+def test_a_copy_is_made_from_the_config_unbuilt(name: str, how: Callable[[Any], Any]) -> None:
+    """As Keras's own are."""
+    optimizer = ours.OPTIMIZERS[name](RATE, weight_decay=0.125)
+    optimizer.apply(tensors(GRADIENTS[0], "float32"), variables())
+    again = how(optimizer)
+    assert type(again) is type(optimizer) and again.get_config() == optimizer.get_config()
+    assert not again.built
+    if known := getattr(theirs, type(optimizer).__name__, None):
+        original = known(RATE)
+        original.apply(tensors(GRADIENTS[0], "float32"), variables())
+        assert not how(original).built
+        assert int(numpy(how(original).iterations)) == int(numpy(again.iterations))
+    again.apply(tensors(GRADIENTS[0], "float32"), variables())
+    assert int(numpy(optimizer.iterations)) == 1
+
+
 def test_a_file_that_doesnt_fit(tmp_path: Path) -> None:
-    """Keras's own only warn, and start anew."""
+    """The model is loaded, and the optimizer begins anew, as Keras's do."""
     network, _ = fit(ours.Adam(0.0625), 1)
     network.save(tmp_path / "model.keras")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ours.Adam, "from_config", classmethod(lambda cls, config: cls(amsgrad=True)))
-        with pytest.raises(ValueError, match="the state doesn't fit this Adam, nothing was loaded"):
-            keras.models.load_model(tmp_path / "model.keras")
+        with pytest.warns(UserWarning, match="state doesn't fit this Adam, nothing of it was loaded"):
+            again = keras.models.load_model(tmp_path / "model.keras")
+    for mine, saved in zip(again.weights, network.weights, strict=True):
+        np.testing.assert_array_equal(numpy(mine), numpy(saved))
+    assert int(numpy(again.optimizer.iterations)) == 0 and again.optimizer.amsgrad
 
 
 # ---- what differs: each check says its difference, and shows it on both -----------------------------------
@@ -728,7 +984,7 @@ def stepped(optimizer: Any, value: Any, gradients: Sequence[Any], dtype: str = "
 
 
 def test_differs_in_states_that_dont_fit() -> None:
-    """a saved state of another number of variables, or of other shapes, raises, and nothing is loaded"""
+    """a saved state of other shapes is left out with a warning, as one of another number of variables is"""
     for package in (theirs, ours):
         trained, store = package.Adam(), dict[str, Any]()
         trained.apply(tensors(GRADIENTS[0], "float32"), variables())
@@ -736,13 +992,12 @@ def test_differs_in_states_that_dont_fit() -> None:
         more, turned = package.Adam(amsgrad=True), package.Adam()
         more.build(variables())
         turned.build(variables(starts=[STARTS[0], STARTS[1][:6], STARTS[2]]))
+        with pytest.warns(UserWarning, match="nothing of it was loaded" if package is ours else "Skipping variable"):
+            more.load_own_variables(store)
         if package is ours:
-            for optimizer in (more, turned):
-                with pytest.raises(StateDictError, match="nothing was loaded"):
-                    optimizer.load_own_variables(store)
+            with pytest.warns(UserWarning, match="nothing of it was loaded"):
+                turned.load_own_variables(store)
         else:
-            with pytest.warns(UserWarning, match="Skipping variable loading"):
-                more.load_own_variables(store)
             with pytest.raises(ValueError, match="must match"):
                 turned.load_own_variables(store)
         assert int(numpy(more.iterations)) == 0
@@ -808,7 +1063,7 @@ def test_differs_in_assignments() -> None:
 
 
 def test_differs_in_sparse_gradients() -> None:
-    """sparse gradients are made dense for the step, what a row has more than once is summed"""
+    """what a row of a sparse gradient has more than once is summed"""
     given = []
 
     class Watched(keras.optimizers.SGD):  # type: ignore[misc]
