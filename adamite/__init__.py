@@ -2,34 +2,34 @@
 
 from typing import TYPE_CHECKING, Any
 
-from adamite.engine import set_threads, threads
 from adamite.errors import NonFiniteError, RuleError, StateDictError
 from adamite.maths import abs, maximum, minimum, sign, sqrt, where
-from adamite.numpy import (
-    ADOPT,
-    SGD,
-    AdaBelief,
-    Adadelta,
-    Adagrad,
-    Adam,
-    Adamax,
-    AdamW,
-    AMSGrad,
-    Lion,
-    Momentum,
-    NAdam,
-    Optimizer,
-    RAdam,
-    RMSprop,
-    optimizer,
-)
-from adamite.rows import Rows
 from adamite.rule import Rule, Scalar, Unsigned, rule
 
 if TYPE_CHECKING:
     from adamite import schedules
+    from adamite.engine import set_threads, threads
     from adamite.footprint import memory
     from adamite.minimization import minimize
+    from adamite.numpy import (
+        ADOPT,
+        SGD,
+        AdaBelief,
+        Adadelta,
+        Adagrad,
+        Adam,
+        Adamax,
+        AdamW,
+        AMSGrad,
+        Lion,
+        Momentum,
+        NAdam,
+        Optimizer,
+        RAdam,
+        RMSprop,
+        optimizer,
+    )
+    from adamite.rows import Rows
 
 __version__ = "0.1.0"
 
@@ -72,20 +72,29 @@ __all__ = [
 ]
 
 
+_MODULES = ("numpy", "schedules", "testing")
+_ELSEWHERE = {
+    "Rows": "rows",
+    "memory": "footprint",
+    "minimize": "minimization",
+    "set_threads": "engine",
+    "threads": "engine",
+}
+
+
 def __dir__() -> list[str]:
-    return [*__all__, "__version__", "testing"]
+    return [*__all__, "__version__", *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
-    """What not every program needs is imported when it is asked for."""
+    """What not every program needs is imported when it is asked for: those of torch or JAX have no NumPy arrays."""
     from importlib import import_module
 
-    if name in ("schedules", "testing"):
+    if name in _MODULES:
         return import_module(f"adamite.{name}")
-    if name == "minimize":
-        return import_module("adamite.minimization").minimize
-    if name == "memory":
-        return import_module("adamite.footprint").memory
-    from adamite.settings import unknown
+    if name not in __all__:
+        from adamite.settings import unknown
 
-    raise AttributeError(unknown("adamite", name, __all__, "attribute"))
+        raise AttributeError(unknown("adamite", name, __all__, "attribute"))
+    value = globals()[name] = getattr(import_module(f"adamite.{_ELSEWHERE.get(name, 'numpy')}"), name)
+    return value

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from adamite.graph import Graph
 from adamite.storage import Layout
 from adamite.storage.random import mixed
+
+if TYPE_CHECKING:
+    from adamite.graph import Graph
 
 
 class Coefficients:

@@ -15,19 +15,21 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Literal, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 
 from adamite import pool
 from adamite.errors import NonFiniteError
-from adamite.graph import Graph, lower
-from adamite.readers import blocks, fingerprints, idle, llvm, numpy_blocks
-from adamite.readers import numpy as interpreter
 from adamite.readers.job import BLOCK, GRAIN, SCALE, Job
 from adamite.readers.job import Kernel as Call
 from adamite.storage import Format, Layout
 from adamite.update import Update
+
+# Readers are imported where they are used: most programs need one, when they make an optimizer.
+if TYPE_CHECKING:
+    from adamite.graph import Graph
+    from adamite.readers.llvm import Compiled
 
 Backend = Literal["llvm", "numpy"]
 
@@ -119,7 +121,7 @@ class Kernel(NamedTuple):
     call: Call
     call_held: Call
     unit: int
-    code: llvm.Compiled | None = None  # owns the machine code; None for the NumPy reading
+    code: Compiled | None = None  # owns the machine code; None for the NumPy reading
 
 
 def machine() -> str:
@@ -132,6 +134,8 @@ def machine() -> str:
 @functools.cache
 def graph(update: Update) -> Graph:
     """The update's graph."""
+    from adamite.graph import lower
+
     return lower(update)
 
 
@@ -140,12 +144,17 @@ def step_kernel(update: Update, layout: Layout, backend: Backend) -> Kernel:
     """The kernel that updates every tensor of a job: length, coefficients, x, g, states, and `layout.more`."""
     steps = graph(update)
     if layout.blocks:
+        from adamite.readers import blocks, numpy_blocks
+
         return _kernel(
             backend,
             layout.unit,
             lambda: blocks.step_text(steps, layout, machine()),
             lambda: numpy_blocks.Step(steps, layout),
         )
+    from adamite.readers import llvm
+    from adamite.readers import numpy as interpreter
+
     return _kernel(
         backend,
         layout.unit,
@@ -157,6 +166,8 @@ def step_kernel(update: Update, layout: Layout, backend: Backend) -> Kernel:
 @functools.cache
 def idle_kernel(update: Update, format: Format, width: int, backend: Backend) -> Kernel:
     """The kernel that does steps with gradients of zero, on so many elements at once: readers/idle.py."""
+    from adamite.readers import idle
+
     return _kernel(
         backend,
         1,
@@ -168,12 +179,17 @@ def idle_kernel(update: Update, format: Format, width: int, backend: Backend) ->
 @functools.cache
 def fingerprint_kernel(format: Format, backend: Backend) -> Kernel:
     """The kernel that says in a word what a row holds: readers/fingerprints.py."""
+    from adamite.readers import fingerprints
+
     return _kernel(backend, 1, lambda: fingerprints.text(format, machine()), lambda: fingerprints.interpreted(format))
 
 
 @functools.cache
 def squares_kernel(format: Format, backend: Backend) -> Kernel:
     """The kernel that sums squares: blocks, elements, g, where the sums go."""
+    from adamite.readers import llvm
+    from adamite.readers import numpy as interpreter
+
     return _kernel(
         backend,
         BLOCK,
@@ -184,6 +200,8 @@ def squares_kernel(format: Format, backend: Backend) -> Kernel:
 
 def _kernel(backend: Backend, unit: int, text: Callable[[], str], interpreted: Callable[[], Call]) -> Kernel:
     if backend == "llvm":
+        from adamite.readers import llvm
+
         try:
             compiled = llvm.compile(text())
             return Kernel(compiled.call, compiled.call_held, unit, compiled)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from adamite.layouts import Rests
+
 Array = np.ndarray[Any, np.dtype[Any]]
 Indices = np.ndarray[Any, np.dtype[np.int64]]
+Sparse = Literal["lazy", "exact"]
 
 
 class Rows:
@@ -79,3 +83,19 @@ def merged(indices: Indices, values: Array) -> tuple[Indices, Array]:
     starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
     with np.errstate(all="ignore"):
         return ordered[starts], np.add.reduceat(values[order], starts, axis=0)
+
+
+def check_sparse(owner: str, value: Any, rests: Rests) -> Sparse | None:
+    """What is done with gradients of rows, or the error that lists what there is."""
+    if value is not None and value not in get_args(Sparse):
+        raise ValueError(
+            f'{owner}: sparse must be "lazy" (rows without a gradient stay as they are), "exact" (they come to what '
+            f"dense gradients would make of them) or None; got {value!r}"
+        )
+    if value is not None and (rests.state, rests.rounding) != ("float32", "nearest"):
+        raise ValueError(
+            f"{owner}: sparse={value!r} can't be combined with state={rests.state!r}, rounding={rests.rounding!r}: "
+            "rows have no blocks of their own; give the tables an optimizer of their own, with float32 states"
+        )
+    mode: Sparse | None = value
+    return mode

@@ -10,43 +10,25 @@ from __future__ import annotations
 import copy
 import ctypes
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from adamite import engine
 from adamite.graph import Graph
 from adamite.idle import Unpredictable, idle, still
-from adamite.layouts import Rests
 from adamite.readers import fingerprints
 from adamite.readers import idle as columns
 from adamite.readers.job import COEFFICIENTS, HEADER, LENGTH, ROWS, TOTAL, G, Job, X
-from adamite.rows import Indices
+from adamite.rows import Indices, Sparse
 from adamite.storage import Format, Layout
 from adamite.update import Update
 
 Table = np.ndarray[Any, np.dtype[np.int64]]
 Words = np.ndarray[Any, np.dtype[np.uint64]]
-Sparse = Literal["lazy", "exact"]
 
 LONGEST = 1 << 16  # steps that a row may be behind, before all rows are caught up: what they missed is kept
 _FLUSHED = 1 << 16  # rows that are caught up at a time
-
-
-def check_sparse(owner: str, value: Any, rests: Rests) -> Sparse | None:
-    """What is done with gradients of rows, or the error that lists what there is."""
-    if value is not None and value not in get_args(Sparse):
-        raise ValueError(
-            f'{owner}: sparse must be "lazy" (rows without a gradient stay as they are), "exact" (they come to what '
-            f"dense gradients would make of them) or None; got {value!r}"
-        )
-    if value is not None and (rests.state, rests.rounding) != ("float32", "nearest"):
-        raise ValueError(
-            f"{owner}: sparse={value!r} can't be combined with state={rests.state!r}, rounding={rests.rounding!r}: "
-            "rows have no blocks of their own; give the tables an optimizer of their own, with float32 states"
-        )
-    mode: Sparse | None = value
-    return mode
 
 
 def rows_mode(sparse: Sparse | None, graph: Graph) -> Sparse | None:

@@ -8,13 +8,12 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from adamite import expression, maths
-from adamite import rule as declaration
 from adamite.errors import RuleError, is_library, is_python, place
 from adamite.expression import Expression, constant, number, tensor, unread
 from adamite.rule import Rule
 from adamite.words import counted
 
-_OURS = (expression.__file__, maths.__file__, declaration.__file__, __file__)
+_OURS = (expression.__file__, maths.__file__, sys.modules[Rule.__module__].__file__, __file__)
 
 
 class Trace(NamedTuple):

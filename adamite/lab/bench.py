@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -78,6 +80,7 @@ def promised(size: int, bars: Mapping[str, float]) -> Mapping[str, float]:
 def bench(size: int = SIZE, rounds: int = 9) -> Iterator[Row]:
     """All the measurements, as they come."""
     yield from start()
+    yield from imports()
     yield from small(2 * rounds)
     yield from many(rounds=3 * rounds)
     yield from denormals()
@@ -93,7 +96,7 @@ def cases() -> int:
 
 
 def start() -> Iterator[Row]:
-    """Compiling a kernel, and importing the library."""
+    """Compiling a kernel."""
     times = []
     for r in RULES.values():
         absent = frozenset(name for name, number in r.numbers.items() if number.default is None)
@@ -103,13 +106,23 @@ def start() -> Iterator[Row]:
         times.append(time.perf_counter() - began)
     yield Row("compile", "a rule, traced and compiled", statistics.median(times), bar=0.060)
 
-    def seconds(code: str) -> float:
-        script = f"import time, numpy; t = time.perf_counter(); {code}; print(time.perf_counter() - t)"
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-        return float(done.stdout)
 
-    found = [seconds("import adamite") for _ in range(5)]
-    yield Row("import", "adamite, beyond numpy", statistics.median(found), bar=0.080)
+def imports(rounds: int = 7) -> Iterator[Row]:
+    """Importing, as where the bytecode is kept: NumPy, then what it takes beyond that, to the optimizers' classes."""
+    script = (
+        "import time; t = time.perf_counter(); import numpy; u = time.perf_counter(); from adamite import Adam; "
+        "print(u - t, time.perf_counter() - u)"
+    )
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | {"PYTHONPYCACHEPREFIX": folder, "PYTHONDONTWRITEBYTECODE": ""}
+        for _ in range(rounds + 1):  # the first compiles
+            done = subprocess.run(
+                [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment
+            )
+            found.append([float(seconds) for seconds in done.stdout.split()])
+    numpy, ours = map(statistics.median, zip(*found[1:], strict=True))
+    yield Row("import", "adamite, beyond numpy", ours, "import numpy", ours / numpy, bar=0.5)
 
 
 def small(rounds: int = 18) -> Iterator[Row]:

@@ -15,15 +15,13 @@ from adamite import engine
 from adamite.arrays import Ranges
 from adamite.conventions import Convention, Framework
 from adamite.layouts import AVERAGE, Rests, State, layout
-from adamite.numpy.batch import Batch, Slot
+from adamite.numpy.batch import Batch, RowsGiven, Slot
 from adamite.numpy.hyperparameters import Group, Hyperparameters
-from adamite.numpy.sparse import RowsBatch, refuse_scattered
 from adamite.numpy.state import Loading, made, saved
-from adamite.rows import Indices, Rows, checked
+from adamite.rows import Indices, Rows, Sparse, check_sparse, checked
 from adamite.rule import DEFAULT, Rule
 from adamite.settings import NonFinite, Schedule, check_nonfinite
 from adamite.storage import Layout
-from adamite.tables import Sparse, check_sparse, refuse_inexact, rows_mode
 from adamite.tree import Tree
 from adamite.update import Decay, Update
 from adamite.words import counted
@@ -184,10 +182,13 @@ class Optimizer(metaclass=_Documented):
             self._refresh()
         self._tree.check()
         found = self._tree.flatten(grads)
-        if self._by_rows or (self._takes_rows and Rows in map(type, found)):
+        if self._by_rows:
             self._sort(found)
-        for batch in self._batches:
-            batch.look(found, self._guard)
+        try:
+            self._look(found)
+        except RowsGiven:  # the first of their parameter
+            self._sort(found)
+            self._look(found)
         clip = 1.0
         if self._inspects:
             inspected = self._inspect()
@@ -200,6 +201,10 @@ class Optimizer(metaclass=_Documented):
         after = hyper.steps + 1
         engine.to_the_end(functools.partial(self._go, after))
 
+    def _look(self, found: list[Any]) -> None:
+        for batch in self._batches:
+            batch.look(found, self._guard)
+
     def _sort(self, found: list[Any]) -> None:
         """Let gradients of rows, and those that are dense, come to batches of their kinds."""
         present = [slot for slot in self._slots if found[slot.index] is not None]
@@ -208,7 +213,7 @@ class Optimizer(metaclass=_Documented):
             if not slot.by_rows:
                 if self._rows_mode(slot) is None:
                     slot.refuse_rows()
-                refuse_scattered(slot)
+                self._refuse_scattered(slot)
         if changed:
             self._hyper.stale = True  # until the batches are made, whatever interrupts that
             for slot in changed:
@@ -333,19 +338,19 @@ class Optimizer(metaclass=_Documented):
 
     def _refresh(self) -> None:
         """Follow changed settings; compiles only where an option was turned on or off."""
-        modes = [self._rows_mode(slot) for slot in self._slots]
-        self._takes_rows = any(modes)
-        for slot, mode in zip(self._slots, modes, strict=True):
-            slot.by_rows = slot.by_rows and mode is not None  # a decay may have been turned on
+        for slot in self._slots:
+            slot.by_rows = slot.by_rows and self._rows_mode(slot) is not None  # a decay may have been turned on
         self._by_rows = any(slot.by_rows for slot in self._slots)
         kinds: dict[tuple[Update, Layout, bool], list[Slot]] = {}
         for slot in self._slots:
             kinds.setdefault((self._hyper.update(slot.absent), slot.rests, slot.by_rows), []).append(slot)
         if self._sparse == "exact":
+            from adamite.tables import refuse_inexact
+
             for update, *_ in kinds:
                 refuse_inexact(type(self).__name__, engine.graph(update))
         now = [(engine.graph(update), by_rows, slots) for (update, _, by_rows), slots in kinds.items()]
-        if now != [(b.graph, isinstance(b, RowsBatch), b.slots) for b in self._batches]:
+        if now != [(b.graph, b.by_rows, b.slots) for b in self._batches]:
             self.flush()
             self._history = self._histories()
             self._batches = [self._batch(*kind, slots) for kind, slots in kinds.items()]
@@ -356,15 +361,23 @@ class Optimizer(metaclass=_Documented):
         self._hyper.stale = False
 
     def _batch(self, update: Update, rests: Layout, by_rows: bool, slots: list[Slot]) -> Batch:
-        mode = self._rows_mode(slots[0])
-        if by_rows and mode is not None:
+        if by_rows and (mode := self._rows_mode(slots[0])) is not None:
+            from adamite.numpy.sparse import RowsBatch
+
             return RowsBatch(update, rests, slots, self._history, mode)
         return Batch(update, rests, slots, self._history)
 
     def _rows_mode(self, slot: Slot) -> Sparse | None:
         """What is done with a gradient of some of a parameter's rows."""
+        from adamite.tables import rows_mode
+
         mode = rows_mode(self._sparse, engine.graph(self._hyper.update(slot.absent)))
         return None if slot.rests.blocks else mode  # rows have no blocks of their own
+
+    def _refuse_scattered(self, slot: Slot) -> None:
+        from adamite.numpy.sparse import refuse_scattered
+
+        refuse_scattered(slot)
 
     # ---- rows
 
@@ -396,7 +409,7 @@ class Optimizer(metaclass=_Documented):
         for batch in self._batches:
             if wanted is None:
                 batch.flush()
-            elif isinstance(batch, RowsBatch):
+            elif batch.by_rows:
                 batch.flush(wanted)
 
     def _wanted(self, rows: Any) -> dict[str, Indices]:
@@ -406,7 +419,7 @@ class Optimizer(metaclass=_Documented):
                 f"flush takes {{a parameter's name: the rows' indices}}, of {', '.join([*slots][:6])}; got {rows!r:.60}"
             )
         for name in rows:
-            refuse_scattered(slots[name])
+            self._refuse_scattered(slots[name])
         found = {name: checked(indices, len(slots[name].x), f" of {name!r}") for name, indices in rows.items()}
         return {name: np.unique(indices) for name, indices in found.items()}
 

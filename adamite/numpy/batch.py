@@ -6,14 +6,13 @@ import ctypes
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from adamite import engine
 from adamite.arrays import Array, Ranges, address, dense, overlaps_itself, pieces
 from adamite.coefficients import Coefficients
-from adamite.graph import Graph
 from adamite.numpy import look
 from adamite.readers.job import BLOCK, COEFFICIENTS, STATES, G, Job, X
 from adamite.rows import Rows
@@ -21,12 +20,19 @@ from adamite.settings import Settings
 from adamite.storage import FORMATS, EightBit, Format, Layout
 from adamite.update import Update
 
+if TYPE_CHECKING:
+    from adamite.graph import Graph
+
 Guard = Callable[[bool], Ranges]  # what must not be overlapped, read anew if the parameters have moved
 
 _NONE: list[int] = []
 _ndarray = np.ndarray
 _from_buffer: Callable[[Any], Any] = ctypes.c_char.from_buffer
 _addressof = ctypes.addressof
+
+
+class RowsGiven(Exception):
+    """A parameter's gradient is of rows, and its last one was dense."""
 
 
 def _elsewhere(x: Any) -> str:
@@ -114,7 +120,7 @@ class Slot:
         if g is None:
             return None
         if isinstance(g, Rows):
-            self.refuse_rows()
+            raise RowsGiven
         if isinstance(g, np.generic):
             g = np.asarray(g)
         if not isinstance(g, np.ndarray) or isinstance(g, np.ma.MaskedArray):
@@ -163,6 +169,8 @@ class Cohort:
 
 class Batch:
     """The parameters that one native call updates."""
+
+    by_rows = False  # whether in some of their rows alone
 
     def __init__(
         self, update: Update, rests: Layout, slots: list[Slot], history: Mapping[str, tuple[int, Any]]

@@ -12,13 +12,15 @@ import ctypes
 import functools
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from adamite.arrays import Array, address
-from adamite.readers import llvm
 from adamite.readers.job import G, Job, X
+
+if TYPE_CHECKING:
+    from adamite.readers.llvm import Compiled
 
 _HEAD = object.__basicsize__  # of every Python object; its type comes last
 _DATA, _NDIM, _SHAPE, _STRIDES, _DTYPE, _FLAGS = (_HEAD + offset for offset in (0, 8, 16, 24, 40, 48))
@@ -189,7 +191,9 @@ class Look:
 
 
 @functools.cache
-def _compiled() -> llvm.Compiled:
+def _compiled() -> Compiled:
+    from adamite.readers import llvm
+
     return llvm.compile(_TEXT)
 
 

@@ -10,14 +10,16 @@ import numpy as np
 from adamite import engine
 from adamite.arrays import Array, address
 from adamite.numpy.batch import Batch, Guard, Slot
-from adamite.rows import Indices, Rows, checked, merged
+from adamite.rows import Indices, Rows, Sparse, checked, merged
 from adamite.storage import Layout
-from adamite.tables import Behind, Memory, Sparse, Steps, Touched
+from adamite.tables import Behind, Memory, Steps, Touched
 from adamite.update import Update
 
 
 class RowsBatch(Batch):
     """Parameters that one native call updates, each in some of its rows."""
+
+    by_rows = True
 
     def __init__(
         self,

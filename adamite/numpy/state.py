@@ -15,7 +15,6 @@ from adamite.errors import StateDictError
 from adamite.layouts import State
 from adamite.numpy.batch import Slot
 from adamite.numpy.hyperparameters import Hyperparameters
-from adamite.schedules import stateful
 from adamite.settings import Settings
 from adamite.storage import FORMATS, Array, EightBit, Format
 
@@ -75,11 +74,20 @@ def _facts(hyper: Hyperparameters) -> dict[str, Any]:
     }
 
 
+def _stateful(value: Any) -> list[Any]:
+    """What of a hyperparameter has state, if it is a schedule."""
+    if not callable(value):
+        return []
+    from adamite.schedules import stateful
+
+    return stateful(value)
+
+
 def _saved(settings: Settings) -> dict[str, Any]:
     """Numbers, and for a schedule what it says of itself."""
     out: dict[str, Any] = {}
     for name, value in settings.values.items():
-        parts = stateful(value)
+        parts = _stateful(value)
         if name in _OF_THE_OPTIMIZER and not parts:
             continue
         out[name] = value
@@ -160,7 +168,7 @@ class Loading:
         if not isinstance(saved, Mapping):
             self._names(f"{where}hyperparameters", set(), saved)  # which says so
             return
-        stays = {name for name in _OF_THE_OPTIMIZER if not stateful(settings.values.get(name))}
+        stays = {name for name in _OF_THE_OPTIMIZER if not _stateful(settings.values.get(name))}
         saved = {name: value for name, value in saved.items() if name not in stays}
         either = {*_OF_THE_OPTIMIZER, *settings.follows}  # may be there or not
         needed = (settings.values.keys() - either) | (either & saved.keys())
@@ -194,10 +202,10 @@ class Loading:
             )
         else:
             state = saved.get("state", [])
-            parts, states = stateful(mine), state if isinstance(state, list) else [state]
+            parts, states = _stateful(mine), state if isinstance(state, list) else [state]
             loaded = copy.deepcopy(mine)
             try:
-                for part, its in zip(stateful(loaded), states, strict=True):
+                for part, its in zip(_stateful(loaded), states, strict=True):
                     part.load_state_dict(its)
             except Exception as error:
                 self.problems.append(f"{label}, its schedule's own state: {error}")

@@ -19,10 +19,11 @@ from adamite import engine, layouts
 from adamite.about import Documented, Words
 from adamite.conventions import Spelling, spelling
 from adamite.layouts import Rests, State
+from adamite.rows import Sparse, check_sparse
 from adamite.rule import Rule
 from adamite.settings import NonFinite, check_nonfinite, check_number, unknown
 from adamite.storage import Rounding
-from adamite.tables import Sparse, check_sparse, refuse_inexact
+from adamite.tables import refuse_inexact
 from adamite.torch import ranks
 from adamite.torch.batch import format_of, optimizable
 from adamite.torch.loading import Loading

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from adamite import engine
 from adamite.idle import still
-from adamite.rows import Indices, checked, distinct
+from adamite.rows import Indices, Sparse, checked, distinct
 from adamite.storage import Format, Layout
-from adamite.tables import Behind, CatchUp, Memory, Sparse, Steps, Touched, refuse_inexact
+from adamite.tables import Behind, CatchUp, Memory, Steps, Touched, refuse_inexact
 from adamite.torch.batch import Batch, Cohort, Member, of_rows, with_gradient
 from adamite.torch.batch import Sparse as Refusal
 from adamite.torch.settings import Reading

@@ -515,7 +515,8 @@ def test_rows_alone_in_compiled_training() -> None:
     """A model with an embedding, beside one whose gradients are made dense by clipping that clips nothing."""
     tokens = np.random.default_rng(0).integers(0, 20, (32, 6))
     ends = []
-    for options in ({}, {"clipvalue": 1e9}):
+    cases: list[Options] = [{}, {"clipvalue": 1e9}]
+    for options in cases:
         keras.utils.set_random_seed(1)
         network = keras.Sequential([keras.Input((6,), dtype="int32"), layers.Embedding(20, 4), layers.Flatten()])
         network.add(layers.Dense(1))
