@@ -47,7 +47,8 @@ Cases = dict[str, list[Row]]
 @pytest.fixture(scope="module")
 def rows() -> Cases:
     measure: dict[str, Callable[[], Any]] = {
-        "start": bench.start, "import": lambda: bench.imports(rounds=1), "small": lambda: bench.small(rounds=1), "many": lambda: bench.many(rounds=1),
+        "start": bench.start, "import": lambda: bench.imports(rounds=1), "small": lambda: bench.small(rounds=1),
+        "many": lambda: bench.many(rounds=1),
         "denormals": bench.denormals, "large": lambda: bench.large(size=SIZE, rounds=1),
     }  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
