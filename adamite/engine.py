@@ -144,12 +144,12 @@ def step_kernel(update: Update, layout: Layout, backend: Backend) -> Kernel:
     """The kernel that updates every tensor of a job: length, coefficients, x, g, states, and `layout.more`."""
     steps = graph(update)
     if layout.blocks:
-        from adamite.readers import blocks, numpy_blocks
+        from adamite.readers import blocks, llvm, numpy_blocks
 
         return _kernel(
             backend,
             layout.unit,
-            lambda: blocks.step_text(steps, layout, machine()),
+            lambda: blocks.step_text(steps, layout, machine(), llvm.cpu()),
             lambda: numpy_blocks.Step(steps, layout),
         )
     from adamite.readers import llvm

@@ -258,12 +258,16 @@ def _float_mode(machine: str) -> tuple[str, str, str]:
     return "", "", ""
 
 
+def cpu() -> str:
+    """LLVM's name of this processor: znver4, skylake-avx512, apple-m1, ..."""
+    name: str = _llvm().get_host_cpu_name()
+    return name
+
+
 def processor() -> str:
-    """What LLVM calls this processor."""
+    """This processor, what runs on it, and LLVM."""
     llvm = _llvm()
-    return (
-        f"{llvm.get_host_cpu_name()} ({llvm.get_process_triple()}, LLVM {'.'.join(map(str, llvm.llvm_version_info))})"
-    )
+    return f"{cpu()} ({llvm.get_process_triple()}, LLVM {'.'.join(map(str, llvm.llvm_version_info))})"
 
 
 def loop(assembly: str) -> list[str]:

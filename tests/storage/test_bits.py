@@ -312,6 +312,21 @@ def test_loops_use_vectors_and_call_nothing(rests: tuple[Format, Rests]) -> None
             assert "zmm" in assembly
 
 
+def test_memory_is_asked_for_where_that_gains() -> None:
+    """A kernel is the same but for that, so the tests of its bits are of both."""
+    update = built(FEW[0], DECOUPLED)
+    layout = layouts.layout(update, *FIRST[:1], LARGE, FIRST[1])
+
+    def lines(processor: str) -> list[str]:
+        text = blocks.step_text(engine.graph(update), layout, engine.machine(), processor)
+        return text.splitlines()
+
+    asking = lines("znver5")
+    assert sum("call void @llvm.prefetch" in line for line in asking) == 4 + 4 + 1 + 1  # lines of x, g, m and v
+    assert lines("skylake") == asking
+    assert not any("prefetch" in line for line in lines("znver4"))
+
+
 # ---- rules that one might write -------------------------------------------------------------------
 
 
