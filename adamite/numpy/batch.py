@@ -382,8 +382,8 @@ class Batch:
 
     # Nothing is behind, where gradients are dense.
 
-    def flush(self) -> None:
-        """Catch up the rows that are behind."""
+    def flush(self, rows: Mapping[str, Any] | None = None) -> None:
+        """Catch up the rows that are behind, all or those of some parameters."""
 
     def pending(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """What copies of parameters need to go on, by name."""
