@@ -562,6 +562,17 @@ def test_propagate_is_the_default_and_only_touches_its_element():
     assert opt.skipped == 1 and opt.steps == 1
 
 
+def test_the_average_begins_at_what_was_assigned_before_the_first_step():
+    """As in torch, where states are made by the first step: weights may be loaded after the optimizer is made."""
+    x = np.zeros(3)
+    opt = adamite.SGD(x, lr=0.0, ema=0.5)
+    x[...] = 4.0
+    for _ in range(2):
+        opt.step(np.ones(3))
+    with opt.averaged():
+        assert x.tolist() == [4.0, 4.0, 4.0]
+
+
 @pytest.mark.parametrize("name", ["sgd", "adam", "lion"])
 def test_ema_and_averaged(name):
     start = {"a": noise((2, 3)), "b": every_other(noise(4, 1))}

@@ -196,6 +196,8 @@ class Optimizer(metaclass=_Documented):
                 self._skipped += 1
                 return
             clip = inspected
+        if not hyper.steps:
+            self._begin()
         for batch in self._batches:
             batch.prepare(hyper.steps, clip)
         after = hyper.steps + 1
@@ -323,14 +325,25 @@ class Optimizer(metaclass=_Documented):
 
     def _keep(self, slot: Slot) -> None:
         """Allocate the parameter's states."""
-        starts = {state.name: state.start for state in self._hyper.rule.states} | {AVERAGE: "x"}
-        update = self._hyper.update(slot.absent)
+        starts, update = self._starts, self._hyper.update(slot.absent)
         slot.rests = layout(update, slot.format, slot.size, self._hyper.rests)
         slot.stream = self._hyper.rests.stream(slot.index)
         for name in update.states:
             start = starts[name]
             value = None if start == "x" else self._start(slot, start)
             slot.states[name] = made(slot.x, slot.rests.of(name), value)
+
+    @property
+    def _starts(self) -> dict[str, float | str]:
+        """What states start at, by name: numbers, hyperparameters' names, or "x", the parameter."""
+        return {state.name: state.start for state in self._hyper.rule.states} | {AVERAGE: "x"}
+
+    def _begin(self) -> None:
+        """Before the first step, take over what has been assigned to parameters since the states were made."""
+        names = [name for name, start in self._starts.items() if start == "x"]
+        for slot in self._slots:
+            for name in slot.states.keys() & names:
+                slot.states[name][...] = made(slot.x, slot.rests.of(name), None)
 
     def _start(self, slot: Slot, start: float | str) -> float:
         """What a state starts at: a number, or a hyperparameter's."""
