@@ -21,8 +21,8 @@ mnist: $(VENV)/test
 test: $(VENV)/test
 	$(MAKE) --jobs=2 check tests
 
-# One thread of torch's for each worker: they spin, and would keep each other from the cores. A module is one worker's;
-# tests/conftest.py says which are begun first.
+# One thread of torch's for each worker: they spin, and would keep each other from the cores. A module is one worker's, in
+# the order of their names: those that take longest (JAX, Keras, the lab) are begun first.
 tests: $(VENV)/test
 	OMP_NUM_THREADS=1 PYTHONUTF8=1 $(BIN)/python -m pytest -n auto --dist loadscope --no-loadscope-reorder
 
