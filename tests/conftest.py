@@ -1,6 +1,7 @@
 """What tests start from, whoever runs them and wherever; settings that end with the test that makes them."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,9 @@ for _name in ("LINES", "TERMINAL_WIDTH", "FORCE_COLOR", "PY_COLORS", "CLICOLOR_F
     os.environ.pop(_name, None)
 for _name in ("ADAMITE_BACKEND", "ADAMITE_THREADS", "PYTHONWARNINGS"):
     os.environ.pop(_name, None)
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's background jobs have it, and what they start
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
