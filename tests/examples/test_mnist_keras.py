@@ -70,7 +70,7 @@ def test_it_learns_as_with_keras_adam(backend: str, made: dict[str, Made]) -> No
 
 def test_the_others_learn(made: dict[str, Made]) -> None:
     found = made["tensorflow"].of("tensorflow")
-    assert found["adam"]["loss"] < 0.6 * found["sgd"]["loss"]
+    assert found["adam"]["loss"] < 0.7 * found["sgd"]["loss"]  # of 1,500 images, one epoch
     # In one epoch the decay, 1e-7 a step, moves no more than the fourth digit.
     assert found["adamw"]["loss"] == pytest.approx(found["adam"]["loss"], rel=1e-2)
     assert found["plateau"]["history"]["learning_rate"] == [pytest.approx(0.01)]
