@@ -12,6 +12,7 @@ import torch
 from adamite import layouts
 from adamite.lab import fidelity
 from adamite.lab.fidelity import OURS, Replay, Report, Training, kinds
+from adamite.lab.problems import mnist
 from tests.test_cli import assert_fits, narrow
 
 
@@ -101,6 +102,7 @@ def test_the_command() -> None:
 
 def test_data_that_are_missing_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADAMITE_MNIST", "/nowhere")
+    mnist.load.cache_clear()  # of another test's
     monkeypatch.setattr(fidelity, "LEARNING_RATES", {"mnist": 1e-3, "digits": 1e-3})
     before = torch.get_num_threads()
     report = fidelity.verify(quick=True)
