@@ -12,7 +12,7 @@ import adamite
 from adamite import engine
 from adamite.readers import llvm as reader
 from adamite.rules import RULES
-from adamite.storage import BFLOAT16, FLOAT16, FLOAT32, FLOAT64
+from adamite.storage import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, Layout
 
 FORMATS = (FLOAT16, BFLOAT16, FLOAT32, FLOAT64)
 TEXTS = [(name, format) for name in (*RULES, "squares") for format in FORMATS]
@@ -22,7 +22,7 @@ def text(name: str, format: object, machine: str) -> str:
     if name == "squares":
         return reader.squares_text(format, machine)  # type: ignore[arg-type]
     opt = adamite.optimizer(name)(np.zeros(2, format.compute.dtype))  # type: ignore[attr-defined]
-    return reader.step_text(engine.graph(opt.update), format, machine)  # type: ignore[arg-type]
+    return reader.step_text(engine.graph(opt.update), Layout(format), machine)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("name", "format"), TEXTS)
