@@ -149,7 +149,7 @@ def step_kernel(update: Update, layout: Layout, backend: Backend) -> Kernel:
         return _kernel(
             backend,
             layout.unit,
-            lambda: blocks.step_text(steps, layout, machine(), llvm.cpu()),
+            lambda: blocks.step_text(steps, layout, machine(), llvm.cpu_name()),
             lambda: numpy_blocks.Step(steps, layout),
         )
     from adamite.readers import llvm

@@ -333,9 +333,7 @@ def evaluate(step: Any, schedule: Schedule) -> Any:
 
 def follows_a_metric(schedule: object) -> bool:
     """Whether it is a `ReduceOnPlateau`, or has one in it: a step that is compiled would keep its first value."""
-    if isinstance(schedule, Schedule):
-        return any(map(follows_a_metric, schedule._arguments))
-    return isinstance(schedule, ReduceOnPlateau)
+    return any(isinstance(part, ReduceOnPlateau) for part in stateful(schedule))
 
 
 def _schedule(formula: Callable[P, Formula]) -> Callable[P, Schedule]:

@@ -32,7 +32,8 @@ if BACKEND == "jax":
     def _traced(value: Any) -> bool:
         return isinstance(value, jax.core.Tracer)
 
-    def _in_float64() -> AbstractContextManager[Any]:
+    def in_float64() -> AbstractContextManager[Any]:
+        """Where JAX has float64."""
         scope: AbstractContextManager[Any] = jax.enable_x64(True)
         return scope
 
@@ -65,7 +66,7 @@ if BACKEND != "tensorflow":
     _value = attrgetter("value")
 
 if BACKEND != "jax":
-    _in_float64 = nullcontext
+    in_float64 = nullcontext
 
     def _cast(value: Any, dtype: str) -> Any:
         # TensorFlow's cast would round a float to float32 first.
@@ -98,7 +99,7 @@ def coefficients(
     if not any(map(_traced, given)):
         values = graph.evaluate(given[0] + 1.0, *given[1:])
         return dict.fromkeys(types, values[:count]), values[count:]  # rounded where they meet an array
-    with _in_float64():
+    with in_float64():
         done, *rest = (_cast(value, "float64") for value in given)
         t = done + 1.0
         values = graph.program.run(exact(_COMMON) if BACKEND == "jax" else _COMMON, [t, *rest])

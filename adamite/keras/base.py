@@ -18,7 +18,7 @@ from adamite import engine, layouts
 from adamite.about import Documented, Words
 from adamite.conventions import Spelling, spelling
 from adamite.errors import StateDictError
-from adamite.idle import decays
+from adamite.idle import Factor, decays
 from adamite.keras import arrays
 from adamite.keras.rows import Rows, rows_of, with_rows
 from adamite.keras.settings import Reading, Settings
@@ -48,6 +48,7 @@ class _Part(NamedTuple):
     stored: Mapping[str, Any]  # the variable and its states, by the rule's names
     rows: Rows | None  # of a table, if not all of it
     inputs: Mapping[str, Any]  # of the step
+    decays: Mapping[str, Factor]  # by what states of the other rows are multiplied
 
 
 class Options(TypedDict, total=False):
@@ -337,7 +338,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
             columns = {name: [part.inputs[name] for part in parts] for name in parts[0].inputs}
             new = together.step(update, dtype, values, columns)
             for k, part in enumerate(parts):
-                self._store(part, {name: column[k] for name, column in new.items()}, update, values)
+                self._store(part, {name: column[k] for name, column in new.items()}, values)
 
     def _coefficients(self, variables: Sequence[Any], learning_rate: Any) -> Coefficients:
         """The coefficients of this step by update and type; the new Scalar states are assigned."""
@@ -362,30 +363,29 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
             self.assign_sub(variable, new.pop("x"))
         else:
             new["x"] = ops.cast(part.inputs["x"], dtype) - new["x"]
-        self._store(part, new, update, coefficients)
+        self._store(part, new, coefficients)
 
     def _part(self, gradient: Any, variable: Any, update: Update) -> _Part:
         """What is stepped on: all of a variable, or some rows of a table where the others stay as they are."""
         stored = {"x": variable, **self._slots_of(variable)}
         compute = arrays.compute_type(variable.dtype)
-        rows = rows_of(gradient, compute) if decays(engine.graph(update)) is not None else None
-        if rows is None:
-            return _Part(stored, None, {"g": arrays.dense(gradient, variable), **stored})
-        return _Part(stored, rows, {"g": rows.gradients, **{n: rows.of(v, compute) for n, v in stored.items()}})
+        factors = decays(engine.graph(update))
+        rows = None if factors is None else rows_of(gradient, compute)
+        if factors is None or rows is None:
+            return _Part(stored, None, {"g": arrays.dense(gradient, variable), **stored}, {})
+        inputs = {"g": rows.gradients, **{name: rows.of(table, compute) for name, table in stored.items()}}
+        return _Part(stored, rows, inputs, factors)
 
-    def _store(self, part: _Part, new: Mapping[str, Any], update: Update, coefficients: Sequence[Any]) -> None:
+    def _store(self, part: _Part, new: Mapping[str, Any], coefficients: Sequence[Any]) -> None:
         """Assign what a step has made of a part. The states of the other rows decay."""
-        factors = decays(engine.graph(update)) or {}
         for name, value in new.items():
             variable = part.stored[name]
-            if part.rows is None:
-                self.assign(variable, value)
-                continue
-            if name in factors:
-                decayed = variable * ops.cast(factors[name](coefficients), variable.dtype)
-                self.assign(variable, part.rows.put(decayed, value))
-            else:
-                self.assign(variable, part.rows.assigned(variable, value))
+            if part.rows is not None and name in part.decays:
+                decayed = variable * ops.cast(part.decays[name](coefficients), variable.dtype)
+                value = part.rows.put(decayed, value)
+            elif part.rows is not None:
+                value = part.rows.assigned(variable, value)
+            self.assign(variable, value)
 
     def assign(self, variable: Any, value: Any) -> None:
         """Assign a value, or rows of a table."""

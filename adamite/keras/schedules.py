@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import keras
@@ -14,16 +13,10 @@ from adamite.keras import arrays
 from adamite.schedules import Operations, evaluate
 
 _TRACED: type | None = None  # what a step is in a program that is compiled
-_in_float64: Any = nullcontext
 if arrays.BACKEND == "jax":
     import jax
 
     _TRACED = jax.core.Tracer
-
-    def _in_float64() -> AbstractContextManager[Any]:
-        scope: AbstractContextManager[Any] = jax.enable_x64(True)
-        return scope
-
 elif arrays.BACKEND == "tensorflow":
     import tensorflow as tf
 
@@ -52,7 +45,7 @@ _ON_TRACED = Operations(
 
 def _evaluated(step: Any, schedule: schedules.Schedule) -> Any:
     widest = arrays.scalar_type()
-    with _in_float64():
+    with arrays.in_float64():
         return ops.cast(_wide(schedule.at(_wide(step), _ON_TRACED)), widest)
 
 
@@ -92,7 +85,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore
 
     def __call__(self, step: Any) -> Any:
         step = arrays.number(step)
-        with _in_float64():
+        with arrays.in_float64():
             return self.schedule(step if isinstance(step, float) else ops.cast(step, "float64"))
 
     def __repr__(self) -> str:

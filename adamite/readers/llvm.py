@@ -258,7 +258,7 @@ def _float_mode(machine: str) -> tuple[str, str, str]:
     return "", "", ""
 
 
-def cpu() -> str:
+def cpu_name() -> str:
     """LLVM's name of this processor: znver4, skylake-avx512, apple-m1, ..."""
     name: str = _llvm().get_host_cpu_name()
     return name
@@ -267,7 +267,7 @@ def cpu() -> str:
 def processor() -> str:
     """This processor, what runs on it, and LLVM."""
     llvm = _llvm()
-    return f"{cpu()} ({llvm.get_process_triple()}, LLVM {'.'.join(map(str, llvm.llvm_version_info))})"
+    return f"{cpu_name()} ({llvm.get_process_triple()}, LLVM {'.'.join(map(str, llvm.llvm_version_info))})"
 
 
 def loop(assembly: str) -> list[str]:
@@ -321,7 +321,7 @@ def compile(
     """Machine code for this processor, or for an older one of its family (`cpu`, `features`)."""
     llvm = _llvm()
     if cpu is None:
-        cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+        cpu, features = cpu_name(), llvm.get_host_cpu_features().flatten()
     module = llvm.parse_assembly(text)
     module.triple = llvm.get_process_triple()
     module.verify()

@@ -14,6 +14,7 @@ import adamite
 import adamite.jax as ours
 from adamite import rules
 from adamite.schedules import ReduceOnPlateau, cosine, exponential, one_cycle, piecewise, warmup
+from tests.jax.test_complex import run as steps
 from tests.test_schedules import Case, each_case
 
 STEPS = 130
@@ -49,15 +50,7 @@ def numpys(schedule: Any, **options: Any) -> Any:
 
 
 def run(tx: Any, way: str = "step", jitted: bool = True) -> Any:
-    params, function = jnp.ones(5), getattr(tx, way)
-    state, function = tx.init(params), jax.jit(function) if jitted else function
-    for g in GRADIENTS:
-        if way == "update":
-            updates, state = function(g, state, params)
-            params = optax.apply_updates(params, updates)
-        else:
-            params, state = function(params, state, g)
-    return params
+    return steps(tx, jnp.ones(5), GRADIENTS, way, jitted)[0]
 
 
 NESTED: list[Any] = [

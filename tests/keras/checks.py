@@ -441,15 +441,7 @@ def sparse_and_dense() -> tuple[Any, Array]:
     """A gradient of two rows, as the backend has it from embeddings."""
     dense = np.zeros((5, 3))
     dense[[1, 4]] = 1.0
-    if BACKEND == "tensorflow":
-        import tensorflow as tf
-
-        return tf.IndexedSlices(tf.ones((2, 3)), tf.constant([1, 4]), tf.constant([5, 3])), dense
-    if BACKEND == "jax":
-        from jax.experimental import sparse as jax_sparse
-
-        return jax_sparse.BCOO.fromdense(ops.convert_to_tensor(dense, "float32"), n_dense=1), dense
-    return ops.convert_to_tensor(dense, "float32").to_sparse(), dense
+    return of_rows([1, 4], np.ones((2, 3), "float32")), dense
 
 
 TABLE, WORDS = np.ones((5, 3), "float32"), [[1, 4], [1, 1], [3]]  # with a row that is twice in a batch
