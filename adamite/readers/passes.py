@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
+from adamite.expression import BOOLEAN
 from adamite.graph import Graph, Node
 from adamite.storage import BFLOAT16, EightBit, Layout
 
@@ -109,10 +110,16 @@ def divided(graph: Graph, layout: Layout) -> Passes:
                 _take_along(nodes, first, uniform, index)
     second = _under(nodes, [index for _, index in graph.outputs], without=first) - uniform
     first -= uniform
-    reads = {a for k in second for a in nodes[k].args} | {index for _, index in graph.outputs}
+
+    def read() -> set[int]:
+        return {a for k in second for a in nodes[k].args} | {index for _, index in graph.outputs}
+
+    while truths := {k for k in first & read() - second if nodes[k].op in BOOLEAN}:
+        second |= truths  # only numbers can be kept: what is true or false is found again
+    reads = read()
     kept = {
         k
-        for k in first & reads
+        for k in first & reads - second
         if k in eight or nodes[k].op != "tensor" or isinstance(layout.of(nodes[k].value), EightBit)
     }
     again = {k for k in first & reads if k not in kept}  # plain tensors are simply read again

@@ -387,6 +387,16 @@ def test_states_that_depend_on_numbers_alone(body: Callable[..., Any], rests: tu
     agree(build(adamite.rule(body)), rests)
 
 
+def compared_twice(x, g, m, *, t):
+    large = x * g > x
+    return adamite.where(large, g, x), adamite.where(large, m, g)
+
+
+@pytest.mark.parametrize("rests", [FIRST, LAST], ids=named)
+def test_a_comparison_on_which_a_state_and_the_step_depend(rests: tuple[Format, Rests]) -> None:
+    agree(build(adamite.rule(compared_twice)), rests)
+
+
 @pytest.mark.parametrize("rests", [FIRST, LAST], ids=named)
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(builds=st.tuples(EXPRESSIONS, EXPRESSIONS, EXPRESSIONS), seed=st.integers(0, 99))
