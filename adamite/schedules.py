@@ -22,10 +22,12 @@ A closed form is one text for Python's numbers and for steps that a framework tr
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import singledispatch, wraps
-from inspect import Parameter, Signature, signature
+from functools import partial, singledispatch, wraps
+from inspect import Parameter, Signature, getclosurevars, signature
 from numbers import Real
+from types import FunctionType, MethodType
 from typing import Annotated, Any, Literal, NamedTuple, ParamSpec, SupportsFloat, TypeAlias, overload
 
 __all__ = [
@@ -684,17 +686,51 @@ def one_cycle(
 
 
 def stateful(schedule: Any) -> list[Any]:
-    """What of a schedule has state, itself or what it was made from, in order.
+    """What of a schedule has state, in order: itself, what it was made from, a plateau that a function of yours calls.
 
     >>> stateful(warmup(ReduceOnPlateau(0.1), steps=10))
     [ReduceOnPlateau(0.1)]
     >>> stateful(warmup(cosine(0.1, steps=90), steps=10))
     []
+    >>> plateau = ReduceOnPlateau(0.1)
+    >>> stateful(lambda step: plateau(step) / 2)
+    [ReduceOnPlateau(0.1)]
     """
     if hasattr(schedule, "state_dict"):
         return [schedule]
-    parts = schedule._arguments if isinstance(schedule, Schedule) else ()
-    return [inner for part in parts for inner in stateful(part)]
+    if isinstance(schedule, Schedule):
+        return [inner for part in schedule._arguments for inner in stateful(part)]
+    return _plateaus(schedule, set())
+
+
+def _plateaus(function: Any, seen: set[int]) -> list["ReduceOnPlateau"]:
+    """The plateaus that a callable refers to. What else has a `state_dict`, such as a model, isn't the schedule's."""
+    if id(function) in seen:
+        return []
+    seen.add(id(function))
+    if isinstance(function, ReduceOnPlateau):
+        return [function]
+    referred: list[Any] = []
+    if isinstance(function, Schedule):
+        referred = [*function._arguments]
+    elif isinstance(function, FunctionType):
+        referred = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+        with suppress(ValueError):  # a variable that has no value yet
+            names = getclosurevars(function)
+            referred += names.nonlocals.values()
+            # Functions of other modules aren't followed: a library's would lead through all of it.
+            referred += (
+                value
+                for value in names.globals.values()
+                if not isinstance(value, FunctionType) or value.__module__ == function.__module__
+            )
+    elif isinstance(function, MethodType):
+        referred = [function.__self__, function.__func__]
+    elif isinstance(function, partial):
+        referred = [function.func, *function.args, *function.keywords.values()]
+    elif callable(function) and not isinstance(function, type):
+        referred = [*getattr(function, "__dict__", {}).values()]
+    return [plateau for value in referred if callable(value) for plateau in _plateaus(value, seen)]
 
 
 # The schedule that follows a metric --------------------------------------------------------------

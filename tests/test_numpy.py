@@ -1,6 +1,7 @@
 """The NumPy front-end: layouts, settings, options and checkpoints, as a user meets them."""
 
 import copy
+import functools
 import math
 import pickle
 import pydoc
@@ -573,6 +574,19 @@ def test_the_average_begins_at_what_was_assigned_before_the_first_step():
         assert x.tolist() == [4.0, 4.0, 4.0]
 
 
+def test_the_average_of_each_parameter_begins_at_its_own_first_step():
+    params = {"a": np.ones(2), "b": np.ones(2), "c": np.ones(2)}
+    opt = adamite.SGD(params, lr=0.0, ema=0.5)
+    opt.step({"a": np.ones(2), "b": None, "c": None})
+    params["b"][...] = 5.0
+    copied, copy_of_params = pickle.loads(pickle.dumps((opt, params)))
+    for o, p in ((opt, params), (copied, copy_of_params)):
+        o.step({"a": None, "b": np.ones(2), "c": None})
+        p["c"][...] = 3.0  # not moved yet: what is averaged is what it is
+        with o.averaged():
+            assert [x[0] for x in p.values()] == [1.0, 5.0, 3.0]
+
+
 @pytest.mark.parametrize("name", ["sgd", "adam", "lion"])
 def test_ema_and_averaged(name):
     start = {"a": noise((2, 3)), "b": every_other(noise(4, 1))}
@@ -703,10 +717,26 @@ def nested():
         plateau,
         schedules.warmup(plateau, 4, 0.1),
         schedules.warmup(schedules.warmup(plateau, 2, 0.1), 3, 0.1),
+        schedules.warmup(lambda step: plateau(step) / 2, 4, 0.1),
+        functools.partial(lambda inner, step: inner(step) / 2, plateau),
+        Half(plateau),
     ]
 
 
-@pytest.mark.parametrize("depth", [0, 1, 2])
+class Half:
+    """A schedule of the user's own, which says what it is made of."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __call__(self, step):
+        return self.inner(step) / 2
+
+    def __repr__(self):
+        return f"Half({self.inner!r})"
+
+
+@pytest.mark.parametrize("depth", range(6))
 @pytest.mark.parametrize("name", ["lr", "weight_decay", "clip_norm", "groups"])
 def test_schedules_with_state_go_on_from_a_checkpoint(name, depth):
     def made():
@@ -732,14 +762,29 @@ def test_schedules_with_state_go_on_from_a_checkpoint(name, depth):
 
 
 def test_a_schedule_with_state_of_another_form_is_refused():
-    _, (_, one, _) = nested()
+    _, (_, one, *_) = nested()
     opt = adamite.SGD(noise(3), lr=one)
     other = adamite.SGD(noise(3), lr=schedules.warmup(schedules.ReduceOnPlateau(0.5, factor=0.5, patience=0), 5, 0.1))
     with pytest.raises(adamite.StateDictError, match=r"lr: here the schedule warmup.*steps=5.*in the state.*steps=4"):
         other.load_state_dict(opt.state_dict())
     plain = adamite.SGD(noise(3), lr=schedules.warmup(0.5, steps=4))
-    with pytest.raises(adamite.StateDictError, match="lr, its schedule's own state"):
+    with pytest.raises(adamite.StateDictError, match=r"lr: .*warmup\(0.5.* in 0 of its parts here, and had in 1"):
         plain.load_state_dict(opt.state_dict())
+
+
+def test_a_schedule_refers_to_what_has_no_end():
+    """Functions that call each other, and a variable that isn't there yet."""
+
+    def even(step):
+        return odd(step - 1) if step else plateau(step) / later
+
+    def odd(step):
+        return even(step - 1)
+
+    plateau = schedules.ReduceOnPlateau(0.5)
+    assert schedules.stateful(odd) == [] and schedules.stateful(np.cos) == []
+    later = 2.0
+    assert schedules.stateful(odd) == [plateau]
 
 
 @pytest.mark.parametrize("mine", [None, 0.5])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import get_ident
 from typing import Any, ClassVar
@@ -143,6 +143,7 @@ class Optimizer(metaclass=_Documented):
             for s in self._slots
         }
         self._batches: list[Batch] = []
+        self._unmoved: list[Slot] = []  # with an average that hasn't begun
         self._refresh()
 
     @classmethod
@@ -196,12 +197,11 @@ class Optimizer(metaclass=_Documented):
                 self._skipped += 1
                 return
             clip = inspected
-        if not hyper.steps:
-            self._begin()
+        self._begin(slot for slot in self._unmoved if found[slot.index] is not None)
         for batch in self._batches:
             batch.prepare(hyper.steps, clip)
         after = hyper.steps + 1
-        engine.to_the_end(functools.partial(self._go, after))
+        engine.to_the_end(functools.partial(self._go, after, found))
 
     def _look(self, found: list[Any]) -> None:
         for batch in self._batches:
@@ -222,11 +222,13 @@ class Optimizer(metaclass=_Documented):
                 slot.by_rows = not slot.by_rows
             self._refresh()
 
-    def _go(self, after: int) -> None:
+    def _go(self, after: int, found: Sequence[Any]) -> None:
         """Update everything; called again after an interrupt it does what is left."""
         for batch in self._batches:
             batch.go()
         self._hyper.steps = after
+        if self._unmoved:
+            self._unmoved = [slot for slot in self._unmoved if found[slot.index] is None]
 
     def _guard(self, moved: bool) -> Ranges:
         """The memory that a step writes."""
@@ -338,12 +340,10 @@ class Optimizer(metaclass=_Documented):
         """What states start at, by name: numbers, hyperparameters' names, or "x", the parameter."""
         return {state.name: state.start for state in self._hyper.rule.states} | {AVERAGE: "x"}
 
-    def _begin(self) -> None:
-        """Before the first step, take over what has been assigned to parameters since the states were made."""
-        names = [name for name, start in self._starts.items() if start == "x"]
-        for slot in self._slots:
-            for name in slot.states.keys() & names:
-                slot.states[name][...] = made(slot.x, slot.rests.of(name), None)
+    def _begin(self, slots: Iterable[Slot]) -> None:
+        """Averages begin at what parameters are before their first step, whatever was assigned since they were made."""
+        for slot in slots:
+            slot.states[AVERAGE][...] = made(slot.x, slot.rests.of(AVERAGE), None)
 
     def _start(self, slot: Slot, start: float | str) -> float:
         """What a state starts at: a number, or a hyperparameter's."""
@@ -370,6 +370,8 @@ class Optimizer(metaclass=_Documented):
         for batch in self._batches:
             for cohort in batch.cohorts:
                 cohort.read(self.steps)
+        histories = self._histories() if self._hyper.ema else {}
+        self._unmoved = [slot for slot in self._slots if slot.name in histories and not histories[slot.name][0]]
         self._inspects = self._hyper.settings.source("clip_norm") is not None or self._nonfinite != "propagate"
         self._hyper.stale = False
 
@@ -448,6 +450,7 @@ class Optimizer(metaclass=_Documented):
         if not self._hyper.ema:
             raise ValueError(f"{type(self).__name__} keeps no average of the weights; make it with ema=0.999")
         self._refuse_swapped()
+        self._begin(self._unmoved)
         self._exchange()
         try:
             yield

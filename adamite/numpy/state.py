@@ -203,16 +203,23 @@ class Loading:
         else:
             state = saved.get("state", [])
             parts, states = _stateful(mine), state if isinstance(state, list) else [state]
-            loaded = copy.deepcopy(mine)
+            if len(parts) != len(states):
+                self.problems.append(
+                    f"{label}: the schedule {mine!r} has state in {len(parts)} of its parts here, and had in "
+                    f"{len(states)} when saved"
+                )
+                return
+            # Together: what is within the schedule is one copy. A function isn't copied, and calls what it called.
+            loaded, copies = copy.deepcopy((mine, parts))
             try:
-                for part, its in zip(_stateful(loaded), states, strict=True):
+                for part, its in zip(copies, states):
                     part.load_state_dict(its)
             except Exception as error:
                 self.problems.append(f"{label}, its schedule's own state: {error}")
                 return
             if repr(loaded) != then and " at 0x" not in f"{loaded!r}{then}":
                 self.problems.append(f"{label}: here the schedule {mine!r}, in the state {then}")
-            self.actions += [partial(part.load_state_dict, its) for part, its in zip(parts, states, strict=True)]
+            self.actions += [partial(part.load_state_dict, its) for part, its in zip(parts, states)]
 
     def _parameter(self, slot: Slot, saved: Any) -> None:
         label = f"parameter {slot.name!r}"
