@@ -509,3 +509,58 @@ def test_a_checkpoint_with_betas_of_another_kind(betas: Any) -> None:
     state["param_groups"][0]["betas"] = [0.5]
     with pytest.raises(ValueError, match=r"betas must be two numbers in \[0, 1\), got \[0\.5\]"):
         mine.load_state_dict(state)
+
+
+class Rivals(nn.Module):
+    """A module of its own name `module`, whose parameters are called as others beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.module = nn.Linear(2, 2)
+        self.weight, self.bias = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.module(x) @ self.weight * 3 + self.bias
+        return out
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("how", ["DataParallel", "compile", "both", "a layer"])
+def test_a_modules_own_name_is_no_wrappers(how: str, grouped: bool) -> None:
+    def wrapped(m: Any) -> Any:
+        if how == "a layer":
+            m.module = torch.compile(m.module, backend="eager")
+        m = nn.DataParallel(m) if how in ("DataParallel", "both") else m
+        return torch.compile(m, backend="eager") if how in ("compile", "both") else m
+
+    def made(m: Any) -> Any:
+        named = ours.param_groups(m, 0.1) if grouped else list(m.named_parameters())[::-1]
+        return ours.AdamW(named, lr=0.1)
+
+    plain, inner = Rivals(), Rivals()
+    whole = wrapped(inner)
+    first = made(whole)
+    whole(torch.ones(3, 2)).square().sum().backward()
+    first.step()
+    second = made(plain)
+    second.load_state_dict(first.state_dict())
+    back = made(whole)
+    back.load_state_dict(second.state_dict())
+    for p, q in zip(inner.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(second.state[q]["exp_avg"], first.state[p]["exp_avg"])
+        assert torch.equal(back.state[p]["exp_avg"], first.state[p]["exp_avg"])
+
+
+@pytest.mark.parametrize("assigned", ["an array", "another sequence", "a queue"])
+def test_betas_set_since_are_saved_as_a_tuple(assigned: str) -> None:
+    """Which torch.load reads with weights_only=True."""
+    made: dict[str, Any] = {"an array": np.array, "another sequence": UserList, "a queue": deque}
+    betas = made[assigned]([0.9, 0.95])
+    mine = ours.AdamW(parameters(((3,),)))
+    run(mine, range(1))
+    mine.param_groups[0]["betas"] = betas
+    file = io.BytesIO()
+    torch.save(mine.state_dict(), file)
+    file.seek(0)
+    assert torch.load(file, weights_only=True)["param_groups"][0]["betas"] == (0.9, 0.95)
+    assert mine.param_groups[0]["betas"] is betas
