@@ -25,6 +25,7 @@ from adamite.settings import NonFinite, check_nonfinite, check_number, unknown
 from adamite.storage import Rounding
 from adamite.tables import refuse_inexact
 from adamite.torch import ranks
+from adamite.torch.assigned import Written
 from adamite.torch.batch import format_of, optimizable
 from adamite.torch.loading import Loading
 from adamite.torch.plan import Plan
@@ -103,6 +104,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
     _rests = Rests()
     sparse: Sparse | None = None
     _tables: Tables
+    _written: Written
     _swapped = False  # whether the averages are in the parameters
     _stepping: StepInBackward | None = None
     _opt_called = False  # torch's name: its schedulers ask whether a step came before theirs
@@ -138,6 +140,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         self._settings = Settings(type(self).__name__, self._spelling, defaults)
         self._plans: dict[int, Plan] = {}  # of all parameters (0), and of single ones
         self._tables = Tables(type(self).__name__, self.sparse)
+        self._written = Written()
 
     # ---- a step
 
@@ -191,7 +194,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
             for group in groups:
                 for name, value in self.defaults.items():
                     group.setdefault(name, value)
-        return Plan(self._settings, groups, state, self._multiplies, self._rests, self._tables, only)
+        return Plan(self._settings, groups, state, self._multiplies, self._rests, self._tables, self._written, only)
 
     @property
     def _multiplies(self) -> bool:
@@ -215,6 +218,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
             plan.prepare(factor)
             plan.commit(self.state)
             self._plans[id(plan.only) if plan.only is not None else 0] = plan
+            plan.forget()
             torch.autograd.graph.increment_version(plan.active())
             plan.go(factor)
             if self._scales:
@@ -429,6 +433,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         pairs = [(p, kept[AVERAGE]) for p, kept in self.state.items() if AVERAGE in kept]
         with torch.no_grad():
             saved = [p.detach().clone() for p, _ in pairs]
+        written = self._written.kept(p for p, _ in pairs)
         self._swapped = True
         try:
             with torch.no_grad():
@@ -438,6 +443,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         finally:
             self._swapped = False
             _put_back([p for p, _ in pairs], saved)
+            self._written.remember(written)
 
     # ---- states
 
@@ -491,7 +497,8 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
     @_disable_dynamo
     def _make_states(self) -> None:
         """Make every parameter's states now."""
-        plan = Plan(self._settings, self.param_groups, self.state, False, self._rests, self._tables, early=True)
+        kept = self._rests, self._tables, self._written
+        plan = Plan(self._settings, self.param_groups, self.state, False, *kept, early=True)
         plan.commit(self.state)
 
     @_disable_dynamo
