@@ -568,11 +568,17 @@ class StepInBackward:
         self.watch()
 
     def watch(self) -> None:
-        """Put hooks on the parameters that need a gradient and have none yet."""
+        """Put hooks on the parameters that have none yet; frozen ones may be unfrozen, and keep theirs."""
         for group in self._optimizer.param_groups:
             for p in group["params"]:
-                if p.requires_grad and p not in self._handles:
+                if p in self._handles or not (p.requires_grad or (optimizable(p) and not p.is_inference())):
+                    continue
+                frozen = not p.requires_grad
+                p.requires_grad_(True)  # torch hooks no others
+                try:
                     self._handles[p] = p.register_post_accumulate_grad_hook(self._hook)
+                finally:
+                    p.requires_grad_(not frozen)
 
     @_disable_dynamo
     def _hook(self, p: Tensor) -> None:
@@ -590,7 +596,7 @@ class StepInBackward:
             p.grad = None
 
     def finish(self) -> None:
-        """Step on parameters that came or were unfrozen since, and have got a gradient; from now on they have hooks."""
+        """Step on parameters that were put into a group by hand and have a gradient; from now on they have hooks."""
         for group in self._optimizer.param_groups:
             for p in group["params"]:
                 if p.grad is not None and p not in self._handles:
