@@ -21,7 +21,7 @@ from adamite.conventions import Spelling, spelling
 from adamite.layouts import Rests, State
 from adamite.rows import Sparse, check_sparse
 from adamite.rule import Rule
-from adamite.settings import NonFinite, check_nonfinite, check_number, unknown
+from adamite.settings import NonFinite, check_nonfinite, unknown
 from adamite.storage import Rounding
 from adamite.tables import refuse_inexact
 from adamite.torch import ranks
@@ -33,7 +33,6 @@ from adamite.torch.scaling import Handed, overflown, scale_of, unscale
 from adamite.torch.settings import ACCEPTED, OPTIONS, RANGES, REFUSED, WHOLE, Settings
 from adamite.torch.sparse import Tables, indices_of
 from adamite.torch.state import AVERAGE, keys
-from adamite.update import CLIP_NORM
 
 
 class Extras(TypedDict, total=False):
@@ -121,7 +120,6 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
                 raise TypeError(unknown(type(self).__name__, name, [*defaults, *Extras.__annotations__]))
         self.skipped = 0
         self.gradient_norm: float | None = None
-        self.clip_norm, self.nonfinite = extras.get("clip_norm"), extras.get("nonfinite", "propagate")
         self._rests = Rests(**{name: extras[name] for name in Rests._fields if name in extras})
         layouts.check(type(self).__name__, self._rests, [])
         self.sparse = check_sparse(type(self).__name__, extras.get("sparse"), self._rests)
@@ -131,6 +129,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
             **{name: extras[name] for name in OPTIONS if extras.get(name, OPTIONS[name]) != OPTIONS[name]},
         }
         self._prepare(defaults)
+        self.clip_norm, self.nonfinite = extras.get("clip_norm"), extras.get("nonfinite", "propagate")
         self._settings.check(defaults)
         super().__init__(params, {**defaults, **self._settings.tidied(defaults)})
         every = [p for group in self.param_groups for p in group["params"] if optimizable(p)]
@@ -303,7 +302,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
 
     @clip_norm.setter
     def clip_norm(self, value: float | None) -> None:
-        checked = None if value is None else check_number(type(self).__name__, CLIP_NORM, value, schedules=False)
+        checked: float | None = self._whole("clip_norm", value)
         if self._stepping is not None:
             self._needs_all(checked, self._nonfinite)
         self._clip_norm = checked
@@ -316,7 +315,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
 
     @nonfinite.setter
     def nonfinite(self, value: NonFinite) -> None:
-        checked = check_nonfinite(value)
+        checked: NonFinite = self._whole("nonfinite", value)
         if self._stepping is not None:
             self._needs_all(self._clip_norm, checked)
         self._nonfinite = checked
@@ -347,8 +346,8 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
                 close = get_close_matches(str(key), known, n=1, cutoff=0.85)
                 if close:
                     raise TypeError(f"{type(self).__name__}: a group says {key!r}; did you mean {close[0]!r}?")
-            for name in WHOLE:
-                given, own = param_group.get(name, self._of_all(name)), self._of_all(name)
+            for name in (name for name in WHOLE if name in param_group):
+                given, own = self._whole(name, param_group[name]), self._of_all(name)
                 if given != own:  # which wrappers put there that hand all of their arguments to groups
                     raise ValueError(
                         f"{type(self).__name__}: {name} is of all parameters together, and a group says {given!r} "
@@ -360,12 +359,26 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
             if self.sparse == "exact":
                 refuse_inexact(type(self).__name__, engine.graph(self._settings.read(whole, False).update))
         super().add_param_group(param_group)
+        for name in WHOLE:  # nothing would read it there
+            param_group.pop(name, None)
         if self._stepping is not None:
             self._stepping.watch()
 
     def _of_all(self, option: str) -> Any:
         """An option that isn't a group's."""
         return getattr(self._rests if option in Rests._fields else self, option)
+
+    def _whole(self, option: str, value: Any) -> Any:
+        """A value of such an option, if it is one."""
+        owner = type(self).__name__
+        if option == "clip_norm":
+            return None if value is None else self._settings.option(option, value)
+        if option == "nonfinite":
+            return check_nonfinite(value)
+        if option == "sparse":
+            return check_sparse(owner, value, Rests())
+        layouts.check_choices(owner, Rests(**{option: value}))
+        return value
 
     def __repr__(self) -> str:
         """The groups, and what holds for all of them."""
@@ -452,7 +465,10 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         """What torch's state_dict of this optimizer holds, in its layout."""
         self._refuse_swapped()
         self.flush()
-        return super().state_dict()
+        state = super().state_dict()
+        for group in state["param_groups"]:
+            group.update(self._settings.tidied(group))  # where somebody has set them since
+        return state
 
     def _refuse_swapped(self) -> None:
         if self._swapped:

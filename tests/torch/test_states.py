@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+from collections import UserList, deque
 from typing import Any
 
 import numpy as np
@@ -386,11 +387,11 @@ def replaced(optimizer: Any, key: str, value: Any) -> Any:
         ("NAdam", "mu_product", torch.ones(5), "mu_product: here one number"),
         ("SGD", "momentum_buffer", torch.ones(1), r"momentum_buffer: here \(5,\), in the state \(1,\)"),
         ("Adagrad", "sum", torch.ones(1), r"sum: here \(5,\), in the state \(1,\)"),
-    ],
         ("Adam", "exp_avg", None, "exp_avg: here a tensor, in the state a NoneType"),
         ("RMSprop", "square_avg", None, "square_avg: here a tensor, in the state a NoneType"),
         ("Adam", "step", None, "step: here one number, in the state None"),
         ("NAdam", "mu_product", None, "mu_product: here one number, in the state None"),
+    ],
 )
 def test_states_of_another_size_are_refused_at_once(name: str, key: str, value: Any, message: str) -> None:
     more: dict[str, Any] = {"momentum": 0.9} if name == "SGD" else {}
