@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import numbers
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from adamite.storage import Format
 from adamite.torch.batch import optimizable
 from adamite.torch.names import pairs
 from adamite.torch.settings import OPTIONS, REFUSED, WHOLE
-from adamite.torch.state import adapted, numbers_of, required, resting, tensors_of
+from adamite.torch.state import adapted, numbers_of, one_number, required, resting, tensors_of
 from adamite.update import Update
 
 if TYPE_CHECKING:
@@ -107,7 +106,7 @@ class Loading:
                 with torch.no_grad():
                     made[key] = self._own(f"{name}, state {key}", value, p, own, format, update)
                 continue
-            if key in numbers and not _one_number(value):
+            if key in numbers and not one_number(value):
                 self.problems.append(f"{name}, state {key}: here one number, in the state {value!r:.60}")
             made[key] = value.detach().to(p.device, copy=True) if isinstance(value, Tensor) else copy.deepcopy(value)
         return made
@@ -134,10 +133,6 @@ class Loading:
 
 
 _NARROW = (torch.uint8, torch.bfloat16)
-
-
-def _one_number(value: Any) -> bool:
-    return value.numel() == 1 if isinstance(value, Tensor) else isinstance(value, numbers.Real)
 
 
 def word(dtype: torch.dtype) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,6 +38,10 @@ def required(update: Update, spelling: Spelling) -> list[str]:
     """The states without which a parameter can't go on."""
     counted = ["step"] * spelling.counts
     return [*counted, *(keys(spelling)[own] for own in (*update.states, *update.scalars) if own != "average")]
+
+
+def one_number(value: Any) -> bool:
+    return value.numel() == 1 if isinstance(value, Tensor) else isinstance(value, numbers.Real)
 
 
 def resting(p: Tensor, update: Update, rests: Rests) -> Layout:
@@ -130,6 +135,9 @@ def complete(p: Tensor, state: dict[str, Any], reading: Reading, spelling: Spell
             raise StateDictError(
                 f"state {key} of {name}: {error}; give the state that belongs to this parameter"
             ) from None
+    for key in numbers_of(reading.update, spelling):
+        if state.get(key) is not None and not one_number(state[key]):
+            raise StateDictError(f"state {key} of {name}: here one number, in the state {state[key]!r:.60}; give that")
     return found
 
 

@@ -569,3 +569,15 @@ def test_betas_set_since_are_saved_as_a_tuple(assigned: str) -> None:
     file.seek(0)
     assert torch.load(file, weights_only=True)["param_groups"][0]["betas"] == (0.9, 0.95)
     assert mine.param_groups[0]["betas"] is betas
+
+
+@pytest.mark.parametrize(("name", "key"), [("Adam", "step"), ("NAdam", "mu_product")])
+def test_several_numbers_in_place_of_one_are_refused_at_the_step(name: str, key: str) -> None:
+    mine = getattr(ours, name)(parameters(((5,),)))
+    run(mine, range(1))
+    (p,) = params_of(mine)
+    before = p.detach().clone()
+    mine.state[p][key] = torch.ones(5)
+    with pytest.raises(StateDictError, match=f"state {key} of parameter 0 of group 0: here one number, in the state"):
+        run(mine, range(1, 2))
+    assert torch.equal(p, before)
