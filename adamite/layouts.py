@@ -38,12 +38,8 @@ class Rests(NamedTuple):
 
 def check(owner: str, rests: Rests, formats: Collection[Format]) -> None:
     """Refuse what isn't a choice, or can't be had for parameters of these formats."""
+    check_choices(owner, rests)
     state, rounding, seed = rests
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ValueError(f"{owner}: seed must be a whole number in [0, 2**32), got {seed!r}")
-    for name, value, allowed in (("state", state, get_args(State)), ("rounding", rounding, get_args(Rounding))):
-        if not isinstance(value, str) or value not in allowed:
-            raise ValueError(f"{owner}: {name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
     if seed and state == "float32" and rounding != "stochastic":
         raise ValueError(f"{owner}: seed={seed!r} has no effect, since nothing is rounded at random; leave it out")
     others = [format.name for format in formats if format.compute is not FLOAT32]
@@ -54,6 +50,16 @@ def check(owner: str, rests: Rests, formats: Collection[Format]) -> None:
         )
     if rounding != "nearest" and formats and BFLOAT16 not in formats:
         raise ValueError(f"{owner}: rounding={rounding!r} is for bfloat16 parameters, and there are none; leave it out")
+
+
+def check_choices(owner: str, rests: Rests) -> None:
+    """Refuse what isn't a choice, each for itself."""
+    state, rounding, seed = rests
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ValueError(f"{owner}: seed must be a whole number in [0, 2**32), got {seed!r}")
+    for name, value, allowed in (("state", state, get_args(State)), ("rounding", rounding, get_args(Rounding))):
+        if not isinstance(value, str) or value not in allowed:
+            raise ValueError(f"{owner}: {name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
 
 
 @functools.cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
 
@@ -87,7 +87,7 @@ def merged(indices: Indices, values: Array) -> tuple[Indices, Array]:
 
 def check_sparse(owner: str, value: Any, rests: Rests) -> Sparse | None:
     """What is done with gradients of rows, or the error that lists what there is."""
-    if value is not None and value not in get_args(Sparse):
+    if value is not None and (not isinstance(value, str) or value not in get_args(Sparse)):
         raise ValueError(
             f'{owner}: sparse must be "lazy" (rows without a gradient stay as they are), "exact" (they come to what '
             f"dense gradients would make of them) or None; got {value!r}"
@@ -97,5 +97,4 @@ def check_sparse(owner: str, value: Any, rests: Rests) -> Sparse | None:
             f"{owner}: sparse={value!r} can't be combined with state={rests.state!r}, rounding={rests.rounding!r}: "
             "rows have no blocks of their own; give the tables an optimizer of their own, with float32 states"
         )
-    mode: Sparse | None = value
-    return mode
+    return cast("Sparse | None", value)

@@ -7,7 +7,7 @@ import numbers
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
@@ -20,10 +20,9 @@ NonFinite = Literal["propagate", "raise", "skip"]
 
 def check_nonfinite(value: Any) -> NonFinite:
     """The policy for NaN and infinity in gradients, or the error that lists what there is."""
-    if value not in get_args(NonFinite):
+    if not isinstance(value, str) or value not in get_args(NonFinite):
         raise ValueError(f"nonfinite must be one of {', '.join(get_args(NonFinite))}, got {value!r}")
-    policy: NonFinite = value
-    return policy
+    return cast(NonFinite, value)
 
 
 def check_number(

@@ -21,10 +21,11 @@ from adamite.conventions import Spelling, spelling
 from adamite.layouts import Rests, State
 from adamite.rows import Sparse, check_sparse
 from adamite.rule import Rule
-from adamite.settings import NonFinite, check_nonfinite, check_number, unknown
+from adamite.settings import NonFinite, check_nonfinite, unknown
 from adamite.storage import Rounding
 from adamite.tables import refuse_inexact
 from adamite.torch import ranks
+from adamite.torch.assigned import Written
 from adamite.torch.batch import format_of, optimizable
 from adamite.torch.loading import Loading
 from adamite.torch.plan import Plan
@@ -32,7 +33,6 @@ from adamite.torch.scaling import Handed, overflown, scale_of, unscale
 from adamite.torch.settings import ACCEPTED, OPTIONS, RANGES, REFUSED, WHOLE, Settings
 from adamite.torch.sparse import Tables, indices_of
 from adamite.torch.state import AVERAGE, keys
-from adamite.update import CLIP_NORM
 
 
 class Extras(TypedDict, total=False):
@@ -103,6 +103,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
     _rests = Rests()
     sparse: Sparse | None = None
     _tables: Tables
+    _written: Written
     _swapped = False  # whether the averages are in the parameters
     _stepping: StepInBackward | None = None
     _opt_called = False  # torch's name: its schedulers ask whether a step came before theirs
@@ -119,7 +120,6 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
                 raise TypeError(unknown(type(self).__name__, name, [*defaults, *Extras.__annotations__]))
         self.skipped = 0
         self.gradient_norm: float | None = None
-        self.clip_norm, self.nonfinite = extras.get("clip_norm"), extras.get("nonfinite", "propagate")
         self._rests = Rests(**{name: extras[name] for name in Rests._fields if name in extras})
         layouts.check(type(self).__name__, self._rests, [])
         self.sparse = check_sparse(type(self).__name__, extras.get("sparse"), self._rests)
@@ -129,6 +129,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
             **{name: extras[name] for name in OPTIONS if extras.get(name, OPTIONS[name]) != OPTIONS[name]},
         }
         self._prepare(defaults)
+        self.clip_norm, self.nonfinite = extras.get("clip_norm"), extras.get("nonfinite", "propagate")
         self._settings.check(defaults)
         super().__init__(params, {**defaults, **self._settings.tidied(defaults)})
         every = [p for group in self.param_groups for p in group["params"] if optimizable(p)]
@@ -138,6 +139,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         self._settings = Settings(type(self).__name__, self._spelling, defaults)
         self._plans: dict[int, Plan] = {}  # of all parameters (0), and of single ones
         self._tables = Tables(type(self).__name__, self.sparse)
+        self._written = Written()
 
     # ---- a step
 
@@ -191,7 +193,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
             for group in groups:
                 for name, value in self.defaults.items():
                     group.setdefault(name, value)
-        return Plan(self._settings, groups, state, self._multiplies, self._rests, self._tables, only)
+        return Plan(self._settings, groups, state, self._multiplies, self._rests, self._tables, self._written, only)
 
     @property
     def _multiplies(self) -> bool:
@@ -215,6 +217,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
             plan.prepare(factor)
             plan.commit(self.state)
             self._plans[id(plan.only) if plan.only is not None else 0] = plan
+            plan.forget()
             torch.autograd.graph.increment_version(plan.active())
             plan.go(factor)
             if self._scales:
@@ -299,7 +302,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
 
     @clip_norm.setter
     def clip_norm(self, value: float | None) -> None:
-        checked = None if value is None else check_number(type(self).__name__, CLIP_NORM, value, schedules=False)
+        checked: float | None = self._whole("clip_norm", value)
         if self._stepping is not None:
             self._needs_all(checked, self._nonfinite)
         self._clip_norm = checked
@@ -312,7 +315,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
 
     @nonfinite.setter
     def nonfinite(self, value: NonFinite) -> None:
-        checked = check_nonfinite(value)
+        checked: NonFinite = self._whole("nonfinite", value)
         if self._stepping is not None:
             self._needs_all(self._clip_norm, checked)
         self._nonfinite = checked
@@ -343,8 +346,8 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
                 close = get_close_matches(str(key), known, n=1, cutoff=0.85)
                 if close:
                     raise TypeError(f"{type(self).__name__}: a group says {key!r}; did you mean {close[0]!r}?")
-            for name in WHOLE:
-                given, own = param_group.get(name, self._of_all(name)), self._of_all(name)
+            for name in (name for name in WHOLE if name in param_group):
+                given, own = self._whole(name, param_group[name]), self._of_all(name)
                 if given != own:  # which wrappers put there that hand all of their arguments to groups
                     raise ValueError(
                         f"{type(self).__name__}: {name} is of all parameters together, and a group says {given!r} "
@@ -356,12 +359,26 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
             if self.sparse == "exact":
                 refuse_inexact(type(self).__name__, engine.graph(self._settings.read(whole, False).update))
         super().add_param_group(param_group)
+        for name in WHOLE:  # nothing would read it there
+            param_group.pop(name, None)
         if self._stepping is not None:
             self._stepping.watch()
 
     def _of_all(self, option: str) -> Any:
         """An option that isn't a group's."""
         return getattr(self._rests if option in Rests._fields else self, option)
+
+    def _whole(self, option: str, value: Any) -> Any:
+        """A value of such an option, if it is one."""
+        owner = type(self).__name__
+        if option == "clip_norm":
+            return None if value is None else self._settings.option(option, value)
+        if option == "nonfinite":
+            return check_nonfinite(value)
+        if option == "sparse":
+            return check_sparse(owner, value, Rests())
+        layouts.check_choices(owner, Rests(**{option: value}))
+        return value
 
     def __repr__(self) -> str:
         """The groups, and what holds for all of them."""
@@ -429,6 +446,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         pairs = [(p, kept[AVERAGE]) for p, kept in self.state.items() if AVERAGE in kept]
         with torch.no_grad():
             saved = [p.detach().clone() for p, _ in pairs]
+        written = self._written.kept(p for p, _ in pairs)
         self._swapped = True
         try:
             with torch.no_grad():
@@ -438,6 +456,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         finally:
             self._swapped = False
             _put_back([p for p, _ in pairs], saved)
+            self._written.remember(written)
 
     # ---- states
 
@@ -446,7 +465,10 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         """What torch's state_dict of this optimizer holds, in its layout."""
         self._refuse_swapped()
         self.flush()
-        return super().state_dict()
+        state = super().state_dict()
+        for group in state["param_groups"]:
+            group.update(self._settings.tidied(group))  # where somebody has set them since
+        return state
 
     def _refuse_swapped(self) -> None:
         if self._swapped:
@@ -491,7 +513,8 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
     @_disable_dynamo
     def _make_states(self) -> None:
         """Make every parameter's states now."""
-        plan = Plan(self._settings, self.param_groups, self.state, False, self._rests, self._tables, early=True)
+        kept = self._rests, self._tables, self._written
+        plan = Plan(self._settings, self.param_groups, self.state, False, *kept, early=True)
         plan.commit(self.state)
 
     @_disable_dynamo
@@ -561,11 +584,17 @@ class StepInBackward:
         self.watch()
 
     def watch(self) -> None:
-        """Put hooks on the parameters that need a gradient and have none yet."""
+        """Put hooks on the parameters that have none yet; frozen ones may be unfrozen, and keep theirs."""
         for group in self._optimizer.param_groups:
             for p in group["params"]:
-                if p.requires_grad and p not in self._handles:
+                if p in self._handles or not (p.requires_grad or (optimizable(p) and not p.is_inference())):
+                    continue
+                frozen = not p.requires_grad
+                p.requires_grad_(True)  # torch hooks no others
+                try:
                     self._handles[p] = p.register_post_accumulate_grad_hook(self._hook)
+                finally:
+                    p.requires_grad_(not frozen)
 
     @_disable_dynamo
     def _hook(self, p: Tensor) -> None:
@@ -583,7 +612,7 @@ class StepInBackward:
             p.grad = None
 
     def finish(self) -> None:
-        """Step on parameters that came or were unfrozen since, and have got a gradient; from now on they have hooks."""
+        """Step on parameters that were put into a group by hand and have a gradient; from now on they have hooks."""
         for group in self._optimizer.param_groups:
             for p in group["params"]:
                 if p.grad is not None and p not in self._handles:

@@ -37,6 +37,7 @@ from adamite.storage import (
     Layout,
 )
 from adamite.torch import arrays, look
+from adamite.torch.assigned import Compensated, alone
 from adamite.torch.settings import Reading
 from adamite.update import Update
 
@@ -209,13 +210,13 @@ class Cohort:
 class Batch:
     """Rows of one update and format on one device; `go` is what differs between machine code and array operations."""
 
+    compensated: Sequence[Compensated] = ()  # rows that keep what they couldn't hold
     densifies = False  # whether sparse gradients are made dense here; else they belong to another batch
 
     def __init__(self, update: Update, layout: Layout, members: Sequence[Member], keys: Mapping[str, str]) -> None:
         self.update, self.layout, self.members = update, layout, members
         self.graph = engine.graph(update)
-        self.names = [keys[name] for name in self.graph.inputs[2:]]
-        self.names += [COMPENSATION] * (COMPENSATION in layout.more)
+        self.names = [keys[name] for name in layout.formats(self.graph.inputs[2:])]
         self.parameters = [m.parameter for m in members]
         self.wrapped = any(local(p) is not p for p in self.parameters)
         self.tensors = [local(p) for p in self.parameters]
@@ -417,6 +418,10 @@ class MachineBatch(Batch):
         self.job.fill(X, self._places)
         for column, tensors in enumerate(columns_of_states, start=STATES):
             self.job.fill(column, list(map(_pointer, tensors)))
+        if COMPENSATION in layout.more:
+            kept = [m.state[COMPENSATION] for m in members]
+            rows = map(Compensated, self.parameters, self.tensors, self._places, kept)
+            self.compensated = [row for row in rows if alone(row.own)]
         self._contiguous = all(map(_contiguous, self.tensors))
         # Where parameter and states lie differently, or with gaps, rows go through buffers.
         self._plain = [
@@ -443,7 +448,7 @@ class MachineBatch(Batch):
     @staticmethod
     def _ordered(format: Format, state: Tensor, x: Tensor) -> bool:
         """Whether a state's elements lie in the parameter's order; 8-bit ones lie in the order of indices."""
-        return x.is_contiguous() if isinstance(format, EightBit) else alike(x, state)
+        return x.is_contiguous() and state.is_contiguous() if isinstance(format, EightBit) else alike(x, state)
 
     @cached_property
     def squares(self) -> engine.Squares:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import numbers
 import re
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from adamite.torch.names import unwrapped
+from adamite.torch.names import unwrapping
 
 NO_DECAY = ("bias", "norm", "embedding")
 _KINDS = (*NO_DECAY, "1d")
@@ -46,8 +47,8 @@ def param_groups(
             of torch, or of a class or a name with the word in it, holds: RMSNormGated, norm1), "embedding" (Embedding,
             EmbeddingBag), "1d" (whatever has fewer than two axes); and compiled regular expressions:
             ("norm", re.compile("pos_embed$")). What the model itself exempts never does, unless `groups` says so:
-            parameters with `_no_weight_decay = True` (Mamba's), and those that a module's `no_weight_decay()` or
-            `no_weight_decay_keywords()` lists (timm's, Swin's).
+            parameters with `_no_weight_decay = True` (Mamba's) or `_optim = {"weight_decay": 0.0}` (S4's), and those
+            that a module's `no_weight_decay()` or `no_weight_decay_keywords()` lists (timm's, Swin's).
         groups: groups of your own: {regular expression: {"lr": ..., "weight_decay": ..., ...}}. What a group doesn't
             say is as it would be without the group; what it says holds for all that it matches, biases too.
         rest: whether parameters outside of `groups` are taken too; if not, such a parameter is refused.
@@ -168,6 +169,7 @@ def _named(model: Any, frozen: bool) -> dict[str, nn.Parameter]:
 def _kinds(model: nn.Module) -> dict[torch.Tensor, set[str]]:
     """What each parameter is: a bias, a norm's, an embedding's; all that hold, if it is in several places."""
     kinds: dict[torch.Tensor, set[str]] = {}
+    unwrapped = _unwrapping(model)
     for place, module in model.named_modules(remove_duplicate=False):
         held = list(module.named_parameters(recurse=False, remove_duplicate=False))
         made: Any = module.parametrizations if is_parametrized(module) else {}
@@ -190,29 +192,66 @@ def _of_norm(name: str, module: nn.Module, p: torch.Tensor) -> bool:
 
 
 def _exempt(model: nn.Module) -> set[torch.Tensor]:
-    """The parameters that the model itself keeps from decaying: Mamba marks them, timm's models list them."""
+    """The parameters that the model itself keeps from decaying: Mamba and S4 mark them, timm's models list them."""
+    unwrapped = _unwrapping(model)
     named = [(unwrapped(name), p) for name, p in model.named_parameters(remove_duplicate=False)]
-    exempt: set[torch.Tensor] = {p for _, p in named if getattr(p, "_no_weight_decay", False)}
+    exempt: set[torch.Tensor] = {p for _, p in named if _exempted(p)}
     for place, module in model.named_modules():
         start = unwrapped(f"{place}.") if place else ""
-        patterns = [start + unwrapped(name) for name in _listed(module, "no_weight_decay")]
+        patterns = [unwrapped(f"{place}.{name}" if place else name) for name in _listed(module, "no_weight_decay")]
         patterns += [f"{start}*{word}*" for word in _listed(module, "no_weight_decay_keywords")]
         exempt |= {p for name, p in named if any(fnmatchcase(name, pattern) for pattern in patterns)}
     return exempt
 
 
-def _listed(module: nn.Module, method: str) -> Collection[str]:
-    """What a module's method lists, if it has one."""
-    listed = getattr(module, method, None) or ()
-    names = listed() if callable(listed) else listed
-    if isinstance(names, str) or not isinstance(names, Collection) or not all(isinstance(name, str) for name in names):
+def _exempted(p: torch.Tensor) -> bool:
+    """Whether a parameter is marked as one that doesn't decay, in Mamba's way or in S4's."""
+    settings = getattr(p, "_optim", None)
+    return bool(getattr(p, "_no_weight_decay", False)) or (
+        isinstance(settings, Mapping) and settings.get("weight_decay") == 0
+    )
+
+
+def _listed(module: nn.Module, name: str) -> Collection[str]:
+    """What a module lists under this name, in a method or an attribute; what is something else there lists nothing."""
+    found = getattr(module, name, None)
+    if not callable(found) or isinstance(found, nn.Module):
+        return found if isinstance(found, Collection) and _names(found) else ()
+    if not _callable_without_arguments(found):
+        return ()
+    given: Any = found()
+    listed = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else given
+    if listed is not None and not _names(listed):
         kind = type(module).__name__
-        raise TypeError(f"param_groups: {method}() of the {kind} must give a collection of names, got {names!r:.60}")
-    return names
+        raise TypeError(
+            f"param_groups: {name}() of the {kind} must give a collection of names, got {given!r:.60}; return a set of "
+            "strings, or call the method something else"
+        )
+    return listed or ()
+
+
+def _names(listed: Any) -> bool:
+    """Whether it is several strings, not one."""
+    several = isinstance(listed, Collection) and not isinstance(listed, (str, torch.Tensor))
+    return several and all(isinstance(word, str) for word in listed)
+
+
+def _callable_without_arguments(function: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(function).bind()
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _unwrapping(model: nn.Module) -> Callable[[str], str]:
+    """What makes the model's own names of its parameters' and modules'."""
+    return unwrapping([name for name, _ in model.named_parameters(remove_duplicate=False)])
 
 
 def _matched(what: str, pattern: Any, model: nn.Module, named: Collection[str]) -> list[str]:
     """The names in which an expression is found; there must be one."""
+    unwrapped = _unwrapping(model)
     try:
         expression = re.compile(pattern)
         matched = [name for name in named if expression.search(unwrapped(name))]
@@ -259,6 +298,7 @@ def _own(groups: Any, model: nn.Module, named: Collection[str]) -> dict[str, Map
 def _depths(model: nn.Module, layer: Any) -> dict[str, int]:
     """The layer in which each parameter stands, frozen ones too."""
     depths: dict[str, int] = {}
+    unwrapped = _unwrapping(model)
     names = [name for name, _ in model.named_parameters()]
     if layer is not None:
         if not callable(layer):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import numbers
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,9 +12,12 @@ from torch import Tensor
 
 from adamite import layouts
 from adamite.errors import StateDictError
+from adamite.storage import Format
+from adamite.torch.batch import optimizable
 from adamite.torch.names import pairs
 from adamite.torch.settings import OPTIONS, REFUSED, WHOLE
-from adamite.torch.state import Owned, adapted, own_states, required, resting
+from adamite.torch.state import adapted, numbers_of, one_number, required, resting, tensors_of
+from adamite.update import Update
 
 if TYPE_CHECKING:
     from adamite.torch.base import Optimizer
@@ -46,21 +48,21 @@ class Loading:
                     "loaded state dict contains a parameter group that doesn't match the size of optimizer's group: "
                     f"group {index} has {len(theirs['params'])} parameters in it and {len(mine['params'])} here"
                 )
-        self.rests = optimizer._rests
+        self.rests, self.spelling = optimizer._rests, optimizer._spelling
         self.groups = [self._group(optimizer, mine, theirs) for mine, theirs in zip(here, saved)]
         self.converted: defaultdict[tuple[str, str], set[Tensor]] = defaultdict(set)  # parameters
-        found: dict[Any, tuple[Tensor, str, list[str], Owned]] = {}
+        found: dict[Any, tuple[Tensor, str, list[str], Update]] = {}
         for index, (mine, theirs, new) in enumerate(zip(here, saved, self.groups)):
             group = {**optimizer.defaults, **new}
-            needed, owned = required(optimizer._settings, group), own_states(optimizer._settings, group)
-            matched = self._match(index, mine, theirs)
-            found.update({number: (p, name, needed, owned) for number, (p, name) in matched.items()})
+            update = optimizer._settings.read(group, clip=False).update
+            needed, matched = required(update, self.spelling), self._match(index, mine, theirs)
+            found.update({number: (p, name, needed, update) for number, (p, name) in matched.items()})
         self.state: defaultdict[Any, Any] = defaultdict(dict)
         for key, value in state_dict["state"].items():
             if key not in found:
                 self.state[key] = copy.copy(value)
                 continue
-            p, name, needed, owned = found[key]
+            p, name, needed, update = found[key]
             if not isinstance(value, Mapping):
                 self.problems.append(f"{name}: expected a dict of states, got {type(value).__name__}")
                 continue
@@ -68,7 +70,7 @@ class Loading:
             if value and missing:
                 other = "; is it another optimizer's?" if len(missing) == len(needed) else ""
                 self.problems.append(f"{name}: {', '.join(missing)} not among its states ({', '.join(value)}){other}")
-            self.state[p] = {k: self._copy(name, k, v, p, owned) for k, v in value.items()}
+            self.state[p] = self._copy(name, value, p, update) if value else {}
         if self.problems:
             listed = "".join(f"\n  {problem}" for problem in self.problems[:8])
             more = f"\n  and {len(self.problems) - 8} more" if self.problems[8:] else ""
@@ -91,23 +93,30 @@ class Loading:
         names = names or [f"parameter {k} of group {index}" for k in range(len(params))]
         return {number: (p, name) for number, p, name in zip(places, params, names)}
 
-    def _copy(self, name: str, key: Any, value: Any, p: Tensor, owned: Owned) -> Any:
-        """An entry of a parameter's state: the rule's are held against the parameter, the user's may be anything."""
-        if key in owned.names and value is not None:
-            with torch.no_grad():
-                return self._own(name, key, value, p, owned)
-        if key in owned.numbers and not _one_number(value):
-            self.problems.append(f"{name}, state {key}: here one number, in the state {value!r:.60}")
-        return value.detach().to(p.device, copy=True) if isinstance(value, Tensor) else copy.deepcopy(value)
+    def _copy(self, name: str, state: Mapping[Any, Any], p: Tensor, update: Update) -> dict[Any, Any]:
+        """A parameter's state: what is ours is held against the parameter, what is the user's may be anything."""
+        tensors = tensors_of(update, resting(p, update, self.rests), self.spelling) if optimizable(p) else {}
+        numbers = numbers_of(update, self.spelling)
+        made = {}
+        for key, value in state.items():
+            own, format = tensors.get(key, (None, None))
+            # torch's SGD, which counts no steps, has None before the first.
+            begins = value is None and own in self.spelling.states and not self.spelling.counts
+            if own is not None and format is not None and not begins:
+                with torch.no_grad():
+                    made[key] = self._own(f"{name}, state {key}", value, p, own, format, update)
+                continue
+            if key in numbers and not one_number(value):
+                self.problems.append(f"{name}, state {key}: here one number, in the state {value!r:.60}")
+            made[key] = value.detach().to(p.device, copy=True) if isinstance(value, Tensor) else copy.deepcopy(value)
+        return made
 
-    def _own(self, name: str, key: str, value: Tensor, p: Tensor, owned: Owned) -> Tensor:
-        """One of the rule's states, in the format that it rests in here."""
-        own = owned.names[key]
-        format = resting(p, owned.update, self.rests).of(own)
+    def _own(self, what: str, value: Any, p: Tensor, own: str, format: Format, update: Update) -> Any:
+        """One of our tensors, in the format that it rests in here."""
         try:
-            kept = adapted(value, p, own, format, owned.update)
+            kept = adapted(value, p, own, format, update)
         except ValueError as error:
-            self.problems.append(f"{name}, state {key}: {error}")
+            self.problems.append(f"{what}: {error}")
             return value
         narrow = kept.dtype in _NARROW or (value.dtype in _NARROW and value.dtype != p.dtype)  # torch's are of p's type
         if not narrow or value.dtype == kept.dtype:
@@ -124,10 +133,6 @@ class Loading:
 
 
 _NARROW = (torch.uint8, torch.bfloat16)
-
-
-def _one_number(value: Any) -> bool:
-    return value.numel() == 1 if isinstance(value, Tensor) else isinstance(value, numbers.Real)
 
 
 def word(dtype: torch.dtype) -> str:

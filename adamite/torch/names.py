@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from os.path import commonprefix
 
 # The module of torch.compile, FSDP, activation checkpointing and Lightning's Fabric, wherever it stands. `module` is
-# what data parallelism and averages of weights put in front; further in it may be a module's own name.
-_INNER = r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\."
-_WRAPPERS = re.compile(rf"^(?:_?module\.|{_INNER})+|(?<=\.){_INNER}")
-_ANYWHERE = re.compile(rf"(?:^|(?<=\.))(?:_?module\.|{_INNER})")
+# what data parallelism and averages of weights put in front of all names; else it may be a module's own name.
+_INNER = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\.")
+_LEADING = re.compile(r"(?:_?module\.)*")
+_ANYWHERE = re.compile(r"(?:^|(?<=\.))_?module\.")
 
 
-def unwrapped(name: str) -> str:
-    """A parameter's name without what wrappers put into it."""
-    return _WRAPPERS.sub("", name)
+def unwrapping(names: Sequence[str]) -> Callable[[str], str]:
+    """What leaves out of such names what wrappers put into them: `module` where all begin with it."""
+    start = _leading(commonprefix([_INNER.sub("", name) for name in names]))  # noqa: RUF071  # of words too
+    return lambda name: _INNER.sub("", name).removeprefix(start)
+
+
+def _leading(name: str) -> str:
+    return _LEADING.match(name)[0]  # type: ignore[index]  # it matches nothing too
+
+
+def _without_leading(name: str) -> str:
+    bare = _INNER.sub("", name)
+    return bare.removeprefix(_leading(bare))
 
 
 def _barest(name: str) -> str:
-    return _ANYWHERE.sub("", name)
+    return _ANYWHERE.sub("", _INNER.sub("", name))
 
 
 def pairs(here: Sequence[str], there: Sequence[str]) -> dict[str, str]:
@@ -26,11 +37,16 @@ def pairs(here: Sequence[str], there: Sequence[str]) -> dict[str, str]:
 
     A name that has no other isn't in it.
     """
-    ways: tuple[Callable[[str], str], ...] = (str, unwrapped, _barest)
+    ways: list[tuple[Callable[[str], str], Callable[[str], str]]] = [
+        (str, str),
+        (unwrapping(here), unwrapping(there)),
+        (_without_leading, _without_leading),
+        (_barest, _barest),
+    ]
     best: dict[str, str] = {}
-    for way in ways:
-        keys = {way(name): name for name in here}
-        others = {way(name): name for name in there}
+    for mine, theirs in ways:
+        keys = {mine(name): name for name in here}
+        others = {theirs(name): name for name in there}
         if len(keys) == len(set(here)) and len(others) == len(set(there)):  # no two that look alike now
             found = {name: others[key] for key, name in keys.items() if key in others}
             best = max(best, found, key=len)

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from adamite import engine, layouts
 from adamite.layouts import Rests
 from adamite.storage import EightBit, Layout
+from adamite.torch.assigned import Written
 from adamite.torch.batch import (
     ArrayBatch,
     Batch,
@@ -52,11 +53,12 @@ class Plan:
         clip: bool,
         rests: Rests,
         tables: Tables,
+        written: Written,
         only: Tensor | None = None,
         early: bool = False,
     ) -> None:
         self.settings, self.clip, self.rests, self.only, self.early = settings, clip, rests, only, early
-        self.tables = tables
+        self.tables, self.written = tables, written
         self.committed = False
         self._count = len(groups)
         self._groups = dict(enumerate(groups))
@@ -209,10 +211,17 @@ class Plan:
 
     def go(self, clip: float) -> None:
         """Update everything."""
-        run(self.batches)
+        run(self.batches, self.written)
         for batch in self._again:
             batch.prepare(self.readings, clip)
-            run([batch])
+            run([batch], self.written)
+
+    def forget(self) -> None:
+        """What was lost of numbers that somebody has assigned over since is nobody's."""
+        for batch in self.batches:
+            for row in batch.compensated:
+                if self.written.assigned(row):
+                    row.compensation.zero_()
 
     def active(self) -> list[Tensor]:
         """The parameters that have a gradient."""
@@ -229,16 +238,17 @@ class Plan:
             batch.grads = []
 
 
-def run(batches: Sequence[Batch]) -> None:
+def run(batches: Sequence[Batch], written: Written) -> None:
     """Update batches that are prepared; an interrupt is raised after it."""
-    engine.to_the_end(partial(_go, batches))
+    engine.to_the_end(partial(_go, batches, written))
 
 
-def _go(batches: Sequence[Batch]) -> None:
+def _go(batches: Sequence[Batch], written: Written) -> None:
     """Called again after an interrupt it does what is left."""
     for batch in batches:
         batch.go()
         batch.finish()
+        written.remember(batch.compensated)
 
 
 FORCE_ARRAYS = False  # for tests: array operations where machine code would run

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from adamite.torch.batch import local
+from adamite.torch.settings import as_float
 
 
 class Scaled(Protocol):
@@ -48,17 +49,34 @@ class Handed:
 
 def overflown(optimizer: Scaled) -> bool:
     """Whether the scaler has found infinity or NaN: the step is to be left out."""
-    found = vars(optimizer).get("found_inf")
-    return found is not None and float(found) != 0
+    return _number(optimizer, "found_inf", 0.0) != 0
 
 
 def scale_of(optimizer: Scaled) -> float:
     """What the gradients were multiplied by."""
-    given = vars(optimizer).get("grad_scale")
-    scale = 1.0 if given is None else float(given)
+    scale = _number(optimizer, "grad_scale", 1.0)
     if not 0 < scale < math.inf:
-        raise ValueError(f"{type(optimizer).__name__}: grad_scale must be a number in (0, inf), got {scale}")
+        raise ValueError(_refusal(optimizer, "grad_scale", scale))
     return scale
+
+
+_ALLOWED = {
+    "found_inf": ("a number", "0 where all gradients are finite"),
+    "grad_scale": ("a number in (0, inf)", "what the gradients were multiplied by"),
+}
+
+
+def _number(optimizer: Scaled, name: str, absent: float) -> float:
+    given = vars(optimizer).get(name)
+    try:
+        return absent if given is None else as_float(given)
+    except TypeError:
+        raise TypeError(_refusal(optimizer, name, given)) from None
+
+
+def _refusal(optimizer: Scaled, name: str, given: Any) -> str:
+    allowed, meaning = _ALLOWED[name]
+    return f"{type(optimizer).__name__}: {name} must be {allowed}, got {given!r:.60}; set it to {meaning}, or to None"
 
 
 def unscale(parameters: Iterable[Tensor], scale: float) -> None:

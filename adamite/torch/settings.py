@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from adamite.conventions import Spelling
@@ -28,6 +29,7 @@ RANGES: dict[str, tuple[str, str]] = {
     "dampening": ("dampening value", "(-inf, inf)"),
     "eps_root": ("eps_root value", "[0, inf)"),
     "ema": ("ema value", "[0, 1)"),
+    "clip_norm": ("clip_norm value", "(0, inf)"),
 }
 _FLAGS = ("maximize", "decoupled_weight_decay")
 OPTIONS: dict[str, Any] = {"ema": None, "cautious": False}  # ours, in a group only where they are asked for
@@ -37,6 +39,20 @@ REFUSED = {  # torch's, when they are given; a checkpoint or torch.compile may p
     "differentiable": "the step is machine code",
     "capturable": "step numbers and coefficients are computed on the host, and a replayed graph would repeat old ones",
 }
+
+
+def as_float(value: Any) -> float:
+    """The number in whatever torch takes for one, also in a tensor of one element.
+
+    Raises:
+        TypeError: where there isn't one; texts aren't.
+    """
+    try:
+        if isinstance(value, torch.Tensor):
+            value = value.detach()  # torch warns of the number of one that needs a gradient
+        return float("" if isinstance(value, (str, bytes)) else value)
+    except (TypeError, ValueError, RuntimeError):  # torch's own for a tensor of more
+        raise TypeError(f"not a number: {value!r:.60}") from None
 
 
 class Reading(NamedTuple):
@@ -88,8 +104,11 @@ class Settings:
         sequence = hasattr(value, "__getitem__") and not isinstance(value, (str, bytes, Mapping))
         parts = tuple(value) if sequence and getattr(value, "ndim", 1) == 1 else ()
         if len(parts) != count:
-            raise ValueError(f"{self.owner}: {argument} must be two numbers in [0, 1), got {value!r}")
+            raise ValueError(self._no_pair(argument, value))
         return parts
+
+    def _no_pair(self, argument: str, value: Any) -> str:
+        return f"{self.owner}: {argument} must be two numbers in [0, 1), got {value!r}"
 
     def tidied(self, group: Mapping[str, Any]) -> dict[str, Any]:
         """What a group says of these arguments, whatever kind of sequence it gave, as tuples: any file holds those."""
@@ -97,6 +116,14 @@ class Settings:
         return {
             a: tuple(p if isinstance(p, torch.Tensor) else float(p) for p in self.parts(a, group[a])) for a in several
         }
+
+    def option(self, name: str, value: Any) -> float:
+        """A number of ours for all parameters, checked. A flag isn't one."""
+        self._tensor(name, value, {})
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError(f"{self.owner}: {name} must be a number in {RANGES[name][1]}, got {value!r}")
+        self._range(name, value, *RANGES[name])
+        return as_float(value)
 
     def _number(self, name: str, value: Any, group: Mapping[str, Any]) -> None:
         if len(self.spelling.arguments.get(name, ())) > 1:
@@ -128,8 +155,8 @@ class Settings:
         if value is None and self._optional(name):
             return
         try:
-            number = float("" if isinstance(value, (str, bytes)) else value)
-        except (TypeError, ValueError):
+            number = as_float(value)
+        except TypeError:
             more = "; for a schedule take one of torch.optim.lr_scheduler" if callable(value) else ""
             raise TypeError(
                 f"{self.owner}: {name} must be a number in {allowed}, got {value!r:.60}, a {type(value).__name__}{more}"
@@ -164,11 +191,13 @@ class Settings:
                 elif part is None or isinstance(part, (str, bytes)):
                     raise TypeError(f"{self.owner}: {argument} must be a number, got {part!r}")
                 else:
-                    numbers[name] = float(part)
+                    numbers[name] = as_float(part)
+                    if len(names) > 1 and not 0 <= numbers[name] < 1:  # set since they were checked
+                        raise ValueError(self._no_pair(argument, value))
         for name in rule.numbers:
             if name not in numbers and name not in absent:
                 numbers[name] = numbers.get(convention.follows.get(name, ""), convention.default(name))
-        decay = float(group["weight_decay"])
+        decay = as_float(group["weight_decay"])
         decoupled = group.get("decoupled_weight_decay", convention.decay == "decoupled")
         ema = group.get("ema")
         around = Surroundings(
@@ -180,7 +209,7 @@ class Settings:
         )
         numbers["weight_decay"] = decay
         if ema is not None:
-            numbers["ema"] = float(ema)
+            numbers["ema"] = as_float(ema)
         choices = tuple(
             (name, type(spec.default)(group.get(name, spec.default))) for name, spec in rule.choices.items()
         )

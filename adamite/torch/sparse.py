@@ -62,7 +62,7 @@ class Tables:
             RuntimeError: where somebody asked for that, and it can't be.
         """
         if self.mode is None:
-            plain = whole and layout.native and not layout.blocks and p.grad is not None and p.grad.sparse_dim() == 1
+            plain = whole and layout.native and not layout.blocks and of_whole_rows(p.grad)
             return plain and p.dim() > 0 and p[:1].is_contiguous() and still(engine.graph(update))
         if not whole:
             raise RuntimeError(
@@ -129,7 +129,9 @@ class RowsBatch(Batch):
         return Steps(self.update, self.layout, engine.default_backend())
 
     def same_gradients(self) -> bool:
-        return all(g is None or (of_rows(g) and with_gradient(self.layout, g) == self.layout) for g in self.gradients())
+        return all(
+            g is None or (of_whole_rows(g) and with_gradient(self.layout, g) == self.layout) for g in self.gradients()
+        )
 
     def look(self, refusal: Refusal) -> None:
         rows = zip(self.gradients(), self.parameters, self._types, self.members, strict=True)
@@ -171,6 +173,11 @@ class RowsBatch(Batch):
         for p in self.parameters:
             if id(p) in self.tables.tables:
                 self.tables.tables[id(p)].version = p._version
+
+
+def of_whole_rows(g: Any) -> bool:
+    """Whether a gradient is of rows that have all of their elements."""
+    return of_rows(g) and g.sparse_dim() == 1
 
 
 def refuse_scattered(name: str, tensors: Sequence[Tensor]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+import numbers
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,23 +16,32 @@ from adamite.errors import StateDictError
 from adamite.layouts import Rests
 from adamite.rule import Rule
 from adamite.storage import COMPENSATION, Array, EightBit, Format, Layout
-from adamite.torch.batch import Batch, format_of, kept_type, local, view
-from adamite.torch.settings import Reading, Settings
+from adamite.torch.batch import Batch, format_of, kept_type, view
+from adamite.torch.settings import Reading
 from adamite.update import Update
 
 AVERAGE = "ema"  # the averaged weights
 
 
 def keys(spelling: Spelling) -> dict[str, str]:
-    """The rule's states by torch's names."""
-    return {**spelling.states, "average": AVERAGE}
+    """What is kept for a parameter, by torch's names."""
+    return {**spelling.states, "average": AVERAGE, COMPENSATION: COMPENSATION}
 
 
-def required(settings: Settings, group: Mapping[str, Any]) -> list[str]:
-    """The states without which a parameter of such a group can't go on."""
-    update = settings.read(group, clip=False).update
-    counted = ["step"] * settings.spelling.counts
-    return [*counted, *(keys(settings.spelling)[own] for own in (*update.states, *update.scalars) if own != "average")]
+def tensors_of(update: Update, layout: Layout, spelling: Spelling) -> dict[str, tuple[str, Format]]:
+    """The tensors that are kept for a parameter, by torch's names: the rule's name of each, and how it rests."""
+    spelled = keys(spelling)
+    return {spelled[own]: (own, format) for own, format in layout.formats(update.states).items()}
+
+
+def required(update: Update, spelling: Spelling) -> list[str]:
+    """The states without which a parameter can't go on."""
+    counted = ["step"] * spelling.counts
+    return [*counted, *(keys(spelling)[own] for own in (*update.states, *update.scalars) if own != "average")]
+
+
+def one_number(value: Any) -> bool:
+    return value.numel() == 1 if isinstance(value, Tensor) else isinstance(value, numbers.Real)
 
 
 def resting(p: Tensor, update: Update, rests: Rests) -> Layout:
@@ -40,19 +50,10 @@ def resting(p: Tensor, update: Update, rests: Rests) -> Layout:
     return layouts.layout(update, format_of(p), p.numel(), own)
 
 
-class Owned(NamedTuple):
-    """What of a parameter's state is the rule's in a group, by torch's names; the rest is the user's."""
-
-    names: Mapping[str, str]  # tensors -> the rule's names
-    numbers: Collection[str]
-    update: Update
-
-
-def own_states(settings: Settings, group: Mapping[str, Any]) -> Owned:
-    update = settings.read(group, clip=False).update
-    spelled = keys(settings.spelling)
-    numbers = {"step", *(spelled[own] for own in update.scalars)}
-    return Owned({spelled[own]: own for own in update.states}, numbers, update)
+def numbers_of(update: Update, spelling: Spelling) -> set[str]:
+    """The numbers that are kept for a parameter, by torch's names."""
+    spelled = keys(spelling)
+    return {"step", *(spelled[own] for own in update.scalars)}
 
 
 def create(p: Tensor, start: float | str, numbers: Mapping[str, float], format: Format) -> Tensor:
@@ -84,55 +85,59 @@ def rested(values: Tensor, p: Tensor, format: Format) -> Tensor:
     return values.detach().to(device=p.device, dtype=kept_type(p, format), copy=True)
 
 
+def _kind(t: Tensor, placements: Any) -> str:
+    return type(t).__name__ + (f" of {placements}" if placements is not None else "")
+
+
 def adapted(old: Any, p: Tensor, own: str, format: Format, update: Update) -> Tensor:
     """A state that was kept in another format, or is elsewhere, as it is kept here.
 
     Raises:
-        ValueError: where it isn't of the parameter's size.
+        ValueError: where it isn't of the parameter's size, or distributed in another way.
     """
     if not isinstance(old, Tensor):
         raise ValueError(f"here a tensor, in the state a {type(old).__name__}")
-    if (local(old) is old) is not (local(p) is p):
+    here, there = (getattr(t, "placements", None) for t in (p, old))
+    if here != there:
         raise ValueError(
-            f"here a {type(p).__name__}, in the state a {type(old).__name__}; torch.distributed.checkpoint loads what "
-            "is distributed"
+            f"here a {_kind(p, here)}, in the state a {_kind(old, there)}; torch.distributed.checkpoint loads what is "
+            "distributed"
         )
-    there = layouts.format_of(update, own, "8bit") if old.dtype is torch.uint8 else None
-    wanted: Any = (there.length(p.numel()),) if isinstance(there, EightBit) else p.shape
+    codes = layouts.format_of(update, own, "8bit") if old.dtype is torch.uint8 else None
+    wanted: Any = (codes.length(p.numel()),) if isinstance(codes, EightBit) else p.shape
     if old.shape != wanted:
-        kind = f" of {old.dtype}, whose parameter needs {tuple(wanted)}" if there else ""
+        kind = f" of {old.dtype}, whose parameter needs {tuple(wanted)}" if codes else ""
         raise ValueError(f"here {tuple(p.shape)}, in the state {tuple(old.shape)}{kind}")
     if old.is_complex() and not p.is_complex():
         raise ValueError("here real, in the state complex")
     if old.dtype is kept_type(p, format) and old.device == p.device:
         kept: Tensor = old
         return kept
-    if isinstance(there, EightBit):
-        codes = old.detach().cpu()
-        old = tensor(there.decode(view(codes), p.numel())).view(p.shape)
+    if isinstance(codes, EightBit):
+        held = old.detach().cpu()
+        old = tensor(codes.decode(view(held), p.numel())).view(p.shape)
     return rested(old, p, format)
 
 
 def complete(p: Tensor, state: dict[str, Any], reading: Reading, spelling: Spelling, name: str, layout: Layout) -> bool:
     """Make the tensor states that are missing, convert those of another type; whether any of the rule's was there."""
-    starts = {s.name: s.start for s in reading.update.rule.states} | {"average": "x"}
-    names = keys(spelling)
+    starts = {s.name: s.start for s in reading.update.rule.states} | {"average": "x", COMPENSATION: 0.0}
     found = False
-    for own in reading.update.states:
-        key, format = names[own], layout.of(own)
+    for key, (own, format) in tensors_of(reading.update, layout, spelling).items():
         old = state.get(key)
         if old is None:
             state[key] = create(p, starts[own], reading.numbers, format)
             continue
-        found = found or key != AVERAGE
+        found = found or own in spelling.states
         try:
             state[key] = adapted(old, p, own, format, reading.update)
         except ValueError as error:
             raise StateDictError(
                 f"state {key} of {name}: {error}; give the state that belongs to this parameter"
             ) from None
-    if COMPENSATION in layout.more and COMPENSATION not in state:
-        state[COMPENSATION] = torch.zeros_like(p, requires_grad=False)
+    for key in numbers_of(reading.update, spelling):
+        if state.get(key) is not None and not one_number(state[key]):
+            raise StateDictError(f"state {key} of {name}: here one number, in the state {state[key]!r:.60}; give that")
     return found
 
 

@@ -507,7 +507,7 @@ def test_a_groups_options_of_the_whole_are_the_optimizers() -> None:
     assert torch.uint8 in narrow
     other = ours.AdamW(optimizer.base.param_groups, lr=0.01, **WHOLE)
     other.load_state_dict(optimizer.base.state_dict())
-    assert other.param_groups[0]["state"] == "8bit"
+    assert "state" not in other.param_groups[0]  # where nobody reads it
     model = net(2, 1)
     for name, wrong in {**WHOLE, "rounding": "kahan", "sparse": "lazy"}.items():
         if name in ("ema", "cautious"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -567,3 +568,63 @@ def test_layers_that_cannot_be_told_are_refused() -> None:
             rates(model)
     with pytest.raises(ValueError, match=r"'encoder.layers', 'decoder.layers' have 2 blocks each.*give layer="):
         rates(nn.Transformer(4, 2, 2, 2, 8, batch_first=True))
+
+
+class Listing(nn.Linear):
+    """A layer under whose names there may be anything."""
+
+    def __init__(self, listed: Any) -> None:
+        super().__init__(2, 2)
+        self.no_weight_decay: Any = listed
+
+
+@pytest.mark.parametrize(
+    ("listed", "expected"),
+    [
+        (lambda: None, set()),
+        (lambda: (name for name in ("weight",)), {"weight"}),
+        (lambda: {"weight": 1}.keys(), {"weight"}),
+        (lambda: iter(["weight"]), {"weight"}),
+        (lambda exclude=(): {"weight"}, {"weight"}),
+        (functools.partial(list, ["weight"]), {"weight"}),
+        (["weight"], {"weight"}),
+        (lambda decay: {"weight"}, set()),
+        (True, set()),
+        (False, set()),
+        (None, set()),
+        (0.1, set()),
+        ("weight", set()),
+        (torch.ones(2), set()),
+        (nn.Linear(1, 1), set()),
+    ],
+    ids=str,
+)
+def test_what_is_listed_and_what_only_has_the_name(listed: Any, expected: set[str]) -> None:
+    model = Listing(listed)
+    spared = names(param_groups(model, 0.1, no_decay=()), weight_decay=0.0)
+    assert {name for name in spared if not name.startswith("no_weight_decay")} == expected
+
+
+def test_s4s_marks() -> None:
+    model = nn.ModuleList(nn.Linear(2, 2, bias=False) for _ in range(4))
+    for layer, mark in zip(model, ({"weight_decay": 0.0}, {"weight_decay": 0, "lr": 0.01}, {"lr": 0.01}, "adam")):
+        setattr(layer.weight, "_optim", mark)  # noqa: B010  # types know no such name
+    assert names(param_groups(model, 0.1), weight_decay=0.0) == {"0.weight", "1.weight"}
+
+
+def test_a_models_own_module_called_module() -> None:
+    """It is no wrapper's, whether the model is wrapped or not."""
+
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module, self.weight = nn.Linear(2, 2, bias=False), nn.Parameter(torch.ones(2, 2))
+
+        def no_weight_decay(self) -> set[str]:
+            return {"module.weight"}
+
+    for model, prefix in ((Own(), ""), (nn.DataParallel(Own()), "module."), (compiled(Own()), "_orig_mod.")):
+        groups = param_groups(model, 0.1, groups={"^weight": {"lr": 0.5}}, layer_decay=0.5, lr=1.0, layer=len)
+        assert names(groups, weight_decay=0.0) == {f"{prefix}module.weight"}
+        found = {name: group["lr"] for group in groups for name, _ in group["params"]}
+        assert found == {f"{prefix}weight": 0.5 * 0.5**7, f"{prefix}module.weight": 1.0}

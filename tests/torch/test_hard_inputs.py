@@ -12,6 +12,8 @@ import warnings
 import weakref
 from collections import UserList, deque
 from collections.abc import Callable, Sequence
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -900,7 +902,9 @@ def test_differentiable_and_unknown_arguments_are_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"clip_norm": 0.0}, r"clip_norm must be a number in \(0, inf\)"),
+        ({"clip_norm": 0.0}, r"Invalid clip_norm value: 0.0. Adam takes clip_norm in \(0, inf\)"),
+        ({"clip_norm": torch.tensor(0)}, r"Invalid clip_norm value: 0. Adam takes clip_norm in \(0, inf\)"),
+        ({"clip_norm": True}, r"clip_norm must be a number in \(0, inf\), got True"),
         ({"clip_norm": -1.0}, "clip_norm"),
         ({"nonfinite": "ignore"}, "propagate, raise, skip"),
         ({"ema": 1.0}, r"\[0, 1\)"),
@@ -912,7 +916,7 @@ def test_differentiable_and_unknown_arguments_are_refused(name: str) -> None:
         ({"weight_decay": "0.1"}, "weight_decay must be a number"),
         ({"ema": "0.9"}, "ema must be a number"),
         ({"lr": lambda step: 0.1}, "lr_scheduler"),
-        ({"clip_norm": lambda step: 1.0}, r"clip_norm must be a number in \(0, inf\); got"),
+        ({"clip_norm": lambda step: 1.0}, r"clip_norm must be a number in \(0, inf\), got"),
         ({"betas": (0.9,)}, "two numbers"),
         ({"betas": ("0.9", 0.99)}, r"betas\[0\] must be a number"),
         ({"amsgrad": "yes"}, "amsgrad"),
@@ -1324,3 +1328,99 @@ def test_nesterov_without_a_momentum_is_refused_for_sgds_rule_too() -> None:
     with pytest.raises(ValueError, match="Nesterov momentum requires a momentum"):
         ours.optimizer(rules.sgd)(x, nesterov=True)
     ours.optimizer(rules.adam_eps_root)(x, nesterov=True)  # which has no momentum of that name
+
+
+@pytest.mark.parametrize("at_first", ["all frozen", "one trainable", "none but a group later", "put in by hand"])
+def test_unfrozen_parameters_alone_in_the_backward_pass(at_first: str) -> None:
+    """No other takes part, and nobody calls `step`."""
+    a, b = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2), requires_grad=False)
+    if at_first == "all frozen":
+        a.requires_grad_(False)
+    mine = ours.SGD([a] if at_first.startswith("none") else [a, b], lr=0.1)
+    if at_first == "put in by hand":
+        mine.param_groups[0]["params"][1] = nn.Parameter(torch.zeros(2))
+    handle = mine.step_in_backward()
+    if at_first.startswith("none"):
+        mine.add_param_group({"params": [b]})
+    if at_first == "put in by hand":
+        mine.param_groups[0]["params"][1] = b
+    assert a.requires_grad is (at_first != "all frozen") and b.requires_grad is False
+    if a.requires_grad:
+        a.sum().backward()
+    a.requires_grad_(False)
+    b.requires_grad_(True)
+    for _ in range(3):
+        b.sum().backward()
+    b.requires_grad_(False)
+    b.requires_grad_(True)
+    assert a.tolist() == pytest.approx([1.0 if at_first == "all frozen" else 0.9] * 2)
+    assert b.tolist() == pytest.approx([0.7] * 2) and b.grad is None
+    handle.remove()
+    b.sum().backward()
+    assert b.grad is not None and b.tolist() == pytest.approx([0.7] * 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "wrong", "error", "message"),
+    [
+        ({"clip_norm": 1.0}, torch.tensor([1.0, 2.0]), ValueError, r"clip_norm must be 1-element, got one of shape"),
+        ({"clip_norm": 1.0}, np.array([1.0, 2.0]), TypeError, r"clip_norm must be a number in \(0, inf\), got array"),
+        ({"clip_norm": 1.0}, "1", TypeError, r"clip_norm must be a number in \(0, inf\), got '1'"),
+        ({"nonfinite": "skip"}, np.array(["skip", "skip"]), ValueError, "nonfinite must be one of propagate, raise"),
+        ({"state": "8bit"}, np.array(["8bit", "8bit"]), ValueError, "state must be one of 'float32', 'bfloat16'"),
+        ({"state": "8bit"}, np.array([1, 2]), ValueError, "seed must be a whole number"),
+        ({"sparse": "lazy"}, np.array(["lazy", "lazy"]), ValueError, 'sparse must be "lazy"'),
+    ],
+    ids=repr,
+)
+def test_an_option_of_all_in_a_group_is_checked_as_the_optimizers(
+    options: dict[str, Any], wrong: Any, error: type[Exception], message: str
+) -> None:
+    name = "seed" if "seed" in message else next(iter(options))
+    with pytest.raises(error, match=message):
+        ours.AdamW([{"params": parameters(), name: wrong}], **options)
+
+
+def test_an_option_of_all_does_not_stay_in_a_group() -> None:
+    """Where nobody would read what is written to it."""
+    for same_norm in (1.0, torch.tensor(1.0), np.float32(1.0), np.array(1.0)):
+        mine = ours.AdamW(
+            [{"params": parameters(), "clip_norm": same_norm, "nonfinite": "raise"}], clip_norm=1.0, nonfinite="raise"
+        )
+        assert "clip_norm" not in mine.param_groups[0] and "nonfinite" not in mine.param_groups[0]
+    group = {"params": parameters(), "clip_norm": 1.0}
+    mine = ours.AdamW(parameters(((1,),)), clip_norm=1.0)
+    with pytest.raises(ValueError, match="Invalid learning rate"):
+        mine.add_param_group({**group, "lr": -1.0})
+    assert len(mine.param_groups) == 1
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        0.5, torch.tensor(0.5), torch.tensor([0.5]), nn.Parameter(torch.tensor(0.5)), Decimal("0.5"), Fraction(1, 2),
+        np.float32(0.5), np.array(0.5),
+    ],
+    ids=repr,
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["lr", "ema", "clip_norm"])
+def test_numbers_of_any_kind(name: str, given: Any) -> None:
+    made: Any = ours.AdamW
+    mine, expected = made(parameters(), **{name: given}), made(parameters(), **{name: 0.5})
+    for optimizer in (mine, expected):
+        run(optimizer, range(2))
+    assert same([p.detach() for p in params_of(mine)], [p.detach() for p in params_of(expected)])
+    if name == "clip_norm":
+        assert type(mine.clip_norm) is float
+
+
+@pytest.mark.parametrize("wrong", [(True, False), (0.9, 1.0), (-0.1, 0.9), (float("nan"), 0.9), np.array([0.9, 1.5])])
+def test_betas_out_of_range_that_are_set_later(wrong: Any) -> None:
+    mine = ours.AdamW(parameters())
+    run(mine, range(1))
+    before = snapshot(mine)
+    betas, mine.param_groups[0]["betas"] = mine.param_groups[0]["betas"], wrong
+    with pytest.raises(ValueError, match=r"AdamW: betas must be two numbers in \[0, 1\), got "):
+        run(mine, range(1, 2))
+    mine.param_groups[0]["betas"] = betas
+    assert same(snapshot(mine), before)

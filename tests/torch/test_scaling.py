@@ -179,3 +179,15 @@ def test_a_scaler_and_a_scale_of_ones_own(name: str) -> None:
         scaler.step(mine)
         scaler.update()
     assert same(snapshot(mine), snapshot(plain))
+
+
+@pytest.mark.parametrize("wrong", ["x", torch.ones(2), [1.0], b"1"], ids=repr)
+@pytest.mark.parametrize(("name", "allowed"), [("grad_scale", r"a number in \(0, inf\)"), ("found_inf", "a number")])
+def test_what_is_no_number_is_refused(name: str, allowed: str, wrong: Any) -> None:
+    mine = ours.Adam(parameters())
+    run(mine, range(1))
+    before = snapshot(mine)
+    setattr(mine, name, wrong)
+    with pytest.raises(TypeError, match=rf"Adam: {name} must be {allowed}, got .*; set it to .*, or to None"):
+        run(mine, range(1, 2))
+    assert same(snapshot(mine), before)

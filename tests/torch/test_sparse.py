@@ -531,3 +531,17 @@ def test_other_devices_are_refused() -> None:
     x.grad = torch.sparse_coo_tensor(indices, values, (N, D), check_invariants=False)
     with pytest.raises(RuntimeError, match="whole tensors on the CPU"):
         ours.AdamW([x], sparse="lazy").step()
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adagrad"])
+def test_gradients_of_single_elements_between_those_of_rows(name: str) -> None:
+    """Which take turns on one table, and make the dense step whatever came before."""
+    x, y = weight(size=(4, 2)), weight(size=(4, 2))
+    mixed, dense = getattr(ours, name)([x], lr=0.1), getattr(ours, name)([y], lr=0.1)
+    whole = torch.sparse_coo_tensor(torch.tensor([[1]]), torch.ones(1, 2), (4, 2), check_invariants=True)
+    single = torch.sparse_coo_tensor(torch.tensor([[0, 1], [1, 0]]), torch.ones(2), (4, 2), check_invariants=True)
+    for g in (whole, single, whole, single, single, whole):
+        x.grad, y.grad = g, g.to_dense()
+        mixed.step()
+        dense.step()
+        assert torch.equal(x, y)

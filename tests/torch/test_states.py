@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+from collections import UserList, deque
 from typing import Any
 
 import numpy as np
@@ -386,6 +387,10 @@ def replaced(optimizer: Any, key: str, value: Any) -> Any:
         ("NAdam", "mu_product", torch.ones(5), "mu_product: here one number"),
         ("SGD", "momentum_buffer", torch.ones(1), r"momentum_buffer: here \(5,\), in the state \(1,\)"),
         ("Adagrad", "sum", torch.ones(1), r"sum: here \(5,\), in the state \(1,\)"),
+        ("Adam", "exp_avg", None, "exp_avg: here a tensor, in the state a NoneType"),
+        ("RMSprop", "square_avg", None, "square_avg: here a tensor, in the state a NoneType"),
+        ("Adam", "step", None, "step: here one number, in the state None"),
+        ("NAdam", "mu_product", None, "mu_product: here one number, in the state None"),
     ],
 )
 def test_states_of_another_size_are_refused_at_once(name: str, key: str, value: Any, message: str) -> None:
@@ -509,3 +514,70 @@ def test_a_checkpoint_with_betas_of_another_kind(betas: Any) -> None:
     state["param_groups"][0]["betas"] = [0.5]
     with pytest.raises(ValueError, match=r"betas must be two numbers in \[0, 1\), got \[0\.5\]"):
         mine.load_state_dict(state)
+
+
+class Rivals(nn.Module):
+    """A module of its own name `module`, whose parameters are called as others beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.module = nn.Linear(2, 2)
+        self.weight, self.bias = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.module(x) @ self.weight * 3 + self.bias
+        return out
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("how", ["DataParallel", "compile", "both", "a layer"])
+def test_a_modules_own_name_is_no_wrappers(how: str, grouped: bool) -> None:
+    def wrapped(m: Any) -> Any:
+        if how == "a layer":
+            m.module = torch.compile(m.module, backend="eager")
+        m = nn.DataParallel(m) if how in ("DataParallel", "both") else m
+        return torch.compile(m, backend="eager") if how in ("compile", "both") else m
+
+    def made(m: Any) -> Any:
+        named = ours.param_groups(m, 0.1) if grouped else list(m.named_parameters())[::-1]
+        return ours.AdamW(named, lr=0.1)
+
+    plain, inner = Rivals(), Rivals()
+    whole = wrapped(inner)
+    first = made(whole)
+    whole(torch.ones(3, 2)).square().sum().backward()
+    first.step()
+    second = made(plain)
+    second.load_state_dict(first.state_dict())
+    back = made(whole)
+    back.load_state_dict(second.state_dict())
+    for p, q in zip(inner.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(second.state[q]["exp_avg"], first.state[p]["exp_avg"])
+        assert torch.equal(back.state[p]["exp_avg"], first.state[p]["exp_avg"])
+
+
+@pytest.mark.parametrize("assigned", ["an array", "another sequence", "a queue"])
+def test_betas_set_since_are_saved_as_a_tuple(assigned: str) -> None:
+    """Which torch.load reads with weights_only=True."""
+    made: dict[str, Any] = {"an array": np.array, "another sequence": UserList, "a queue": deque}
+    betas = made[assigned]([0.9, 0.95])
+    mine = ours.AdamW(parameters(((3,),)))
+    run(mine, range(1))
+    mine.param_groups[0]["betas"] = betas
+    file = io.BytesIO()
+    torch.save(mine.state_dict(), file)
+    file.seek(0)
+    assert torch.load(file, weights_only=True)["param_groups"][0]["betas"] == (0.9, 0.95)
+    assert mine.param_groups[0]["betas"] is betas
+
+
+@pytest.mark.parametrize(("name", "key"), [("Adam", "step"), ("NAdam", "mu_product")])
+def test_several_numbers_in_place_of_one_are_refused_at_the_step(name: str, key: str) -> None:
+    mine = getattr(ours, name)(parameters(((5,),)))
+    run(mine, range(1))
+    (p,) = params_of(mine)
+    before = p.detach().clone()
+    mine.state[p][key] = torch.ones(5)
+    with pytest.raises(StateDictError, match=f"state {key} of parameter 0 of group 0: here one number, in the state"):
+        run(mine, range(1, 2))
+    assert torch.equal(p, before)

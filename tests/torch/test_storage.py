@@ -594,3 +594,163 @@ def test_what_is_the_optimizers_is_no_groups(option: dict[str, Any]) -> None:
     optimizer = ours.AdamW(parameters())
     with pytest.raises(ValueError, match="give it to the optimizer"):
         optimizer.add_param_group({"params": parameters(), **option})
+
+
+# ---- what a compensation belongs to
+
+
+def one(value: float = 1.0, size: int = 3) -> nn.Parameter:
+    return nn.Parameter(torch.full((size,), value, dtype=torch.bfloat16))
+
+
+def compensated(p: nn.Parameter, g: float, lr: float = 1e-3, steps: int = 1) -> Any:
+    """A parameter after a step that bfloat16 can't hold."""
+    optimizer = ours.SGD([p], lr=lr, rounding="kahan")
+    stepped(optimizer, g, lr, steps)
+    return optimizer
+
+
+def stepped(optimizer: Any, g: float, lr: float, steps: int = 1) -> None:
+    optimizer.param_groups[0]["lr"] = lr
+    for _ in range(steps):
+        for p in params_of(optimizer):
+            p.grad = torch.full_like(p, g)
+        optimizer.step()
+
+
+def whole(optimizer: Any) -> list[float]:
+    """What the parameters count for, with their compensation."""
+    return [(p.detach().double() + optimizer.state[p]["compensation"].double())[0].item() for p in params_of(optimizer)]
+
+
+@pytest.mark.parametrize("how", ["loaded", "assigned"])
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (torch.zeros(1, dtype=torch.bfloat16), r"here \(4,\), in the state \(1,\)"),
+        (torch.zeros(5, dtype=torch.bfloat16), r"here \(4,\), in the state \(5,\)"),
+        (torch.zeros(4, dtype=torch.complex64), "here real, in the state complex"),
+        (3.0, "here a tensor, in the state a float"),
+        (None, "here a tensor, in the state a NoneType"),
+    ],
+)
+def test_a_compensation_of_another_kind_is_refused(how: str, wrong: Any, message: str) -> None:
+    mine = compensated(one(size=4), -3.0)
+    (p,) = params_of(mine)
+    if how == "loaded":
+        before, state = snapshot(mine), copy.deepcopy(mine.state_dict())
+        state["state"][0]["compensation"] = wrong
+        with pytest.raises(StateDictError, match=f"parameter 0 of group 0, state compensation: {message}"):
+            mine.load_state_dict(state)
+        assert same(snapshot(mine), before)
+    elif wrong is not None:  # as with every state, None is one to be made anew
+        before = p.detach().clone()
+        mine.state[p]["compensation"] = wrong
+        with pytest.raises(StateDictError, match=f"state compensation of parameter 0 of group 0: {message}"):
+            stepped(mine, 1.0, 1e-3)
+        assert torch.equal(p, before)
+
+
+@pytest.mark.parametrize("how", ["loaded", "assigned"])
+def test_a_wide_compensation_is_converted(how: str) -> None:
+    """Its numbers are read, not its bits."""
+    mine = compensated(one(size=4), 0.0)
+    (p,) = params_of(mine)
+    wide = torch.full((4,), 2.0**-9)
+    if how == "loaded":
+        state = copy.deepcopy(mine.state_dict())
+        state["state"][0]["compensation"] = wide
+        with pytest.warns(UserWarning, match="were float32 when saved and are bfloat16 here"):
+            mine.load_state_dict(state)
+    else:
+        mine.state[p]["compensation"] = wide
+    stepped(mine, 1.0, 0.0)
+    assert mine.state[p]["compensation"].dtype is torch.bfloat16 and whole(mine) == [1 + 2.0**-9]
+
+
+def test_codes_that_lie_apart_are_read_where_they_lie() -> None:
+    """Every second byte of a larger tensor, whose others stay as they were."""
+    mine, other = (ours.Adam([nn.Parameter(torch.ones(4096))], state="8bit") for _ in range(2))
+    for optimizer in (mine, other):
+        run(optimizer, range(1))
+    (p,) = params_of(mine)
+    pairs = torch.full((2 * 16 * 257,), 77, dtype=torch.uint8)
+    pairs[::2] = mine.state[p]["exp_avg"]
+    mine.state[p]["exp_avg"] = pairs[::2]
+    for optimizer in (mine, other):
+        run(optimizer, range(1, 3))
+    assert same(snapshot(mine), snapshot(other)) and (pairs[1::2] == 77).all()
+
+
+@pytest.mark.parametrize("value", [1.0, 1.0 + 2.0**-7])
+def test_what_was_lost_of_one_weight_is_not_added_to_a_near_one(value: float) -> None:
+    """Though it is less than half a place of both."""
+    p = one()
+    mine = compensated(p, -3.0)
+    assert whole(mine) == pytest.approx([1.003], abs=1e-5)
+    with torch.no_grad():
+        p.fill_(2.0)
+    stepped(mine, -1.0, 0.0)
+    with torch.no_grad():
+        p.fill_(value)
+    stepped(mine, -1.0, 1e-3)
+    assert whole(mine) == pytest.approx([value + 1e-3], abs=1e-5)
+
+
+def test_a_weight_that_is_loaded_over_itself_begins_anew() -> None:
+    p = one()
+    mine = compensated(p, -3.0)
+    nn.ParameterList([p]).load_state_dict({"0": p.detach().clone()})
+    stepped(mine, -1.0, 1e-3)
+    assert whole(mine) == pytest.approx([1.001], abs=1e-5)
+
+
+def test_a_step_that_is_refused_forgets_nothing() -> None:
+    p, q = one(), one()
+    mine = ours.SGD([p, q], lr=1e-3, rounding="kahan")
+    stepped(mine, -3.0, 1e-3)
+    with torch.no_grad():
+        p.fill_(1.0)
+    before = snapshot(mine)
+    mine.nonfinite = "raise"
+    p.grad, q.grad = torch.ones_like(p), torch.full_like(q, torch.nan)
+    with pytest.raises(adamite.NonFiniteError):
+        mine.step()
+    assert same(snapshot(mine), before)
+    stepped(mine, -1.0, 1e-3)
+    assert whole(mine) == pytest.approx([1.001, 1.004], abs=2e-5)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("how", ["step", "backward", "averaged", "copied", "loaded", "loaded first", "another"])
+def test_what_was_lost_stays_where_nobody_assigns(how: str, shared: bool) -> None:
+    """Ten steps of a tenth of a place are a place; also of parameters that are parts of one tensor."""
+    flat = torch.ones(6, dtype=torch.bfloat16)
+    p, q = (nn.Parameter(flat[:3]), nn.Parameter(flat[3:])) if shared else (one(), one())
+    params: list[Tensor] = [p, q]
+    mine: Any = ours.SGD(params, lr=1e-3, rounding="kahan", ema=0.5)
+    other = ours.SGD([one()], lr=1e-3, rounding="kahan")
+    if how == "backward":
+        mine.step_in_backward()
+    for _ in range(10):
+        if how == "backward":
+            torch.stack([-p.sum() for p in params]).sum().backward()
+        else:
+            stepped(mine, -1.0, 1e-3)
+        if how == "another":
+            stepped(other, -1.0, 1e-3)
+        if how == "averaged":
+            with mine.averaged():
+                pass
+        if how == "copied":
+            mine, params = copy.deepcopy((mine, params))
+        if how.startswith("loaded"):
+            after = ours.SGD([copied(p) for p in params], lr=1e-3, rounding="kahan", ema=0.5)
+            state, weights = mine.state_dict(), [p.detach().clone() for p in params]
+            for load in (0, 1) if how == "loaded" else (1, 0):
+                if load == 0:
+                    after.load_state_dict(state)
+                else:
+                    nn.ParameterList(params_of(after)).load_state_dict({f"{k}": w for k, w in enumerate(weights)})
+            mine, params = after, params_of(after)
+    assert whole(mine) == pytest.approx([1.01, 1.01], abs=5e-5)
