@@ -14,8 +14,9 @@ from torch.compiler import is_dynamo_compiling
 
 from adamite import layouts
 from adamite.layouts import Rests
-from adamite.storage import Format, Layout
+from adamite.storage import COMPENSATION, Format, Layout
 from adamite.torch import state
+from adamite.torch.assigned import Written
 from adamite.torch.batch import FORMATS, ArrayBatch, Batch, MachineBatch, Member, format_of, native
 from adamite.torch.plan import run, shared
 from adamite.torch.settings import Reading
@@ -120,11 +121,12 @@ class InPlace:
                 for row, p in ((rows[i], self.parameters[i]) for i in indices)
             ]
             kind: type[_Machine | _Arrays] = _Machine if machine else _Arrays
-            batch = kind(update, layout, members, {name: name for name in update.states})
+            batch = kind(update, layout, members, {name: name for name in (*update.states, COMPENSATION)})
             scalars = torch.zeros(len(members), len(update.scalars), dtype=torch.float64) if update.scalars else None
             batch.watch([], torch.zeros(len(members), dtype=torch.float64), scalars)
             self._batches.append((batch, indices))
         self._numbers: Mapping[str, float] = {}
+        self._written = Written()
 
     def stands(self, gradients: Sequence[Tensor]) -> bool:
         """Whether all tensors are those that they were, where they were, and gradients of the types that they had."""
@@ -153,8 +155,10 @@ class InPlace:
                 batch.read(readings)
             batch.prepare(readings, 1.0)
         self._numbers = numbers
+        for batch, _ in self._batches:
+            self._written.forget(batch.compensated)
         torch.autograd.graph.increment_version(self.parameters)
-        run([batch for batch, _ in self._batches])
+        run([batch for batch, _ in self._batches], self._written)
         for batch, _ in self._batches:
             batch.grads = batch.given = []
         return self._batches[0][0].cohorts[0].scalars if scalars else ()

@@ -43,6 +43,12 @@ class Written:
         changed = version != row.parameter._version or left.place != row.place
         return changed and left.compensation is row.compensation
 
+    def forget(self, rows: Iterable[Compensated]) -> None:
+        """What was lost of numbers that somebody has assigned over since is nobody's."""
+        for row in rows:
+            if self.assigned(row):
+                row.compensation.zero_()
+
     def kept(self, parameters: Iterable[Tensor]) -> list[Compensated]:
         """Those of these that nobody has assigned to."""
         rows = [self._left[id(p)][0] for p in parameters if id(p) in self._left]

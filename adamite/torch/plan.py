@@ -219,9 +219,7 @@ class Plan:
     def forget(self) -> None:
         """What was lost of numbers that somebody has assigned over since is nobody's."""
         for batch in self.batches:
-            for row in batch.compensated:
-                if self.written.assigned(row):
-                    row.compensation.zero_()
+            self.written.forget(batch.compensated)
 
     def active(self) -> list[Tensor]:
         """The parameters that have a gradient."""

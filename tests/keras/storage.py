@@ -130,6 +130,19 @@ def test_what_was_lost_of_other_weights_is_not_added_to_assigned_ones() -> None:
     np.testing.assert_array_equal(bits(x[0]), expected)
 
 
+@torch_alone
+def test_what_was_lost_of_other_weights_is_not_added_to_those_nearby() -> None:
+    """Where the number alone doesn't tell: 0.003 is less than half of the last place of 2."""
+    x = [keras.Variable(np.ones(5000), dtype="bfloat16")]
+    optimizer = ours.SGD(0.001, rounding="kahan")
+    optimizer.apply([ops.full((5000,), -3.0, "bfloat16")], x)
+    for assigned, rate in ((2.0, 0.0), (1.0, 0.001)):
+        x[0].assign(np.full(5000, assigned))
+        optimizer.learning_rate = rate
+        optimizer.apply([ops.full((5000,), -1.0, "bfloat16")], x)
+    np.testing.assert_array_equal(bits(x[0]), bits(keras.Variable(np.ones(5000), dtype="bfloat16")))  # 1.001
+
+
 def _paths(optimizer: Any) -> list[tuple[str, str]]:
     suffix = optimizer.name.removeprefix("adam")
     return [(suffix, "momentum"), (suffix, "velocity")]
