@@ -21,7 +21,7 @@ from adamite.jax.leaves import Gradients, as_complex_as, cast, format_of, is_fun
 from adamite.jax.schedules import at
 from adamite.readers.complex_numbers import MAY, over_complex
 from adamite.rule import Choice, Number, Rule
-from adamite.schedules import Schedule, follows_a_metric
+from adamite.schedules import Schedule, refuse_metrics
 from adamite.settings import check_choice, check_function, check_number
 from adamite.storage import Format, Layout
 from adamite.update import WEIGHT_DECAY, Surroundings, build
@@ -110,12 +110,12 @@ class Core:
         """A number in its range, a schedule, or what JAX traces."""
         if value is None and spec.optional:
             return None
-        if follows_a_metric(value):
-            raise TypeError(
-                f"{self.name}: {argument} can't be {value!r}: it follows a metric, and a step that is compiled would "
-                "keep its first value; chain optax.contrib.reduce_on_plateau, or set a number under "
-                "optax.inject_hyperparams"
-            )
+        refuse_metrics(
+            self.name,
+            argument,
+            value,
+            "chain optax.contrib.reduce_on_plateau, or set a number under optax.inject_hyperparams",
+        )
         if callable(value):
             check_function(self.name, argument, value, "step")
         if isinstance(value, jax.core.Tracer) or (callable(value) and not isinstance(value, Schedule)):
