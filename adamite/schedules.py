@@ -1,7 +1,8 @@
 """Schedules: a hyperparameter (learning rate, weight decay, beta1, ...) as a function of the step.
 
 A schedule is called with the number of steps already done and gives the value for the next update,
-so ``schedule(0)`` is the value of the first update (as in Keras, optax and torch's ``LambdaLR``).
+so ``schedule(0)`` is the value of the first update (as in Keras, optax and torch's ``LambdaLR``), and of any
+step below 0, for which optax's ``join_schedules`` asks before a schedule's turn.
 It is a closed form without state: resumed at any step, it gives the same value. It prints as the
 call that made it, pickles, and equals another one made with the same arguments.
 
@@ -243,9 +244,9 @@ NumberOrSchedule: TypeAlias = Annotated[
 ]
 
 _STEP = _Kind(
-    "a finite number of at least 0",
-    "give the number of steps already done, 0 for the first update",
-    _where(lambda x: x >= 0),
+    "a finite number of steps",
+    "give how many are already done, 0 for the first update",
+    _real,
 )
 
 
@@ -295,17 +296,17 @@ class Schedule:
     def __call__(self, step: float) -> float: ...
     @overload
     def __call__(self, step: Any) -> Any: ...
-    def __call__(self, step: Any) -> Any:
-        """The value for the update after `step` steps: a number of at least 0, or what a framework traces."""
-        return self._number(step) if type(step) is int and step >= 0 else evaluate(step, self)
+    def __call__(self, step: Any = None) -> Any:
+        """The value for the update after `step` steps: a number, or what a framework traces."""
+        return self._number(step) if type(step) is int else evaluate(step, self)
 
     def at(self, step: Any, operations: Operations) -> Any:
-        """The value, by a framework's operations."""
-        return self._at(step, operations)
+        """The value, by a framework's operations; before the first update it is the first."""
+        return self._at(operations.maximum(step, 0), operations)
 
     def _number(self, step: float) -> float:
         try:
-            value: float = self._at(step, ON_NUMBERS)
+            value: float = self.at(step, ON_NUMBERS)
         except OverflowError:
             value = math.inf
         if math.isfinite(value):
@@ -333,9 +334,21 @@ def evaluate(step: Any, schedule: Schedule) -> Any:
     return schedule._number(_STEP.check(schedule._maker.__name__, "step", step))
 
 
-def follows_a_metric(schedule: object) -> bool:
-    """Whether it is a `ReduceOnPlateau`, or has one in it: a step that is compiled would keep its first value."""
-    return any(isinstance(part, ReduceOnPlateau) for part in stateful(schedule))
+@evaluate.register
+def _(step: None, schedule: Schedule) -> Any:
+    raise TypeError(
+        f"{schedule._maker.__name__}: step must be {_STEP.words}, got None; {_STEP.advice}. Keras's own optimizers, "
+        f"which give none, take adamite.keras.Schedule({schedule!r})"
+    )
+
+
+def refuse_metrics(owner: str, argument: str, given: object, instead: str) -> None:
+    """Refuse a `ReduceOnPlateau`, and what has one in it, where steps are compiled; say what to do instead."""
+    if any(isinstance(part, ReduceOnPlateau) for part in stateful(given)):
+        raise TypeError(
+            f"{owner}: {argument} can't be {given!r}: it follows a metric, and a step that is compiled would keep its "
+            f"first value; {instead}"
+        )
 
 
 def _schedule(formula: Callable[P, Formula]) -> Callable[P, Schedule]:

@@ -86,13 +86,13 @@ def check_choice(owner: str, name: str, allowed: Collection[bool | str], value: 
         raise TypeError(f"{owner}: {name} must be {choice}, got {value!r}")
 
 
-# What other libraries call it.
+# What other libraries call it: what may be meant, one or the other.
 _SYNONYMS: dict[str, tuple[str, ...]] = {
     "lr": ("learning_rate",),
     "learning_rate": ("lr",),
     "alpha": ("lr", "rho", "decay"),
     "rho": ("decay",),
-    "betas": ("beta1", "beta2", "beta_1", "beta_2", "b1", "b2"),
+    "betas": ("beta1 and beta2", "beta_1 and beta_2", "b1 and b2"),
     **dict.fromkeys(("beta1", "beta_1", "b1"), ("beta1", "beta_1", "b1")),
     **dict.fromkeys(("beta2", "beta_2", "b2"), ("beta2", "beta_2", "b2")),
     "eps": ("epsilon",),
@@ -101,9 +101,12 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
     "wd": ("weight_decay",),
     "mask": ("weight_decay_mask",),
     "weight_decay_mask": ("mask",),
-    "clip_norm": ("global_clipnorm",),
-    "global_clipnorm": ("clip_norm",),
+    **dict.fromkeys(("lr_schedule", "lr_scheduler", "schedule", "scheduler"), ("lr", "learning_rate")),
+    "decay": ("lr", "learning_rate", "weight_decay"),  # both were called so
+    "clip_norm": ("clipnorm", "global_clipnorm"),
+    **dict.fromkeys(("global_clipnorm", "clipnorm"), ("clip_norm",)),
     "max_grad_norm": ("clip_norm", "global_clipnorm"),
+    **dict.fromkeys(("grad_clip", "gradient_clip", "clip"), ("clip_norm", "clipnorm", "global_clipnorm", "clipvalue")),
     "max_iter": ("maxiter",),
     "method": ("optimizer",),
 }
@@ -117,9 +120,9 @@ def unknown(owner: str, name: str, known: Collection[str], kind: str = "argument
         return SequenceMatcher(None, name.lower(), other.lower()).ratio() - 0.05 * abs(len(name) - len(other))
 
     lower = {n.lower(): n for n in known}
-    close = [n for n in _SYNONYMS.get(name.lower(), ()) if n in known]
-    close = close or sorted(get_close_matches(name.lower(), lower, n=5), key=likeness)[-1:]
-    hint = f"; did you mean {' and '.join(lower.get(n, n) for n in close)}?" if close else "."
+    meant = [names for names in _SYNONYMS.get(name.lower(), ()) if all(n in known for n in names.split(" and "))]
+    meant = meant or [lower[n] for n in sorted(get_close_matches(name.lower(), lower, n=5), key=likeness)[-1:]]
+    hint = f"; did you mean {' or '.join(meant)}?" if meant else "."
     names = sorted(set(known))
     return f"{owner} has no {kind} {name!r}{hint} It takes {', '.join(names) or 'none'}"
 

@@ -327,20 +327,21 @@ def test_unequal_where_anything_differs() -> None:
 
 
 @each_case
-def test_takes_any_real_step_of_at_least_0_and_gives_a_float(case: Case) -> None:
+def test_takes_any_real_step_and_gives_a_float(case: Case) -> None:
     numpy = pytest.importorskip("numpy")
     schedule = case.make()
     steps: list[Any] = [12.0, Fraction(12), numpy.int64(12), numpy.float32(12)]
     for step in steps:
         assert schedule(step) == schedule(12)
     assert type(schedule(numpy.float64(3.5))) is type(schedule(3)) is float
+    assert schedule(-1) == schedule(-0.5) == schedule(-(10**6)) == schedule(0)  # as optax's join_schedules asks
 
 
 @each_case
 @pytest.mark.parametrize(
     ("step", "error"),
     [
-        *((step, ValueError) for step in (-1, -0.5, math.nan, math.inf)),
+        *((step, ValueError) for step in (math.nan, math.inf, -math.inf)),
         *((step, TypeError) for step in (True, "3", None, [3])),
     ],
 )
@@ -348,6 +349,14 @@ def test_refuses_other_steps(case: Case, step: Any, error: type[Exception]) -> N
     name = case.text.split("(")[0]
     with pytest.raises(error, match=rf"^{name}: step must be a finite number .*, got .*;"):
         case.make()(step)
+
+
+def test_a_call_without_a_step_says_what_keras_takes() -> None:
+    call: Any = cosine(0.1, steps=9)
+    with pytest.raises(
+        TypeError, match=r"^cosine: step must be .*take adamite.keras.Schedule\(cosine\(0.1, steps=9\)\)$"
+    ):
+        call()
 
 
 WRONG: list[tuple[Any, type[Exception]]] = [

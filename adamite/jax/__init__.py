@@ -24,6 +24,7 @@ import optax
 
 from adamite.about import Words, spelled
 from adamite.conventions import OPTAX, spelling
+from adamite.jax.leaves import as_real
 from adamite.jax.transformation import Core, State, Transformation, start_of_rule
 from adamite.named import named
 from adamite.rule import REQUIRED, Rule
@@ -264,12 +265,19 @@ def adopt(
 OPTIMIZERS: dict[str, Callable[..., Transformation]] = {name: globals()[name] for name in OPTAX}
 
 
-def _made(name: str, given: Mapping[str, Any]) -> Transformation:
-    """The transformation of an optax name; its states are those that optax itself makes."""
-    given = dict(given)
-    peer = optax.contrib.adopt if name == "adopt" else getattr(optax, name)
+def _made(kind: str | Rule, given: Mapping[str, Any]) -> Transformation:
+    return _core(kind, {name: as_real(value) for name, value in given.items()}).transformation()
+
+
+def _core(kind: str | Rule, given: Mapping[str, Any]) -> Core:
+    """What an optax name stands for, whose states are those that optax itself makes, or a rule."""
+    made_by = (_core, (kind, given))
+    if isinstance(kind, Rule):
+        start = start_of_rule(kind, given)
+        return Core(kind.name, spelling(kind), given, start, given["mask"], made_by=made_by)
+    peer = optax.contrib.adopt if kind == "adopt" else getattr(optax, kind)
     mask = given.get("mask", given.get("weight_decay_mask"))
-    return Core(name, OPTAX[name], given, peer(**given).init, mask, _WORDS.ranges).transformation()
+    return Core(kind, OPTAX[kind], given, peer(**given).init, mask, _WORDS.ranges, made_by)
 
 
 def optimizer(rule: Rule | str) -> Callable[..., Transformation]:
@@ -297,7 +305,6 @@ def optimizer(rule: Rule | str) -> Callable[..., Transformation]:
 
 
 def _factory(rule: Rule) -> Callable[..., Transformation]:
-    own = spelling(rule)
     numbers = {name: number.default for name, number in rule.numbers.items()}
     choices = {name: choice.default for name, choice in rule.choices.items()}
     known = {**numbers, WEIGHT_DECAY.name: 0.0, **choices, "mask": None}
@@ -309,8 +316,7 @@ def _factory(rule: Rule) -> Callable[..., Transformation]:
         for name in given:
             if name not in known:
                 raise TypeError(unknown(rule.name, name, known))
-        given = {**known, **given}
-        return Core(rule.name, own, given, start_of_rule(rule, given), given["mask"]).transformation()
+        return _made(rule, {**known, **given})
 
     make.__name__ = make.__qualname__ = rule.name
     make.__signature__ = _signature(known, len(numbers))  # type: ignore[attr-defined]

@@ -119,8 +119,17 @@ def cast(x: Any, dtype: Any) -> Any:
     return jnp.asarray(x, dtype)
 
 
-def wide(x: Any, like: Any = None) -> Any:
-    """An array in the type of a state: float32 at least."""
-    x = jnp.asarray(x)
-    format = FORMATS.get(kind(x.dtype))
-    return x if format is None else x.astype(COMPUTE[format.compute])
+def as_real(value: Any) -> Any:
+    """A number without the imaginary part, 0, that optax.inject_hyperparams gives it beside complex parameters."""
+    if not isinstance(value, jax.Array) or not jnp.iscomplexobj(value):
+        return value
+    traced = isinstance(value, jax.core.Tracer)
+    return value.real if traced or not value.imag.any() else value
+
+
+def wide(x: Any) -> Any:
+    """A parameter in the type of its states, float32 at least; it may be the mere shape and type of one."""
+    dtype = COMPUTE[FORMATS[kind(jnp.result_type(x))].compute]
+    if isinstance(x, jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct(x.shape, dtype, sharding=x.sharding)  # type: ignore[no-untyped-call]
+    return jnp.asarray(x, dtype)

@@ -1,4 +1,4 @@
-"""Schedules at a step that JAX traces: in float64, whatever JAX computes in elsewhere."""
+"""Schedules at steps that JAX traces, and at arrays of steps: in float64, whatever JAX computes in elsewhere."""
 
 from __future__ import annotations
 
@@ -24,11 +24,15 @@ _ON_TRACED = Operations(
 
 
 @evaluate.register(jax.core.Tracer)
+@evaluate.register(jax.Array)
 def _(step: Any, schedule: Schedule) -> Any:
-    """The value in the widest type that there is where it is asked for."""
+    """The value in the widest type that there is where it is asked for; of one step that is known, a number."""
+    if not isinstance(step, jax.core.Tracer) and step.ndim == 0:
+        return schedule(step.item())
     widest = jax.dtypes.canonicalize_dtype(jnp.float64)
     with jax.enable_x64(True):
-        return jnp.asarray(schedule.at(_ON_TRACED.number(step), _ON_TRACED), widest)
+        value = jnp.asarray(schedule.at(_ON_TRACED.number(step), _ON_TRACED), widest)
+        return jnp.broadcast_to(value, step.shape)  # of a constant too
 
 
 def at(value: Any, count: Any) -> Any:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,13 +22,36 @@ from adamite.jax.leaves import Gradients, as_complex_as, cast, format_of, is_fun
 from adamite.jax.schedules import at
 from adamite.readers.complex_numbers import MAY, over_complex
 from adamite.rule import Choice, Number, Rule
-from adamite.schedules import Schedule, follows_a_metric
+from adamite.schedules import Schedule, refuse_metrics
 from adamite.settings import check_choice, check_function, check_number
 from adamite.storage import Format, Layout
 from adamite.update import WEIGHT_DECAY, Surroundings, build
 
 Tree = Any
+P = ParamSpec("P")
+R = TypeVar("R")
 _COUNTS = {"ScaleByScheduleState": "lr", "WeightDecaySchedule": "weight_decay"}  # the others count steps
+_ORDER = "It is step(params, state, grads), and update(updates, state, params); init(params) makes the state"
+
+
+def _told(method: Callable[P, R]) -> Callable[P, R]:
+    """Let a call with too few arguments, or too many, say how it is called."""
+    form = inspect.signature(method)
+
+    @functools.wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(*args, **kwargs)
+        except TypeError:
+            try:
+                form.bind(*args, **kwargs)
+            except TypeError as error:
+                owner: Any = args[0]
+                name = owner.update.__self__.name
+                raise TypeError(f"{name}: {method.__name__} can't be called so, {error}. {_ORDER}") from None
+            raise
+
+    return call
 
 
 class Transformation(optax.GradientTransformationExtraArgs):  # type: ignore[misc]
@@ -36,6 +60,7 @@ class Transformation(optax.GradientTransformationExtraArgs):  # type: ignore[mis
     `init` and `update` are optax's; chain, mask, accumulate and inject it as any other.
     """
 
+    @_told
     def step(self, params: Tree, state: Tree, grads: Tree) -> tuple[Tree, Tree]:
         """Move the parameters: `optax.apply_updates(params, update(...))` in one pass over memory.
 
@@ -80,8 +105,10 @@ class Core:
         start: Callable[[Tree], Tree],
         mask: Any = None,
         ranges: Mapping[str, str] = MappingProxyType({}),
+        made_by: tuple[Any, ...] = (),
     ) -> None:
         self.name, self.spelling, self.given, self.start, self.mask = name, spelling, given, start, mask
+        self.made_by = made_by  # a function, and its arguments: what pickle writes
         self.ranges = ranges  # of arguments, where they aren't the rule's
         self.rule = spelling.convention.rule
         for flag, other in spelling.switches.items():
@@ -110,18 +137,18 @@ class Core:
         """A number in its range, a schedule, or what JAX traces."""
         if value is None and spec.optional:
             return None
-        if follows_a_metric(value):
-            raise TypeError(
-                f"{self.name}: {argument} can't be {value!r}: it follows a metric, and a step that is compiled would "
-                "keep its first value; chain optax.contrib.reduce_on_plateau, or set a number under "
-                "optax.inject_hyperparams"
-            )
+        refuse_metrics(
+            self.name,
+            argument,
+            value,
+            "chain optax.contrib.reduce_on_plateau, or set a number under optax.inject_hyperparams",
+        )
         if callable(value):
             check_function(self.name, argument, value, "step")
         if isinstance(value, jax.core.Tracer) or (callable(value) and not isinstance(value, Schedule)):
             return value
         if isinstance(value, jax.Array) and value.ndim == 0:
-            value = float(value)
+            value = value.item()
         spec = spec._replace(name=argument)
         spec = spec.within(self.ranges.get(argument, spec.range))
         if isinstance(value, Schedule):
@@ -133,21 +160,26 @@ class Core:
         check_choice(self.name, choice.name, choice.allowed, value)
         return value
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Core:
+        return self  # as functions do: nothing of it changes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.made_by
+
     # ---- states
 
+    @_told
     def init(self, params: Tree) -> Tree:
         """The state before the first step; moments are float32 at least, and complex where the parameter is."""
         for format in {format_of(self.name, leaf) for leaf in jax.tree.leaves(params)}:
             if is_complex(format):
                 self._graph(format)  # which refuses what has no meaning then
-        state = self.start(params)
-        found = _Found(state)
+        found = _Found(self.start(jax.tree.map(wide, params)))
         for name in self.numbers:
             self._at(name, found)  # which refuses a schedule that can't be read
-        asked = {"mu": self.given.get("mu_dtype"), "trace": self.given.get("accumulator_dtype")}
+        # A type that was asked for, as mu_dtype, may be one of real numbers.
         fields = {
-            field: jax.tree.map(wide if asked.get(field) is None else as_complex_as, found.fields[field], params)
-            for field in map(self._field, self._states)
+            field: jax.tree.map(as_complex_as, found.fields[field], params) for field in map(self._field, self._states)
         }
         return found.with_fields(fields)
 
@@ -156,6 +188,7 @@ class Core:
 
     # ---- steps
 
+    @_told
     def update(self, updates: Tree, state: Tree, params: Tree | None = None, **extra: Any) -> tuple[Tree, Tree]:
         """The updates to be added to the parameters, made of the gradients, and the new state."""
         return self._run(updates, state, params, moves=False)
@@ -219,10 +252,7 @@ class Core:
             elsewhere = [name for name, other in others.items() if not self._problem(_Found(other))]
             made = "give one that init of the same transformation made"
             advice = f"what was given as {elsewhere[0]} is one" if elsewhere else made
-            raise ValueError(
-                f"{self.name}: the state {problem}; {advice}. "
-                "It is step(params, state, grads), and update(updates, state, params)"
-            )
+            raise ValueError(f"{self.name}: the state {problem}; {advice}. {_ORDER}")
         for own in self._states:
             for leaf in jax.tree.leaves(found.fields[self._field(own)]):
                 if jnp.result_type(leaf) not in FORMATS:
@@ -379,9 +409,9 @@ def start_of_rule(rule: Rule, given: Mapping[str, Any]) -> Callable[[Tree], Stat
     def start(params: Tree) -> State:
         def make(begin: float | str) -> Tree:
             if begin == "x":
-                return jax.tree.map(wide, params)
+                return params
             value = given[begin] if isinstance(begin, str) else begin
-            return jax.tree.map(lambda x: jnp.full_like(wide(x), value), params)
+            return jax.tree.map(lambda x: jnp.full_like(x, value), params)
 
         scalars = {s.name: _float64(s.start) for s in rule.states if s.scalar}
         states = {s.name: make(s.start) for s in rule.states if not s.scalar}

@@ -297,7 +297,8 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
             if not arrays.fits(g, v):
                 name = getattr(v, "path", v.name)  # TensorFlow's own variables have no path
                 raise ValueError(
-                    f"the gradient of {name} has shape {arrays.shape(g)}, and the variable {tuple(v.shape)}"
+                    f"{type(self).__name__}: the gradient of {name} has shape {arrays.shape(g)}, and the variable "
+                    f"{tuple(v.shape)}"
                 )
 
     def _step_in_place(self, grads: Sequence[Any], variables: Sequence[Any], learning_rate: Any) -> None:
@@ -417,6 +418,12 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         words = (f"{n}=<{v['class_name']}>" if isinstance(v, dict) else f"{n}={v!r}" for n, v in shown.items())
         return f"{type(self).__name__}({', '.join(words)})"
 
+    def __reduce__(self) -> Any:
+        """A copy is made from the config, unbuilt, as Keras's are; it has counted steps only if it keeps no states."""
+        rule = type(self).__dict__.get("_made_from")
+        steps = int(ops.convert_to_numpy(self.iterations)) if self._keeps_nothing() else 0
+        return _again, (rule or type(self), keras.saving.serialize_keras_object(self), steps)
+
     def load_own_variables(self, store: Any) -> None:
         """Go on from saved states; where they don't fit, stay as it is, and warn.
 
@@ -526,6 +533,14 @@ def class_of(rule: Rule) -> type[Optimizer]:
     cls: Any = Documented(name, (Optimizer,), {**body, "__module__": __name__})
     made: type[Optimizer] = register(cls, f"{rule.function.__module__}.{rule.name}")
     return made
+
+
+def _again(kind: Rule | type[Optimizer], config: dict[str, Any], steps: int) -> Optimizer:
+    cls = class_of(kind) if isinstance(kind, Rule) else kind
+    known = {config["registered_name"]: cls}
+    new: Optimizer = keras.saving.deserialize_keras_object(config, known, safe_mode=False)  # pickle's own risk
+    new.iterations.assign(steps)
+    return new
 
 
 def register(cls: type[Optimizer], name: str | None = None) -> type[Optimizer]:

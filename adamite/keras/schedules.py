@@ -12,6 +12,7 @@ from adamite import schedules
 from adamite.keras import arrays
 from adamite.schedules import Operations, evaluate
 
+FOR_METRICS = "use keras.callbacks.ReduceLROnPlateau"
 _TRACED: type | None = None  # what a step is in a program that is compiled
 if arrays.BACKEND == "jax":
     import jax
@@ -72,11 +73,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore
     """
 
     def __init__(self, schedule: schedules.Schedule) -> None:
-        if schedules.follows_a_metric(schedule):
-            raise TypeError(
-                f"learning_rate can't be {schedule!r}: it follows a metric, and a step that is compiled would keep its "
-                "first value; use keras.callbacks.ReduceLROnPlateau"
-            )
+        schedules.refuse_metrics("Schedule", "schedule", schedule, FOR_METRICS)
         if not isinstance(schedule, schedules.Schedule):
             raise TypeError(
                 f"Schedule takes one of adamite.schedules, such as cosine(0.1, steps=100); got {schedule!r:.60}"

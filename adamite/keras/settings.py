@@ -12,7 +12,7 @@ from keras.optimizers.schedules import LearningRateSchedule
 from adamite import schedules
 from adamite.conventions import Spelling
 from adamite.keras.arrays import constant
-from adamite.keras.schedules import Schedule
+from adamite.keras.schedules import FOR_METRICS, Schedule
 from adamite.rule import REQUIRED, Choice, Number
 from adamite.settings import check_choice, check_function, check_number
 from adamite.update import CLIP_NORM, WEIGHT_DECAY, Surroundings, Update, build
@@ -79,7 +79,8 @@ class Settings:
     def _rate(self, value: Any) -> Any:
         if "learning_rate" not in self.numbers:
             raise TypeError(f"{self.owner} has no learning_rate: its rule has no lr")
-        if isinstance(value, schedules.Schedule) or schedules.follows_a_metric(value):
+        schedules.refuse_metrics(self.owner, "learning_rate", value, FOR_METRICS)
+        if isinstance(value, schedules.Schedule):
             value = Schedule(value)
             self._rate(value(0))
             return value

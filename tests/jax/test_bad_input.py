@@ -106,6 +106,22 @@ def test_a_state_that_was_forgotten() -> None:
 
 
 @pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda tx: tx.update(X), "update can't be called so, missing a required argument: 'state'"),
+        (lambda tx: tx.step(X, tx.init(X)), "step can't be called so, missing a required argument: 'grads'"),
+        (lambda tx: tx.step(X, X, X, X), "step can't be called so, too many positional arguments"),
+        (lambda tx: tx.init(), "init can't be called so, missing a required argument: 'params'"),
+    ],
+)
+def test_calls_without_an_argument_say_the_order(call: Any, said: str) -> None:
+    order = r"It is step\(params, state, grads\), and update\(updates, state, params\); init\(params\) makes the state"
+    for make in (ours.adam, ours.optimizer("adam")):
+        with pytest.raises(TypeError, match=rf"^adam: {said}. {order}$"):
+            call(make(0.1))
+
+
+@pytest.mark.parametrize(
     ("name", "wrong", "meant"),
     [
         *((name, "learning_rat", "learning_rate") for name in ours.OPTIMIZERS),
@@ -116,6 +132,8 @@ def test_a_state_that_was_forgotten() -> None:
         ("radam", "epsilon", "eps"),
         ("adamaxw", "weightdecay", "weight_decay"),
         ("adamw", "wd", "weight_decay"),
+        ("adamw", "decay", "learning_rate or weight_decay"),
+        ("adam", "lr_schedule", "learning_rate"),
         ("rmsprop", "rho", "decay"),
         ("adadelta", "mask", "weight_decay_mask"),
         ("sgd", "nestrov", "nesterov"),

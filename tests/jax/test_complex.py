@@ -102,6 +102,31 @@ def test_decay_of_some() -> None:
         assert distance(mine, theirs, start) <= 1e-12
 
 
+@pytest.mark.parametrize("name", ["adamw", "sgd", "rmsprop", "lion"])
+@pytest.mark.parametrize("jitted", [True, False])
+def test_injected_numbers(name: str, jitted: bool) -> None:
+    """optax gives them the type of the parameters: complex."""
+    start, gradients = tree(0), [tree(1), tree(2), tree(3)]
+    mine = run(optax.inject_hyperparams(getattr(ours, name))(SCHEDULE), start, gradients, jitted=jitted)
+    with pytest.warns(match="Casting"):  # where optax's updates of real leaves are complex
+        theirs = run(optax.inject_hyperparams(getattr(optax, name))(SCHEDULE), start, gradients, jitted=jitted)
+    assert distance(mine[0], theirs[0], start) <= 1e-12
+    assert mine[1].hyperparams["learning_rate"].dtype == jnp.complex128
+
+
+def test_injected_starts() -> None:
+    tx = optax.inject_hyperparams(ours.adagrad)(0.1, initial_accumulator_value=0.3)
+    for start in jax.tree.leaves(tx.init(tree(0)).inner_state[0].sum_of_squares):
+        assert np.array_equal(start, np.full(start.shape, 0.3, start.dtype))
+
+
+def test_a_number_with_an_imaginary_part_is_refused() -> None:
+    with pytest.raises(
+        TypeError, match=r"adam: learning_rate must be a number in \[0, inf\).*got \(0.5\+1j\), a complex"
+    ):
+        ours.adam(jnp.asarray(0.5 + 1j))
+
+
 def test_vmap_and_derivatives() -> None:
     z, rates = tree(0)["z"], jnp.array([0.1, 0.2])
 

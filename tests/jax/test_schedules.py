@@ -111,6 +111,34 @@ def test_a_program_is_compiled_once() -> None:
     assert step._cache_size() == 1
 
 
+JOINED = [
+    lambda cosine: optax.join_schedules([optax.constant_schedule(0.1), cosine(0.1, 10)], [5]),
+    lambda cosine: optax.join_schedules([cosine(0.3, 4), cosine(0.2, 3), cosine(0.1, 2)], [4, 7]),
+]
+
+
+@pytest.mark.parametrize("make", JOINED)
+def test_ours_joined_by_optax(make: Any) -> None:
+    """It asks each part for all steps, those before its turn too."""
+    mine, theirs = make(cosine), make(optax.cosine_decay_schedule)
+    steps = range(12)
+    expected = [float(theirs(step)) for step in steps]
+    for each in (mine, lambda step: mine(jnp.int32(step)), jax.jit(mine)):
+        np.testing.assert_allclose([float(each(step)) for step in steps], expected, rtol=1e-6, atol=1e-8)
+    for jitted in (True, False):
+        np.testing.assert_allclose(run(ours.adam(mine), "update", jitted), run(optax.adam(theirs), "update"), rtol=1e-5)
+
+
+@each_case
+def test_arrays_of_steps(case: Case) -> None:
+    """As under vmap; before the first step it is the first."""
+    schedule, steps = case.make(), jnp.arange(-3, 20)
+    found = schedule(steps)
+    assert np.array_equal(found, jax.vmap(schedule)(steps)) and found.dtype == np.float32
+    np.testing.assert_allclose(found, values_of(schedule, steps), rtol=2e-7, atol=1e-12)
+    assert (found[:3] == found[3]).all()
+
+
 PLATEAU, PARAMS = ReduceOnPlateau(0.1), jnp.ones(2)
 
 
@@ -148,7 +176,8 @@ def test_refused_when_it_is_given(make: Any, message: str) -> None:
 
 def test_a_plateau_is_not_frozen_in_a_program() -> None:
     """Also where adamite.jax doesn't see it."""
-    for tx in (optax.sgd(PLATEAU), ours.sgd(lambda count: PLATEAU(count))):
+    hidden = {"rate": PLATEAU}
+    for tx in (optax.sgd(PLATEAU), ours.sgd(lambda count: hidden["rate"](count))):
         with pytest.raises(TypeError, match=r"ReduceOnPlateau: step must be a number, got .* would never change"):
             jax.jit(tx.update)(PARAMS, optax.sgd(lambda count: 0.1).init(PARAMS))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,10 +15,12 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx, struct
+from flax.training.train_state import TrainState
 
 import adamite.jax as ours
 from adamite import rules
 from adamite.rule import rule
+from adamite.schedules import cosine
 
 
 @pytest.fixture(autouse=True)
@@ -111,6 +115,43 @@ def test_a_checkpoint_of_optax_goes_on_here_and_back(name: str) -> None:
         if first is mine:
             expected = p
     assert close(p, expected)
+
+
+@pytest.mark.parametrize("name", [*sorted(ours.OPTIMIZERS), "a rule"])
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))], ids=["deepcopy", "pickle"])
+def test_copies(name: str, how: Any) -> None:
+    """Of a transformation, and of a train state that holds one: the same steps."""
+    schedule = cosine(0.05, steps=9)
+    tx = ours.optimizer(rules.adam)(schedule, mask=MASK) if name == "a rule" else ours.OPTIMIZERS[name](schedule)
+    (end, state), (expected, _) = run(how(tx)), run(tx)
+    assert all(map(np.array_equal, jax.tree.leaves(end), jax.tree.leaves(expected)))
+    trained = TrainState(step=0, apply_fn=np.sin, params=end, tx=tx, opt_state=state)
+    ends = [s.apply_gradients(grads=grads_at(9, end)).params for s in (trained, how(trained))]
+    assert all(map(np.array_equal, *map(jax.tree.leaves, ends)))
+
+
+START = {
+    "adagrad": {"initial_accumulator_value": 0.1},
+    "rmsprop": {"initial_scale": 0.3, "centered": True, "momentum": 0.9},
+}
+
+
+@pytest.mark.parametrize("name", sorted(ours.OPTIMIZERS))
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "complex64"])
+def test_states_start_as_those_of_a_wide_parameter(name: str, dtype: str) -> None:
+    """0.1 is no number of bfloat16's."""
+    options, wide = START.get(name, {}), jnp.result_type(dtype, jnp.float32)
+    always = {"use_clipping": False} if name == "adopt" else {}
+    peer = optax.contrib.adopt if name == "adopt" else getattr(optax, name)
+    mine = ours.OPTIMIZERS[name](0.1, **options, **always).init(jnp.ones(2, dtype))
+    theirs = peer(0.1, **options, **always).init(jnp.ones(2, wide))
+    of_a_shape = ours.OPTIMIZERS[name](0.1, **options, **always).init(jax.ShapeDtypeStruct((2,), dtype))
+    assert all(map(np.array_equal, *map(jax.tree.leaves, (mine, of_a_shape))))
+    assert str(jax.tree.structure(mine)) == str(jax.tree.structure(theirs))
+    for a, b in zip(*map(jax.tree.leaves, (mine, theirs)), strict=True):
+        assert a.dtype == b.dtype and np.array_equal(a, b)
+    if name == "adagrad":
+        assert mine[0].sum_of_squares.tolist() == [np.float32(0.1)] * 2
 
 
 def test_under_scan_and_vmap() -> None:
