@@ -56,8 +56,8 @@ def _two(first: str, second: str) -> str:
     return f"{first}<small>{second}</small>" if second else first
 
 
-def number(value: float) -> str:
-    return f"{value:.4g}" if math.isfinite(value) else "diverged"
+def number(value: float, digits: int = 4) -> str:
+    return f"{value:.{digits}g}" if math.isfinite(value) else "diverged"
 
 
 def _interval(it: Interval) -> str:
@@ -65,7 +65,7 @@ def _interval(it: Interval) -> str:
 
 
 def _settings(result: Result) -> str:
-    tuned = [f"{escape(name)}&nbsp;{value:g}" for name, value in (result.best() or {}).items()]
+    tuned = [f"{escape(name)}&nbsp;{value:.12g}" for name, value in (result.best() or {}).items()]
     fixed = [f"{escape(name)}&nbsp;{escape(str(value))}" for name, value in result.entrant.options.items()]
     return _two("<br>".join(tuned), "<br>".join(fixed))
 
