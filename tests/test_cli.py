@@ -70,6 +70,22 @@ def test_wrong_input_is_answered_in_words(arguments: list[str], said: str) -> No
     assert result.stdout == ""
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
+@pytest.mark.parametrize("arguments", [["list"], ["--version"], ["show", "adam"]], ids=" ".join)
+def test_a_full_disk_is_told_as_such(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "adamite", *arguments], stdout=full, stderr=subprocess.PIPE, encoding="utf-8"
+        )
+    said = "adamite: the output can't be written: No space left on device; make room, or write it elsewhere\n"
+    assert (result.returncode, result.stderr) == (1, said)
+
+
+def test_claims_refuse_a_folder_that_cant_be_written() -> None:
+    result = adamite("claims", "--quick", "--only", "robust", "--out", f"{__file__}/below", COLUMNS="200")
+    assert result.returncode == 2 and "Invalid value for '--out': " in result.stderr
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root writes anywhere")
 def test_a_read_only_folder_is_refused_before_the_work(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
@@ -252,7 +268,7 @@ WRONG = {
     "mine.py:rooted": ROOTED,
     "broken.py:f": BROKEN,
     "lacking.py:f": LACKING,
-    "mine.py:model": "mine.py:model is a function, not a rule",
+    "mine.py:model": "mine.py:model is of the type function, not a rule",
     "mine.py:plan": "mine.py has no plan; did you mean plain?",
 }
 TAKING = ("show {}", "verify {}", "bench {}", "memory mine.py:model --optimizer {}", "find-lr --optimizer {}")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -61,6 +63,25 @@ def bad_parameter(hint: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise typer.BadParameter(all_of_them(error), param_hint=hint) from None
+
+
+@contextmanager
+def writing(path: Path, hint: str = "'--out'", kind: type[OSError] = OSError) -> Iterator[None]:
+    """What can't be written inside was to be written where this option says."""
+    try:
+        yield
+    except kind as error:
+        said = f"{error.filename or path}: {error.strerror}" if error.strerror else str(error)
+        raise typer.BadParameter(said, param_hint=hint) from None
+
+
+def output_folder(path: Path, hint: str = "'--out'") -> Path:
+    """Make a folder for what will be written, and see before the work whether it can be."""
+    with writing(path, hint):
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    return path
 
 
 def rule_or_name(text: str) -> Rule | str:

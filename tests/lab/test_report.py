@@ -399,7 +399,7 @@ def test_the_command_writes_it_and_says_where(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("in_this_process")
 def test_each_problem_has_a_folder_and_none_is_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("here.py", "below/here.py"):
+    for name in ("here.py", "below/here.py", "below-here.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(
             "import numpy as np\ndef problem(seed):\n    w = np.ones(2)\n    return w, lambda: (w @ w, 2 * w)\n"
@@ -410,19 +410,28 @@ def test_each_problem_has_a_folder_and_none_is_written_over(tmp_path: Path, monk
         return CliRunner().invoke(cli.app, [*given, *more], catch_exceptions=False)
 
     places = {
-        "regression": "regression", "here.py:problem": "here-problem", "./here.py:problem": "here-problem",
-        "here:problem": "here-problem", f"{tmp_path}/below/here.py:problem": "below-here-problem",
+        "regression": "regression", "here.py:problem": "here-problem-{}", "./here.py:problem": "here-problem-{}",
+        "here:problem": "here-problem-{}", f"{tmp_path}/below/here.py:problem": "below-here-problem-{}",
+        "below-here.py:problem": "below-here-problem-{}",
     }  # fmt: skip
+    found = {}
     for where, folder in places.items():
         result = compare(where)
-        if where == "here:problem":  # another spelling, but nobody knows that it is the same
-            assert result.exit_code == 2 and "has a report of here.py:problem" in result.output
-        else:
-            assert f"Report: adamite-compare/{folder}/report.html" in result.stdout
+        report = re.search(r"Report: adamite-compare/(.*)/report.html", result.stdout)
+        assert report and re.fullmatch(folder.format("[0-9a-f]{8}"), report[1]), result.output
+        found[where] = report[1]
+    assert len(set(found.values())) == 4  # three spellings are of one
     first = (tmp_path / "adamite-compare" / "regression" / "report.html").read_bytes()
     result = compare("here.py:problem", "--out", "adamite-compare/regression")
     assert result.exit_code == 2 and "'--out': adamite-compare/regression has a report of regression" in result.output
     assert (tmp_path / "adamite-compare" / "regression" / "report.html").read_bytes() == first
+    assert compare("here.py:problem", "--out", f"{tmp_path}/shared").exit_code == 0
+    monkeypatch.chdir(tmp_path / "below")  # where here.py is another problem
+    result = compare("here.py:problem", "--out", f"{tmp_path}/shared")
+    words = "".join(result.output.split())
+    assert result.exit_code == 2
+    assert f"{tmp_path}/sharedhasareportof{tmp_path}/here.py:problem," in words
+    assert f"thisoneisof{tmp_path}/below/here.py:problem;giveanotherfolder" in words
 
 
 def test_axes_have_few_labels() -> None:
