@@ -18,7 +18,18 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from adamite.cli.terminal import NowAndThen, TimeLeft, all_of_them, app, check_choice, err, out, output_folder, writing
+from adamite.cli.terminal import (
+    NowAndThen,
+    TimeLeft,
+    all_of_them,
+    app,
+    check_choice,
+    err,
+    out,
+    output_folder,
+    whole,
+    writing,
+)
 from adamite.words import counted
 
 if TYPE_CHECKING:
@@ -229,21 +240,21 @@ def live_table(plan: comparison.Plan) -> Iterator[Callable[[comparison.Progress]
 def _so_far(plan: comparison.Plan, progress: comparison.Progress) -> Table:
     from adamite.lab.compare.report_tables import number
 
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("", no_wrap=True)
-    for column in ("tuned", "diverged", "best lr so far", "trained", plan.problem.metric):
-        table.add_column(column, justify="right", no_wrap=True)
+    rows = []
     for name, result in progress.results.items():
         best = result.best() or {}
-        table.add_row(
-            name,
-            f"{len(result.tuning)}/{plan.budget}",
-            str(result.diverged or ""),
-            f"{best['lr']:.3g}" if "lr" in best else "",
-            f"{len(result.reported)}/{plan.seeds}",
-            number(result.final().median, 3) if result.reported else "",
+        rows.append(
+            (
+                name,
+                f"{len(result.tuning)}/{plan.budget}",
+                str(result.diverged or ""),
+                f"{best['lr']:.3g}" if "lr" in best else "",
+                f"{len(result.reported)}/{plan.seeds}",
+                number(result.final().median, 3) if result.reported else "",
+            )
         )
-    return table
+    headers = "", "tuned", "diverged", "best lr so far", "trained", plan.problem.metric
+    return whole(headers, rows, spare=("diverged", "best lr so far"))
 
 
 def print_comparison(found: comparison.Comparison) -> None:
@@ -253,26 +264,27 @@ def print_comparison(found: comparison.Comparison) -> None:
     from adamite.lab.compare.report_tables import number
 
     plan = found.plan
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("", no_wrap=True)
     goal = "" if plan.goal is None else f"to {plan.goal:g}"
-    for column in ("lr", plan.problem.metric, "interval", *([goal, "time"] if goal else []), "a step", "bytes"):
-        table.add_column(column, justify="right", no_wrap=True)
+    headers = "", "lr", plan.problem.metric, "interval", *((goal, "time") if goal else ()), "a step", "bytes"
+    rows = []
     for result in found.ranked():
         final, best, steps = result.final(), result.best() or {}, result.steps_to_goal()
         reach = (f"{steps:.0f}", shown(result.seconds_to_goal())) if steps < float("inf") else ("never", "")
-        table.add_row(
-            result.entrant.name.rpartition(":")[2],
-            f"{best['lr']:.3g}" if "lr" in best else "",
-            number(final.median),
-            f"{number(final.low, 3)}–{number(final.high, 3)}",
-            *(reach if goal else ()),
-            shown(result.step_seconds()),
-            str(result.entrant.state_bytes),
+        rows.append(
+            (
+                result.entrant.label,
+                f"{best['lr']:.3g}" if "lr" in best else "",
+                number(final.median),
+                f"{number(final.low, 3)}–{number(final.high, 3)}",
+                *(reach if goal else ()),
+                shown(result.step_seconds()),
+                str(result.entrant.state_bytes),
+            )
         )
     out.print(f"{plan.problem.title or plan.problem.name}: {counted(plan.length, 'step')}", style="bold")
-    if found.ranked():
-        out.print(table)
+    if rows:
+        spare = ("bytes", "a step", *(("time", goal) if goal else ()))
+        out.print(whole(headers, rows, spare=spare))
     out.print(found.verdict())
     never = [r.entrant.name for r in found.ranked() if r.steps_to_goal() == float("inf")] if goal else []
     if never:

@@ -94,11 +94,10 @@ class Problem:
                 _seed(seed)
                 made = self.start(seed)
         if not (isinstance(made, tuple) and len(made) in (2, 3) and _functions(*made[1:])):
-            hint = "; write return, not yield" if inspect.isgenerator(made) else ""
             raise fault.about(
                 self.start,
                 f"the problem {self.name} must return (params, loss) or (params, loss, evaluate), loss and evaluate "
-                f"being functions without arguments; it returned {made!r:.80}{hint}",
+                f"being functions without arguments; it returned {made!r:.80}{fault.not_yield(made)}",
             )
         run = Run(*made)
         for name, function in (("loss", run.loss), ("evaluate", run.evaluate)):

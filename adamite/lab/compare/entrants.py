@@ -59,6 +59,11 @@ class Entrant:
         return super().__reduce_ex__(protocol)
 
     @property
+    def label(self) -> str:
+        """Its name where there is little room: of a user's own rule without its file."""
+        return self.name.rpartition(":")[2]
+
+    @property
     def state_bytes(self) -> int:
         """Bytes of state a float32 parameter."""
         absent = {n for n, spec in self.rule.numbers.items() if spec.default is None and n not in self.options}
