@@ -424,7 +424,7 @@ def picture(found: Found) -> Painter:
     """The losses against the learning rate, and both suggestions."""
     from matplotlib.axes import Axes
 
-    from adamite.lab.plots import Theme
+    from adamite.lab.plots import Theme, legend
 
     def paint(axes: Axes, theme: Theme) -> None:
         axes.plot(found.lrs, found.losses, color=theme.ink, alpha=0.35, linewidth=1, label="loss")
@@ -439,6 +439,6 @@ def picture(found: Found) -> Painter:
         low, high = min(found.losses), max(found.smoothed[: found.lowest + 1])
         room = (high - low) / 10 or 1.0
         axes.set_ylim(low - room, high + 4 * room)  # what is above is broken, and would press the rest flat
-        axes.figure.legend(loc="outside lower center", ncols=2, handlelength=2.4)
+        legend(axes)
 
     return paint

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
 from adamite import cli
@@ -440,7 +441,14 @@ def test_axes_have_few_labels() -> None:
         axis = report_figures._decades([low, high])
         decades = math.ceil(math.log10(high / low) / axis["nticks"])
         assert math.log10(high / low) / axis["nticks"] > 0.7 and math.log10(high / low) / decades + 1 <= most + 1
-    assert report_figures._decades([1.0, 3.0]) == {"type": "log", "nticks": 5}
+    for low, high, labels in (
+        (0.6, 1.0, [0.6, 0.7, 0.8, 0.9, 1.0]),
+        (1.0, 3.0, [1.0, 1.5, 2.0, 2.5, 3.0]),
+        (0.3, 4.0, [0.5, 1.0, 2.0]),
+        (0.07, 1.2, [0.1, 0.2, 0.5, 1.0]),
+    ):
+        ticks = report_figures._decades([low, high])["tickvals"]  # Plotly draws what lies on the axis
+        assert [tick for tick in ticks if low <= tick <= high] == pytest.approx(labels)
 
 
 # ---- what is drawn --------------------------------------------------------------------------------
@@ -478,6 +486,18 @@ def test_ways_end_where_they_leave_the_plane_for_good() -> None:
 def test_many_optimizers_are_told_apart() -> None:
     looks = {(report_figures.colour(look), report_figures.dash(look)) for look in range(21)}
     assert len(looks) == 21
+
+
+def test_names_of_any_length_have_room_below_a_picture() -> None:
+    for longest in (3, 12, 30, 60, 200):
+        figure = Figure(figsize=plots.SIZE, dpi=plots.DPI, layout="constrained")
+        axes = figure.add_subplot()
+        for k in range(5):
+            axes.plot([0, 1], [0, k], label="m" * longest)
+        plots.legend(axes)
+        (made,) = figure.legends
+        assert made.get_window_extent().width <= figure.bbox.width
+        assert all(text.get_text().startswith("m" * min(longest, 20)) for text in made.get_texts())
 
 
 def test_marks_in_one_place_are_stacked() -> None:

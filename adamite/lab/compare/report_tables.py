@@ -15,6 +15,7 @@ from adamite.lab.compare import report_figures as figures
 from adamite.lab.compare.comparison import Comparison, Result
 from adamite.lab.compare.statistics import Interval
 from adamite.lab.compare.training import Trial
+from adamite.words import counted
 
 
 def ranking(found: Comparison) -> str:
@@ -73,7 +74,7 @@ def _settings(result: Result) -> str:
 def _reach(result: Result) -> list[str]:
     """Steps and seconds to the goal, or how near it came."""
     there = sum(math.isfinite(result.to_goal(outcome)[0]) for outcome in result.outcomes)
-    some = f"in {there} of {len(result.outcomes)} seeds" if there < len(result.outcomes) else ""
+    some = f"in {there} of {counted(len(result.outcomes), 'seed')}" if there < len(result.outcomes) else ""
     if math.isfinite(result.steps_to_goal()):
         return [_two(f"{result.steps_to_goal():.0f}", some), escape(shown(result.seconds_to_goal()))]
     values = [value for outcome in result.outcomes for value in curves.values(outcome, result.problem.metric)]
@@ -85,7 +86,8 @@ def _reach(result: Result) -> list[str]:
 def _diverged(result: Result) -> str:
     lost = sum(outcome.diverged is not None for outcome in result.outcomes)
     return _two(
-        f"{result.diverged} of {len(result.tuning)}", f"and {lost} of {len(result.outcomes)} seeds" if lost else ""
+        f"{result.diverged} of {len(result.tuning)}",
+        f"and {lost} of {counted(len(result.outcomes), 'seed')}" if lost else "",
     )
 
 
