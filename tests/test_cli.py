@@ -378,10 +378,11 @@ def test_numbers_are_whole_on_a_narrow_screen(monkeypatch: pytest.MonkeyPatch) -
     row = "my_very_long_optimizer_name", "0.06744", "0.0612–0.0681", "16.8 µs", "8"
     shown = {}
     for width in (40, 60, 80):
-        screen = Console(width=width, file=io.StringIO(), highlight=False, markup=False)
+        written = io.StringIO()
+        screen = Console(width=width, file=written, highlight=False, markup=False)
         monkeypatch.setattr(terminal, "out", screen)
         screen.print(terminal.whole(headers, [row], spare=("bytes", "a step")))
-        shown[width] = screen.file.getvalue()
+        shown[width] = written.getvalue()
         assert_fits(shown[width], width)
         assert "0.06744" in shown[width] and "0.0612–0.0681" in shown[width] and "…" not in shown[width]
         assert row[0] in "".join(cells(line)[0][0] for line in shown[width].splitlines() if line.startswith(" "))

@@ -331,7 +331,7 @@ def test_a_problem_that_its_seed_doesnt_determine_is_told(mine: Path) -> None:
     free = MINE.replace("default_rng(seed)", "default_rng()")
     (mine / "odd.py").write_text(free)
     found = comparison.run(planned("odd.py:problem"), Study(mine / "a"), here)
-    first = [outcome.first for result in found.results for _, outcome in result.tuning]
+    first = [outcome.first or math.nan for result in found.results for _, outcome in result.tuning]
     said = f"from one seed the first loss was {min(first):.4g} and {max(first):.4g}. Draw everything from it"
     (note,) = [note for note in report.notes(found) if "isn't determined by its seed" in note]
     assert said in note

@@ -77,8 +77,8 @@ def bands(lines: Sequence[tuple[str, int, Curve]], measure: str, goal: float | N
             _trace(look, x=around["steps"], y=edges, meta=around, hoverinfo="skip", showlegend=False, **area),
             _trace(look, x=band.steps, y=band.middle, meta=at, **line),
         ]
-    edges = [value for *_, it in lines for value in (*it.band.low, *it.band.high)]
-    layout = _layout("step", _words(measure), [value for *_, it in lines for value in it.band.middle], edges)
+    around = [value for *_, it in lines for value in (*it.band.low, *it.band.high)]
+    layout = _layout("step", _words(measure), [value for *_, it in lines for value in it.band.middle], around)
     if goal is not None:
         across = {
             "steps": _ends([it.band.steps for *_, it in lines]),
@@ -183,7 +183,7 @@ def _decades(values: Iterable[float]) -> dict[str, Any]:
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [sub * 10.0**decade for decade in decades for sub in (1, 2, 5)]
     if sum(low <= tick <= high for tick in ticks) < 3:  # too few to read a value by: multiples of a step
-        ticks = MaxNLocator(TICKS - 1).tick_values(low, high).tolist()
+        ticks = list(map(float, MaxNLocator(TICKS - 1).tick_values(low, high)))
     return {"type": "log", "tickvals": [tick for tick in ticks if tick > 0]}
 
 
