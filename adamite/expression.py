@@ -21,7 +21,18 @@ _OPERATORS = {
 }  # fmt: skip
 BOOLEAN = frozenset({*_COMPARISONS, "and", "or", "not"})
 _FUNCTIONS = ("sqrt", "abs", "maximum", "minimum", "sign", "where")  # that a rule may use
-_ALIASES = {"absolute": "abs", "fabs": "abs", "fmax": "maximum", "fmin": "minimum", "max": "maximum", "min": "minimum"}
+# What a rule writes instead of another library's function of this name.
+_INSTEAD = {
+    **{name: f"adamite.{name}" for name in _FUNCTIONS},
+    **dict.fromkeys(("absolute", "fabs"), "adamite.abs"),
+    **dict.fromkeys(("max", "fmax"), "adamite.maximum"),
+    **dict.fromkeys(("min", "fmin"), "adamite.minimum"),
+    **dict.fromkeys(("clip", "clamp"), "adamite.maximum(low, adamite.minimum(v, high))"),
+    **dict.fromkeys(("pow", "float_power"), "v**n"),
+    "square": "v**2",
+    "rsqrt": "1 / adamite.sqrt(v)",
+    "reciprocal": "1 / v",
+}
 
 
 class Expression:
@@ -118,31 +129,31 @@ class Expression:
         )
 
     def __float__(self) -> NoReturn:
-        raise unread()
+        raise Unread()
 
     __int__ = __index__ = __complex__ = __float__
 
     def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise unread()
+        raise Unread()
 
     def __array_ufunc__(self, ufunc: Any, method: str, *args: Any, **kwargs: Any) -> Expression:
         if ufunc.__name__ not in _OPERATORS:
-            raise unread(ufunc.__name__)
+            raise Unread(ufunc.__name__)
         return apply(_OPERATORS[ufunc.__name__], *args)  # a NumPy number on the left of an operator
 
     def __array_function__(self, function: Any, *args: Any, **kwargs: Any) -> NoReturn:
-        raise unread(function.__name__)
+        raise Unread(function.__name__)
 
     @classmethod
     def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Expression:
         if function.__name__ not in _OPERATORS.values():
-            raise unread(function.__name__)
+            raise Unread(function.__name__)
         return apply(function.__name__, *args)  # a tensor on the left of an operator, which is refused as such
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):
             raise AttributeError(name)
-        instead = f": use adamite.{name}" if name in _FUNCTIONS else ", no sums, no shapes"
+        instead = f": use {_INSTEAD[name]}" if name in _INSTEAD else ", no sums, no shapes"
         raise RuleError(f"a rule computes element by element, and a symbol has no .{name}{instead}")
 
     def _refuse(self, *args: Any) -> NoReturn:
@@ -156,14 +167,20 @@ class Expression:
     __getitem__ = __len__ = __iter__ = __contains__ = _refuse
 
 
-def unread(function: str = "") -> RuleError:
-    """The error of a function of another library's that was given a symbol, and what to use in its place."""
-    name = _ALIASES.get(function, function)
-    there = [name] if name in _FUNCTIONS else _FUNCTIONS
-    return RuleError(
-        "a symbol has no value yet, so float(), math, numpy, torch and the like can't read it: use adamite."
-        f"{listed(there, 'or')}"
-    )
+class Unread(RuleError):
+    """A function of another library's was given a symbol; the message says what to use in its place.
+
+    Args:
+        functions: its name, or several that it may be; none, where that isn't known.
+    """
+
+    def __init__(self, *functions: str) -> None:
+        self.functions = functions
+        known = list(dict.fromkeys(_INSTEAD[name] for name in functions if name in _INSTEAD))
+        super().__init__(
+            "a symbol has no value yet, so float(), math, numpy, torch and the like can't read it: use "
+            + (listed(known, "or") if known else f"adamite.{listed(_FUNCTIONS, 'or')}")
+        )
 
 
 def constant(value: Any) -> Expression:

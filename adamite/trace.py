@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from types import FrameType
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 
 from adamite import expression, maths
 from adamite.errors import RuleError, is_library, is_python, place
-from adamite.expression import Expression, constant, number, tensor, unread
+from adamite.expression import Expression, Unread, constant, number, tensor
 from adamite.rule import Rule
 from adamite.words import counted
 
@@ -106,15 +107,21 @@ def _run(rule: Rule, positional: list[Any], keywords: dict[str, Any], named: dic
     except Exception as error:
         sys.setprofile(profiler)
         line = place(error, lambda file: file in _OURS or is_library(file) or is_python(file)) or "its arguments"
-        raise RuleError(f"rule {rule.name}, {line}: {_problem(error)}") from error
+        raise RuleError(f"rule {rule.name}, {line}: {_problem(error, line)}") from error
     finally:
         sys.setprofile(profiler)
 
 
-def _problem(error: Exception) -> str:
-    """What went wrong; what a library says of a symbol that it was given says little."""
+def _problem(error: Exception, line: str) -> str:
+    """What went wrong; what a library says of a symbol that it was given says little.
+
+    The function that it was given to doesn't always tell its name (math's call `__float__`): the line has it.
+    """
     import traceback
 
     last = next(f.filename for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename not in _OURS)
     text = str(error) if isinstance(error, RuleError) else f"{type(error).__name__}: {error}"
-    return str(unread()) if is_library(last) or repr(Expression) in text else text  # jax takes its own frames out
+    unread = isinstance(error, Unread) and not error.functions
+    if unread or is_library(last) or repr(Expression) in text:  # jax takes its own frames out
+        return str(Unread(*re.findall(r"(?<!adamite)\.(\w+)\(", line)))
+    return text

@@ -1,5 +1,7 @@
 """The command line, run as its users run it: in a process of its own."""
 
+import functools
+import io
 import json
 import os
 import platform
@@ -13,11 +15,13 @@ from typing import Any
 
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
 import adamite as package
 from adamite import cli
 from adamite.about import about
+from adamite.cli import terminal
 from adamite.cli.bare import commands
 from adamite.lab import extras, verify
 from adamite.numpy import OPTIMIZERS, optimizer
@@ -68,6 +72,22 @@ def test_wrong_input_is_answered_in_words(arguments: list[str], said: str) -> No
     assert said in result.stderr
     assert "Traceback" not in result.stderr
     assert result.stdout == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
+@pytest.mark.parametrize("arguments", [["list"], ["--version"], ["show", "adam"]], ids=" ".join)
+def test_a_full_disk_is_told_as_such(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "adamite", *arguments], stdout=full, stderr=subprocess.PIPE, encoding="utf-8"
+        )
+    said = "adamite: the output can't be written: No space left on device; make room, or write it elsewhere\n"
+    assert (result.returncode, result.stderr) == (1, said)
+
+
+def test_claims_refuse_a_folder_that_cant_be_written() -> None:
+    result = adamite("claims", "--quick", "--only", "robust", "--out", f"{__file__}/below", COLUMNS="200")
+    assert result.returncode == 2 and "Invalid value for '--out': " in result.stderr
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root writes anywhere")
@@ -174,7 +194,24 @@ def test_version_and_help_need_no_more_than_the_library(bare: Path) -> None:
     assert_fits(one.stdout)
 
 
-@pytest.mark.parametrize("arguments", [["list"], ["show", "adam"], ["nothing"], ["verify", "torch"]], ids=" ".join)
+def test_what_isnt_there_is_told_whatever_is_installed(bare: Path) -> None:
+    for arguments, said in (
+        (["--versoin"], "Error: No such option '--versoin'. Did you mean '--version'?\n"),
+        (["-V"], "Error: No such option '-V'.\n"),
+        (["shwo"], "Error: No such command 'shwo'. Did you mean 'show'?\n"),
+        (["compar", "--help"], "Error: No such command 'compar'. Did you mean 'compare'?\n"),
+    ):
+        answer = without(bare, *arguments)
+        assert (answer.returncode, answer.stdout, answer.stderr) == (2, "", said)
+        assert narrow(*arguments).returncode == 2
+    for run in (narrow, functools.partial(without, bare)):
+        for arguments in (["-h"], ["verify", "-h"], ["bench", "-h"]):
+            answer = run(*arguments)
+            assert answer.returncode == 0
+            assert len(arguments) == 1 or "a rule of yours, file.py:name" in " ".join(answer.stdout.split())
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["show", "adam"], ["verify", "torch"]], ids=" ".join)
 def test_a_command_says_what_it_needs(bare: Path, arguments: list[str]) -> None:
     answer = without(bare, *arguments)
     assert (answer.returncode, answer.stdout) == (1, "")
@@ -252,7 +289,7 @@ WRONG = {
     "mine.py:rooted": ROOTED,
     "broken.py:f": BROKEN,
     "lacking.py:f": LACKING,
-    "mine.py:model": "mine.py:model is a function, not a rule",
+    "mine.py:model": "mine.py:model is of the type function, not a rule",
     "mine.py:plan": "mine.py has no plan; did you mean plain?",
 }
 TAKING = ("show {}", "verify {}", "bench {}", "memory mine.py:model --optimizer {}", "find-lr --optimizer {}")
@@ -331,9 +368,26 @@ def cells(table: str) -> list[list[str]]:
     return [re.split(r"\s{2,}", line.strip()) for line in table.splitlines()]
 
 
-def assert_fits(text: str) -> None:
-    assert max(map(len, text.splitlines())) <= 80
+def assert_fits(text: str, width: int = 80) -> None:
+    assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
+
+
+def test_numbers_are_whole_on_a_narrow_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    headers = "", "accuracy of the validation", "interval", "a step", "bytes"
+    row = "my_very_long_optimizer_name", "0.06744", "0.0612–0.0681", "16.8 µs", "8"
+    shown = {}
+    for width in (40, 60, 80):
+        written = io.StringIO()
+        screen = Console(width=width, file=written, highlight=False, markup=False)
+        monkeypatch.setattr(terminal, "out", screen)
+        screen.print(terminal.whole(headers, [row], spare=("bytes", "a step")))
+        shown[width] = written.getvalue()
+        assert_fits(shown[width], width)
+        assert "0.06744" in shown[width] and "0.0612–0.0681" in shown[width] and "…" not in shown[width]
+        assert row[0] in "".join(cells(line)[0][0] for line in shown[width].splitlines() if line.startswith(" "))
+    there = [("bytes" in text, "a step" in text) for text in shown.values()]
+    assert there == [(False, False), (True, True), (True, True)]
 
 
 def test_list_has_every_optimizer_and_rule() -> None:
@@ -451,8 +505,11 @@ def test_bench_in_json() -> None:
         (["show", "adam", "lion"], "unexpected extra argument"),
         (["show", "adam", "--latx"], "--latex"),
         (["show", "adam", "--asm", "--latex"], "--asm"),
-        (["verify", "adam"], "'adam'; give numpy, torch or states"),
-        (["bench", "adam"], "'adam'; give numpy, torch, jax, keras, bytes or sparse"),
+        (["verify", "adam"], "'adam'; give numpy, torch, states or a rule of yours, file.py:name"),
+        (
+            ["bench", "adam"],
+            "'adam'; give numpy, torch, jax, keras, bytes, sparse or a rule of yours, file.py:name",
+        ),
         (["verify", "torch", "adam"], "unexpected extra argument"),
         (["bench", "--size", "10"], "'--size'"),
         (["bench", "--size", "1e5"], "'--size'"),

@@ -298,6 +298,15 @@ def size(n):
     return np.zeros(n)
 
 
+def layers():
+    yield "a layer"
+
+
+class Net:
+    def __init__(self, width):
+        self.trainable_variables = self.variables = []
+
+
 @adamite.rule
 def heavy(g, m, *, t, lr=1e-3):
     """lr in [0, inf): the step."""
@@ -327,6 +336,13 @@ def test_the_table(mine: str, tmp_path: Path) -> None:
     assert result.stdout.splitlines()[-1] == found.verdict
 
 
+def test_its_numbers_are_whole_on_a_narrow_screen(mine: str) -> None:
+    printed = command("memory", f"{mine}:model", COLUMNS="60").stdout
+    assert max(map(len, printed.splitlines())) <= 60 and "…" not in printed
+    for row in memory({"w": np.zeros((784, 1000), np.float32), "b": np.zeros(1000, np.float32)}).rows:
+        assert re.search(rf"{row.state} .*{shown(row.total)}", printed)
+
+
 def test_its_options(mine: str) -> None:
     for dtype in DTYPES:
         result = command("memory", f"{mine}:model", "--dtype", dtype, "--optimizer", f"{mine}:heavy")
@@ -343,8 +359,31 @@ def test_its_options(mine: str) -> None:
         ("{mine}:nothing", [], "has no nothing"),
         ("nothing.py:model", [], "there is no file nothing.py"),
         ("nomodule:model", [], "there is no module nomodule"),
-        ("{mine}:number", [], "arrays and tensors in any nesting; got 3 in it"),
-        ("{mine}:size", [], "missing a required argument: 'n'"),
+        ("", [], "'MODEL': it is empty; give a .safetensors file"),
+        (
+            "{mine}:number",
+            [],
+            "line 11 of {mine}: `def number():`: memory takes a model, or arrays and tensors in any "
+            "nesting; got 3 in it",
+        ),
+        (
+            "{mine}:layers",
+            [],
+            "line 19 of {mine}: `def layers():`: memory takes a model, or arrays and tensors in any "
+            "nesting; got 'a layer' in it; write return, not yield",
+        ),
+        (
+            "{mine}:size",
+            [],
+            "line 15 of {mine}: `def size(n):`: a function that returns a model is called without "
+            "arguments: missing a required argument: 'n'",
+        ),
+        (
+            "{mine}:Net",
+            [],
+            "line 23 of {mine}: `class Net:`: a function that returns a model is called without "
+            "arguments: missing a required argument: 'width'",
+        ),
         ("{mine}:model", ["--optimizer", "adm"], "did you mean adam?\nAll of them: adamite list"),
         ("{mine}:model", ["--optimizer", "{mine}:model"], "not a rule"),
         ("{mine}:model", ["--dtype", "int8"], "'int8'; give float32, bfloat16, float16 or float64"),
@@ -353,7 +392,7 @@ def test_its_options(mine: str) -> None:
 def test_wrong_input_is_answered_in_words(model: str, options: list[str], said: str, mine: str) -> None:
     result = command("memory", *(word.format(mine=mine) for word in (model, *options)), COLUMNS="500")
     assert result.returncode == 2
-    assert said in result.stderr and "Traceback" not in result.stderr
+    assert said.format(mine=mine) in result.stderr and "Traceback" not in result.stderr
     assert result.stdout == ""
     assert len(result.stderr.partition("Error: ")[2].splitlines()) == said.count("\n") + 1
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Any
+
+_FULL = {number for name in ("ENOSPC", "EDQUOT") if (number := getattr(errno, name, None)) is not None}
 
 
 def main() -> None:
@@ -37,6 +40,8 @@ def _run() -> int | str | None:
     except (fault.Fault, ModuleNotFoundError) as error:  # a command imports what it needs when it is called
         return f"adamite: {fault.words(error)}"
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return f"adamite: the output can't be written: {error.strerror}; make room, or write it elsewhere"
         again = f"If that is no fault of yours, it is adamite's: {fault.WHOLE}=1 shows where it comes from."
         return f"adamite: {fault.words(error)}\n{again}"
     return 0

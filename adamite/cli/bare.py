@@ -6,14 +6,19 @@ The commands can't be imported then, so what they take is read from their text.
 from __future__ import annotations
 
 import ast
+import sys
 import textwrap
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
 import adamite
 from adamite.lab.extras import WHERE, advice
+from adamite.words import listed
 
+OWN_RULE = "a rule of yours, file.py:name"  # which some commands take too
+HELP = ("--help", "-h")
 _NEEDED = f"To run a command: pip install {WHERE['typer']}"
 
 
@@ -31,21 +36,29 @@ class Command(NamedTuple):
     takes: tuple[Taken, ...]
 
 
-def run(arguments: Sequence[str], missing: ModuleNotFoundError) -> str | None:
-    """Print what can be told; return what to install, where that isn't what was asked for."""
+def run(arguments: Sequence[str], missing: ModuleNotFoundError) -> int | str:
+    """Print what can be told; return the exit status, or what to install where that isn't what was asked for."""
     if missing.name not in WHERE:
         raise missing
-    known, named = commands(), next((word for word in arguments if not word.startswith("-")), None)
-    if "--version" in arguments:
+    known = commands()
+    named = next((word for word in arguments if not word.startswith("-")), None)
+    before = arguments[: arguments.index(named)] if named is not None else arguments
+    given = [*(("option", word, ("--version", *HELP)) for word in before), ("command", named, known)]
+    for kind, word, choices in given:
+        if word is not None and word not in choices:
+            close = get_close_matches(word, choices, n=1)
+            print(f"Error: No such {kind} {word!r}.{f' Did you mean {close[0]!r}?' if close else ''}", file=sys.stderr)
+            return 2
+    if "--version" in before:
         print(f"adamite {adamite.__version__}")
     elif named is None:
         first = [f"  {name:10}{command.words.partition('.')[0]}." for name, command in known.items()]
         print("\n".join(["Usage: adamite COMMAND ...", "", "Commands:", *first, "", _NEEDED]))
-    elif named in known and "--help" in arguments:
+    elif not set(HELP).isdisjoint(arguments):
         print(_help(named, known[named]))
     else:
         return f"adamite: {advice(missing.name)}"
-    return None
+    return 0
 
 
 def commands() -> dict[str, Command]:
@@ -72,10 +85,13 @@ def _takes(function: ast.FunctionDef) -> Iterator[Taken]:
             if isinstance(call, ast.Call):
                 given = {word.arg: "".join(_constants([word.value])) for word in call.keywords}
                 words = _constants(call.args)
-                if ast.unparse(call.func) == "typer.Option":
+                kind = ast.unparse(call.func)
+                if kind == "library":
+                    yield Taken("WHAT", f"{listed([*words, OWN_RULE], 'or')}.")
+                elif kind == "typer.Option":
                     yield Taken([*words, f"--{argument.arg.replace('_', '-')}"][0], given.get("help", ""))
                 else:
-                    yield Taken(given.get("metavar", argument.arg.upper()), given.get("help", ", ".join(words)))
+                    yield Taken(given.get("metavar", argument.arg.upper()), given.get("help", ""))
 
 
 def _constants(nodes: Sequence[ast.expr]) -> list[str]:

@@ -14,7 +14,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from adamite.cli.terminal import Tell, app, duration, err, out, progress_bar
+from adamite.cli.terminal import Tell, app, duration, err, out, output_folder, progress_bar, writing
 from adamite.words import counted
 
 FOLDER = Path("adamite-claims")
@@ -40,7 +40,7 @@ def claims(
     from adamite.lab.claims import lab as labs
     from adamite.lab.claims.length import expected
     from adamite.lab.compare import workers
-    from adamite.lab.compare.study import Study
+    from adamite.lab.compare.study import Study, StudyError
     from adamite.settings import unknown
 
     names = list(dict.fromkeys(name.strip() for name in only.split(",") if name.strip()))
@@ -52,13 +52,8 @@ def claims(
     wanted = [claim for claim in CLAIMS if not names or claim.slug in names]
     if quick:
         budget, seeds = min(budget, 2), min(seeds, 2)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with writing(output_folder(folder)):
         study = Study(folder / "study.sqlite")
-    except OSError as error:
-        raise typer.BadParameter(f"{folder}: {error.strerror}", param_hint="'--out'") from None
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="'--out'") from None
     begin, findings = time.perf_counter(), {}
     lab = labs.Lab(study, jobs or workers.cores(), budget, seeds, quick)
     lengths = expected([claim.slug for claim in wanted], budget, seeds, quick)
@@ -66,7 +61,7 @@ def claims(
         f"{counted(len(wanted), 'claim')}: about {duration(sum(lengths))} on two cores. "
         f"What {folder / 'study.sqlite'} has isn't trained again."
     )
-    with contextlib.closing(lab), progress_bar() as progress:
+    with writing(folder, kind=StudyError), contextlib.closing(lab), progress_bar() as progress:
         for number, claim in enumerate(wanted):
             now = f"{number + 1}/{len(wanted)} {claim.slug}"
             lab.tell = functools.partial(_tell, progress, lengths, number, now)
@@ -88,7 +83,8 @@ def claims(
     for name, those in pages.items():
         page = folder / f"{name}{'-quick' * quick}.md"
         command = ["adamite", "claims", *(["--only", name] if names else []), *words]
-        page.write_text(write.page(those, lab, shlex.join(command)), encoding="utf-8")
+        with writing(folder):
+            page.write_text(write.page(those, lab, shlex.join(command)), encoding="utf-8")
         out.print(f"Page: {page}", soft_wrap=True)
     out.print(f"{counted(len(findings), 'claim')}, {duration(time.perf_counter() - begin)}.")
 

@@ -18,7 +18,18 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from adamite.cli.terminal import NowAndThen, TimeLeft, all_of_them, app, check_choice, err, out
+from adamite.cli.terminal import (
+    NowAndThen,
+    TimeLeft,
+    all_of_them,
+    app,
+    check_choice,
+    err,
+    out,
+    output_folder,
+    whole,
+    writing,
+)
 from adamite.words import counted
 
 if TYPE_CHECKING:
@@ -76,20 +87,20 @@ def compare(
     plan = comparison.replace(plan, budget=budget, seeds=seeds, seed=seed, steps=steps, target=target)
     begin = time.perf_counter()
     folder = _folder(plan, folder)
-    try:
-        study = Study(folder / "study.sqlite")
-    except StudyError as error:
-        raise typer.BadParameter(str(error), param_hint="'--out'") from None
-    pool = _pool(jobs, ray, own=":" in problem + optimizers)
-    try:
-        with live_table(plan) as tell:
-            found = comparison.run(plan, study, pool, tell)
-    except StudyError as error:
-        raise typer.BadParameter(str(error), param_hint="'--out'") from None
-    print_comparison(found)
-    out.print(f"Report: {report.write(found, folder, _typed(context))}", soft_wrap=True, highlight=False, markup=False)
     if tensorboard is not None:
-        runs = counted(len(events.write(found, tensorboard)), "training")
+        output_folder(tensorboard, "'--tensorboard'")
+    with writing(folder):
+        study = Study(folder / "study.sqlite")
+    pool = _pool(jobs, ray, own=":" in problem + optimizers)
+    with writing(folder, kind=StudyError), live_table(plan) as tell:
+        found = comparison.run(plan, study, pool, tell)
+    print_comparison(found)
+    with writing(folder):
+        page = report.write(found, folder, _typed(context))
+    out.print(f"Report: {page}", soft_wrap=True, highlight=False, markup=False)
+    if tensorboard is not None:
+        with writing(tensorboard, "'--tensorboard'"):
+            runs = counted(len(events.write(found, tensorboard)), "training")
         out.print(f"{runs} for TensorBoard: tensorboard --logdir {tensorboard}", soft_wrap=True)
     fresh = sum(len(r.tuning) + len(r.reported) + len(r.failures) for r in found.results) - found.kept
     known = f", {found.kept} from the study" if found.kept else ""
@@ -101,18 +112,15 @@ def compare(
 def _folder(plan: comparison.Plan, given: Path | None) -> Path:
     """Where the report goes: a folder of the problem's own."""
     from adamite.lab.compare import report
-    from adamite.lab.where import as_name
+    from adamite.lab.where import as_name, identity
 
     folder = FOLDER / as_name(plan.problem.where) if given is None else given
     other = report.problem_of(folder)
-    if other not in (None, plan.problem.where):
-        said = f"{folder} has a report of {other}, and this one is of {plan.problem.where}; give another folder"
+    own = identity(plan.problem.where)
+    if other not in (None, own):
+        said = f"{folder} has a report of {other}, and this one is of {own}; give another folder"
         raise typer.BadParameter(said, param_hint="'--out'")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise typer.BadParameter(f"{folder}: {error.strerror}", param_hint="'--out'") from None
-    return folder
+    return output_folder(folder)
 
 
 def _pool(jobs: int, ray: str | None, own: bool) -> comparison.Pool:
@@ -230,50 +238,53 @@ def live_table(plan: comparison.Plan) -> Iterator[Callable[[comparison.Progress]
 
 
 def _so_far(plan: comparison.Plan, progress: comparison.Progress) -> Table:
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("", no_wrap=True)
-    for column in ("tuned", "diverged", "best lr so far", "trained", plan.problem.metric):
-        table.add_column(column, justify="right", no_wrap=True)
+    from adamite.lab.compare.report_tables import number
+
+    rows = []
     for name, result in progress.results.items():
         best = result.best() or {}
-        table.add_row(
-            name,
-            f"{len(result.tuning)}/{plan.budget}",
-            str(result.diverged or ""),
-            f"{best['lr']:.3g}" if "lr" in best else "",
-            f"{len(result.reported)}/{plan.seeds}",
-            f"{result.final().median:.3g}" if result.reported else "",
+        rows.append(
+            (
+                name,
+                f"{len(result.tuning)}/{plan.budget}",
+                str(result.diverged or ""),
+                f"{best['lr']:.3g}" if "lr" in best else "",
+                f"{len(result.reported)}/{plan.seeds}",
+                number(result.final().median, 3) if result.reported else "",
+            )
         )
-    return table
+    headers = "", "tuned", "diverged", "best lr so far", "trained", plan.problem.metric
+    return whole(headers, rows, spare=("diverged", "best lr so far"))
 
 
 def print_comparison(found: comparison.Comparison) -> None:
     """The table, the verdict, and what should be known beside."""
     from adamite.lab.bench import shown
-    from adamite.lab.compare import report
+    from adamite.lab.compare import comparison, report
+    from adamite.lab.compare.report_tables import number
 
     plan = found.plan
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("", no_wrap=True)
     goal = "" if plan.goal is None else f"to {plan.goal:g}"
-    for column in ("lr", plan.problem.metric, "interval", *([goal, "time"] if goal else []), "a step", "bytes"):
-        table.add_column(column, justify="right", no_wrap=True)
+    headers = "", "lr", plan.problem.metric, "interval", *((goal, "time") if goal else ()), "a step", "bytes"
+    rows = []
     for result in found.ranked():
         final, best, steps = result.final(), result.best() or {}, result.steps_to_goal()
         reach = (f"{steps:.0f}", shown(result.seconds_to_goal())) if steps < float("inf") else ("never", "")
-        low, high = (f"{end:.3g}" if abs(end) < float("inf") else "diverged" for end in (final.low, final.high))
-        table.add_row(
-            result.entrant.name.rpartition(":")[2],
-            f"{best['lr']:.3g}" if "lr" in best else "",
-            f"{final.median:.4g}",
-            f"{low}–{high}",
-            *(reach if goal else ()),
-            shown(result.step_seconds()),
-            str(result.entrant.state_bytes),
+        rows.append(
+            (
+                result.entrant.label,
+                f"{best['lr']:.3g}" if "lr" in best else "",
+                number(final.median),
+                f"{number(final.low, 3)}–{number(final.high, 3)}",
+                *(reach if goal else ()),
+                shown(result.step_seconds()),
+                str(result.entrant.state_bytes),
+            )
         )
     out.print(f"{plan.problem.title or plan.problem.name}: {counted(plan.length, 'step')}", style="bold")
-    if found.ranked():
-        out.print(table)
+    if rows:
+        spare = ("bytes", "a step", *(("time", goal) if goal else ()))
+        out.print(whole(headers, rows, spare=spare))
     out.print(found.verdict())
     never = [r.entrant.name for r in found.ranked() if r.steps_to_goal() == float("inf")] if goal else []
     if never:
@@ -281,6 +292,6 @@ def print_comparison(found: comparison.Comparison) -> None:
     for result in found.ranked():
         more = {k: v for k, v in (result.best() or {}).items() if k != "lr"}
         if more:
-            out.print(f"{result.entrant.name}: with {', '.join(f'{k} {v:g}' for k, v in more.items())}.")
+            out.print(f"{result.entrant.name}: with {comparison.as_words(more)}.")
     for note in report.notes(found):
         out.print(note)

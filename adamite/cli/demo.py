@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from adamite.cli.terminal import app, out, print_table, progress_bar
+from adamite.cli.terminal import app, out, print_table, progress_bar, writing
 
 DEMO_FOLDER = Path("adamite-demo")
 
@@ -21,11 +21,8 @@ def demo(
     with progress_bar() as progress:
         from adamite.lab import demo  # takes a second
 
-        try:
+        with writing(folder):
             report = demo.run(folder, seeds, progress)
-        except OSError as error:
-            message = f"{error.filename or folder}: {error.strerror}"
-            raise typer.BadParameter(message, param_hint="'--out'") from error
 
     out.print("A straight line: Adam, lr 0.1, on 100 noisy points of y = 2x + 1", style="bold")
     print_table(report.fit.table())

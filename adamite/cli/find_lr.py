@@ -12,7 +12,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from adamite.cli.terminal import app, bad_parameter, out
+from adamite.cli.terminal import app, bad_parameter, out, output_folder, writing
 
 if TYPE_CHECKING:
     from adamite.lab.find_lr import Found
@@ -50,23 +50,20 @@ def find_lr(
         found_problem = problems.find(problem, PROBLEMS)
     with bad_parameter("'--optimizer'"):
         entrant = entrants.find(optimizer)
-    try:
-        with contextlib.redirect_stdout(sys.stderr):  # what a problem prints
-            found = lab.find_lr_problem(found_problem, entrant, low=low, high=high, steps=steps, seed=seed)
-    except lab.FindLRError as error:
-        raise typer.BadParameter(str(error)) from None
+        lab.check_lr(entrant)
+    with bad_parameter("'--low' and '--high'"):
+        lab.check_rates(low, high)
+    own = as_name(found_problem.where)
+    folder = output_folder(FOLDER / own if folder is None else folder)
+    with contextlib.redirect_stdout(sys.stderr):  # what a problem prints
+        found = lab.find_lr_problem(found_problem, entrant, low=low, high=high, steps=steps, seed=seed)
     out.print(f"{found_problem.title or found_problem.name}: {entrant.name}", style="bold")
     _print(found)
     from adamite.lab import plots
 
-    own = as_name(found_problem.where)
-    folder = FOLDER / own if folder is None else folder
     name = f"{own}-{as_name(entrant.name)}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
         plots.save(lab.picture(found), folder, name)
-    except OSError as error:
-        raise typer.BadParameter(f"{error.filename or folder}: {error.strerror}", param_hint="'--out'") from None
     out.print(f"Picture: {folder / name}.png", soft_wrap=True)
 
 
@@ -86,3 +83,5 @@ def _print(found: Found) -> None:
         out.print(f"A tenth of the lr with the lowest smoothed loss: {found.tenth:.2g}.")
     if found.stopped:
         out.print(f"It stopped early: {found.stopped}.")
+    if found.chance:
+        out.print(found.chance)

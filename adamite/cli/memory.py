@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
-from adamite.cli.terminal import app, bad_parameter, check_choice, out, rule_or_name
+from adamite.cli.terminal import app, bad_parameter, check_choice, out, rule_or_name, whole
 
 
 @app.command()
@@ -34,40 +32,41 @@ def memory(
     counted. Of a file the header alone is read.
     """
     from adamite import footprint
+    from adamite.lab import fault
 
     with bad_parameter("'--optimizer'"):
         rule = rule_or_name(optimizer)
     if dtype is not None:
         check_choice(dtype, footprint.DTYPES, "'--dtype'")
     with bad_parameter("'MODEL'"):
-        tensors = _model(model)
-    try:
-        found = footprint.memory(tensors, rule, dtype)
-    except (ValueError, TypeError) as error:
-        raise typer.BadParameter(str(error).removeprefix("memory: "), param_hint="'MODEL'") from None
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for index, header in enumerate(footprint.HEADERS):
-        table.add_column(header, justify="right" if index > 2 else "left", no_wrap=True)
-    for row, cells in zip(found.rows, found.cells, strict=True):
-        table.add_row(*cells, end_section=row.state == found.rows[-1].state)
+        made, tensors = _model(model)
+        try:
+            found = footprint.memory(tensors, rule, dtype)
+        except (ValueError, TypeError) as error:
+            raise fault.about(made, str(error).removeprefix("memory: ") + fault.not_yield(tensors)) from None
     out.print(found.title, style="bold")
-    out.print(table)
+    ends = [i for i, row in enumerate(found.rows) if row.state == found.rows[-1].state]
+    out.print(whole(footprint.HEADERS, found.cells, 3, ("B/param", "gradients", "weights", "states"), ends))
     out.print(found.verdict)
 
 
-def _model(where: str) -> Any:
-    """A file or a folder, or what a function returns."""
+def _model(where: str) -> tuple[Any, Any]:
+    """What a user's function returns, behind the function; or a file, a folder or a model that is there already."""
     from adamite.lab import fault
     from adamite.lab.where import load
 
+    if not where:
+        raise ValueError(
+            "it is empty; give a .safetensors file or its folder, path/to/file.py:function, or module:function"
+        )
     if not where.endswith(".py") and (Path(where).exists() or ":" not in where):
-        return Path(where)
+        return None, Path(where)
     found = load(where)
     if not isinstance(found, type) and (not callable(found) or hasattr(found, "parameters")):
-        return found
+        return None, found
     try:
         inspect.signature(found).bind()
     except TypeError as error:
         raise fault.about(found, f"a function that returns a model is called without arguments: {error}") from None
     with fault.blamed_on(found):
-        return found()
+        return found, found()

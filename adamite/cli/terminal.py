@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from adamite.cli import bare
+from adamite.cli.bare import OWN_RULE
 from adamite.words import listed
 
 if TYPE_CHECKING:
@@ -24,11 +29,14 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": bare.HELP},
     rich_markup_mode=None,  # messages in plain lines, that a pipe does not break
 )
 out = Console(highlight=False, markup=False)
 err = Console(highlight=False, markup=False, stderr=True)
 
+
+LEAST = 10  # letters of a name, or of a header's word, before it is folded
 
 LIBRARIES = {
     "numpy": "adamite itself",
@@ -44,8 +52,9 @@ LIBRARIES = {
 def check_choice(text: str, choices: Collection[str], hint: str) -> None:
     """Refuse what isn't among the choices."""
     if text not in choices:
-        gap = "\n" if len(choices) > 4 else " "  # so that it fits the screen
-        raise typer.BadParameter(f"{text!r}; give{gap}{listed(list(choices), 'or')}", param_hint=hint)
+        them = listed(list(choices), "or")
+        gap = "\n" if len(them) > 44 else " "  # so that it fits the screen
+        raise typer.BadParameter(f"{text!r}; give{gap}{them}", param_hint=hint)
 
 
 def all_of_them(error: ValueError) -> str:
@@ -61,6 +70,25 @@ def bad_parameter(hint: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise typer.BadParameter(all_of_them(error), param_hint=hint) from None
+
+
+@contextmanager
+def writing(path: Path, hint: str = "'--out'", kind: type[OSError] = OSError) -> Iterator[None]:
+    """What can't be written inside was to be written where this option says."""
+    try:
+        yield
+    except kind as error:
+        said = f"{error.filename or path}: {error.strerror}" if error.strerror else str(error)
+        raise typer.BadParameter(said, param_hint=hint) from None
+
+
+def output_folder(path: Path, hint: str = "'--out'") -> Path:
+    """Make a folder for what will be written, and see before the work whether it can be."""
+    with writing(path, hint):
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    return path
 
 
 def rule_or_name(text: str) -> Rule | str:
@@ -82,11 +110,50 @@ def library(*names: str) -> Any:
 
     def read(text: str) -> str:
         if ":" not in text:
-            check_choice(text, names, "'WHAT'")
+            check_choice(text, (*names, OWN_RULE), "'WHAT'")
         return text
 
     said = "; ".join(f"{name}: {LIBRARIES[name]}" for name in names)
-    return typer.Argument(parser=read, metavar="WHAT", help=f"{said}; or a rule of yours, as file.py:rule.")
+    return typer.Argument(parser=read, metavar="WHAT", help=f"{said}; or {OWN_RULE}.")
+
+
+def whole(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    left: int = 1,
+    spare: Sequence[str] = (),
+    ends: Sequence[int] = (),
+) -> Table:
+    """A table whose numbers are whole on a narrow screen too.
+
+    Where there is no room for all, headers are wrapped, names folded, and columns left out.
+
+    Args:
+        left: so many columns are of names, to the left; the others of numbers, to the right.
+        spare: the headers of columns that can be missed, first that which is missed least.
+        ends: the rows with a gap below.
+    """
+    cells = {h: max((cell_len(row[i]) for row in rows), default=0) for i, h in enumerate(headers)}
+    most = {h: max(cell_len(h), cells[h]) for h in headers}
+    least = {h: max(cells[h], min(LEAST, max(map(cell_len, h.split()), default=0))) for h in headers}
+    least |= {h: min(most[h], LEAST) for h in headers[:left]}
+    kept = list(headers)
+
+    def room() -> int:
+        return out.width - sum(least[h] + 2 for h in kept)
+
+    for header in spare:
+        if room() < 0 and header in kept:
+            kept.remove(header)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for i, header in enumerate(headers):
+        if header in kept:
+            least[header] += max(0, min(most[header] - least[header], room()))
+            how: Any = {"justify": "right" if i >= left else "left", "width": least[header], "overflow": "fold"}
+            table.add_column(header, **how)
+    for i, row in enumerate(rows):
+        table.add_row(*(cell for header, cell in zip(headers, row) if header in kept), end_section=i in ends)
+    return table
 
 
 def print_table(content: page.Table) -> None:

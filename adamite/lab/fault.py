@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import linecache
 import os
 import traceback
 from collections.abc import Callable, Iterator
@@ -25,13 +24,18 @@ class Fault(ValueError):
 
 
 def line(function: Callable[..., Any]) -> str:
-    """Where a function of a user's begins: "line 3 of mine.py: `def loss():`"; empty, where that can't be told."""
+    """Where a function or a class of a user's begins: "line 3 of mine.py: `def loss():`"; empty, where none can say."""
+    made = inspect.unwrap(getattr(function, "func", function))
     try:
-        code = inspect.unwrap(getattr(function, "func", function)).__code__
-    except AttributeError:
+        (text, *_), number = inspect.getsourcelines(made)
+        return f"line {number} of {inspect.getsourcefile(made)}: `{text.strip()}`"
+    except (OSError, TypeError):
         return ""
-    text = linecache.getline(code.co_filename, code.co_firstlineno).strip()
-    return f"line {code.co_firstlineno} of {code.co_filename}: `{text}`" if text else ""
+
+
+def not_yield(returned: Any) -> str:
+    """The hint of what a function returned that isn't what it should: a generator, since it yields."""
+    return "; write return, not yield" if inspect.isgenerator(returned) else ""
 
 
 def about(function: Callable[..., Any], problem: str) -> Fault:

@@ -9,6 +9,7 @@ breaks everything. Where the loss falls steepest the rate works; a little beyond
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -53,6 +54,7 @@ class Found:
     smoothed: list[float]
     steps: int  # that it was to make
     stopped: str = ""  # why before the end, if it did
+    chance: str = ""  # what says that the same seed doesn't give the same losses, of a problem of compare
 
     @property
     def lowest(self) -> int:
@@ -77,12 +79,17 @@ class Found:
         return None if self.suggestion is None else self.lrs[self.lowest] / 10
 
 
+def check_rates(low: float, high: float) -> None:
+    """Refuse ends between which no learning rate can grow."""
+    if not 0 < low < high < math.inf:
+        raise FindLRError(f"low must be above 0 and below high, and both finite; got low {low:g}, high {high:g}")
+
+
 class _Test:
     """A range test that is told a loss at a time."""
 
     def __init__(self, low: float, high: float, steps: int) -> None:
-        if not 0 < low < high < math.inf:
-            raise FindLRError(f"low must be above 0 and below high, and both finite; got low {low:g}, high {high:g}")
+        check_rates(low, high)
         if steps < FEWEST:
             raise FindLRError(f"steps must be at least {FEWEST}, got {steps}")
         self.schedule = schedules.exponential(low, rate=high / low, steps=steps - 1)
@@ -366,23 +373,46 @@ def find_lr_problem(
     """Make the test with a problem of `adamite compare`, and one of its optimizers with its own other settings.
 
     Raises:
-        FindLRError: as of `range_test`, and for a rule without lr.
-        Fault: where the problem's code fails, or the loss never moves.
+        FindLRError: for numbers out of range, and for a rule without lr.
+        Fault: where the problem's code fails, its first loss or gradient is no number, or the loss never moves.
     """
     from adamite.lab.compare import training
 
+    check_lr(entrant)
+    test, seen = _Test(low, high, steps), []
+    for loss in _losses(problem, entrant, test.schedule, seed):
+        seen.append(loss)
+        if not test.saw(loss):
+            break
+    # Where the same batches give the same losses whether the rate grows or not, nothing moved. Until the first that
+    # differs, which is soon where all is well, the training is made again.
+    again = zip(seen, _losses(problem, entrant, low, seed))
+    first, repeated = next(again)
+    if len(seen) > 1 and first == repeated and all(np.array_equal(*both, equal_nan=True) for both in again):
+        raise fault.about(problem.start, fault.STILL)
+    return replace(test.found, chance=training.chance([first, repeated]))
+
+
+def check_lr(entrant: Entrant) -> None:
+    """Refuse an optimizer that has no learning rate."""
     if "lr" not in entrant.rule.numbers:
         raise FindLRError(f"{entrant.name} has no lr")
-    test = _Test(low, high, steps)
+
+
+def _losses(problem: Problem, entrant: Entrant, lr: Any, seed: int) -> Iterator[float]:
+    """The loss before each step of a training without end."""
+    from adamite.lab.compare import training
+
     run = problem.begin(seed)
-    with fault.blamed_on(problem.start):
-        forward, move = training.stepper(problem, run, entrant, test.schedule, _usual(entrant))
-    with np.errstate(all="ignore"), fault.blamed_on(run.loss):
-        while test.saw(forward()):
-            move(len(test.found.lrs) - 1)
-    if len(set(test.found.losses)) == 1 < len(test.found.losses):
-        raise fault.about(problem.start, fault.STILL)
-    return test.found
+    forward, move = training.stepper(problem, run, entrant, lr, _usual(entrant))
+    for done in itertools.count():
+        with np.errstate(all="ignore"), fault.blamed_on(run.loss):
+            loss = forward()
+        if not done and not math.isfinite(loss):
+            raise fault.about(run.loss, f"loss() gave {loss:g} at the first step, before anything had moved")
+        yield loss
+        with np.errstate(all="ignore"), fault.blamed_on(run.loss):
+            move(done)
 
 
 def _usual(entrant: Entrant) -> Mapping[str, float]:
@@ -394,7 +424,7 @@ def picture(found: Found) -> Painter:
     """The losses against the learning rate, and both suggestions."""
     from matplotlib.axes import Axes
 
-    from adamite.lab.plots import Theme
+    from adamite.lab.plots import Theme, legend
 
     def paint(axes: Axes, theme: Theme) -> None:
         axes.plot(found.lrs, found.losses, color=theme.ink, alpha=0.35, linewidth=1, label="loss")
@@ -403,10 +433,12 @@ def picture(found: Found) -> Painter:
         for (label, lr, dash), colour in zip(marks, (theme.lines[3], theme.lines[2]), strict=True):
             if lr is not None:
                 axes.axvline(lr, color=colour, linestyle=dash, linewidth=1.4, label=f"{lr:.2g}: {label}")
-        axes.set(xscale="log", xlabel="learning rate", ylabel="loss", xlim=(found.lrs[0], found.lrs[-1]))
+        axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
+        if len(found.lrs) > 1:
+            axes.set_xlim(found.lrs[0], found.lrs[-1])
         low, high = min(found.losses), max(found.smoothed[: found.lowest + 1])
         room = (high - low) / 10 or 1.0
         axes.set_ylim(low - room, high + 4 * room)  # what is above is broken, and would press the rest flat
-        axes.figure.legend(loc="outside lower center", ncols=2, handlelength=2.4)
+        legend(axes)
 
     return paint

@@ -116,6 +116,22 @@ def fit(x: Array, y: Array, lines: Mapping[str, Array]) -> Painter:
     return paint
 
 
+def legend(axes: Axes) -> None:
+    """The names below, in as many columns as there is room for, four at most; what is too long for one is cut."""
+    figure: Any = axes.figure
+    for columns in (4, 3, 2, 1):
+        made = figure.legend(loc="outside lower center", ncols=columns, handlelength=2.4)
+        if made.get_window_extent().width <= figure.bbox.width:
+            return
+        if columns > 1:
+            made.remove()
+    texts = made.get_texts()
+    room = figure.bbox.width - made.get_window_extent().width + max(text.get_window_extent().width for text in texts)
+    for text in texts:
+        while text.get_window_extent().width > room:
+            text.set_text(f"{text.get_text()[:-2]}…")
+
+
 class Band(NamedTuple):
     """A median over the steps, between two quantiles; NaN where it is no number."""
 
@@ -158,7 +174,7 @@ def ribbons(lines: Sequence[tuple[str, int, Band]], goal: float | None = None, *
         if lines:
             first, last = lines[0][2].steps[0], max(band.steps[-1] for _, _, band in lines)
             axes.set_xlim(first, last if last > first else first + 1)
-        axes.figure.legend(loc="outside lower center", ncols=4, handlelength=2.4)
+        legend(axes)
 
     return paint
 
@@ -218,7 +234,7 @@ def sensitivity(lines: Sequence[tuple[str, int, Tried]], **settings: Any) -> Pai
                 axes.scatter(rate, y, s=24, marker=marker, color=colour, **place)
             if places:
                 axes.text(0.01, edge + 0.6 * step, word, va="center", fontsize=8, transform=axes.transAxes)
-        axes.figure.legend(loc="outside lower center", ncols=4, handlelength=2.4)
+        legend(axes)
 
     return paint
 
@@ -243,7 +259,7 @@ def trajectories(ground: Ground, ways: Sequence[tuple[str, int, Array]]) -> Pain
             axes.plot(*way[-1], marker="o", markersize=4, color=_line(theme, look)["color"])
         axes.plot(*ground.minimum, marker="*", markersize=11, color=theme.ink, linestyle="", label="minimum")
         axes.set(xlabel="x", ylabel="y", xlim=ground.x[[0, -1]], ylim=ground.y[[0, -1]])
-        axes.figure.legend(loc="outside lower center", ncols=4, handlelength=2.4)
+        legend(axes)
 
     return paint
 

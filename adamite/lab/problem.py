@@ -18,11 +18,15 @@ import hashlib
 import inspect
 import math
 import numbers
+import random
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple, overload
+
+import numpy as np
 
 from adamite.lab import fault
 from adamite.lab.where import NotFoundError, load, plain
@@ -77,19 +81,23 @@ class Problem:
             raise ValueError(f"problem: target must be a finite number, or None; got {self.target!r:.60}")
 
     def begin(self, seed: int) -> Run:
-        """A training's start.
+        """A training's start; the global generators that a problem may draw from begin with its seed.
 
         Raises:
             Fault: where the problem raises something, or returns something else than it should.
         """
         with fault.blamed_on(self.start):
+            known = "torch" in sys.modules
+            _seed(seed)
             made = self.start(seed)
+            if not known and "torch" in sys.modules:  # it imported torch, and may have drawn from what wasn't seeded
+                _seed(seed)
+                made = self.start(seed)
         if not (isinstance(made, tuple) and len(made) in (2, 3) and _functions(*made[1:])):
-            hint = "; write return, not yield" if inspect.isgenerator(made) else ""
             raise fault.about(
                 self.start,
                 f"the problem {self.name} must return (params, loss) or (params, loss, evaluate), loss and evaluate "
-                f"being functions without arguments; it returned {made!r:.80}{hint}",
+                f"being functions without arguments; it returned {made!r:.80}{fault.not_yield(made)}",
             )
         run = Run(*made)
         for name, function in (("loss", run.loss), ("evaluate", run.evaluate)):
@@ -131,6 +139,14 @@ def problem(start: Callable[[int], Any] | None = None, /, **about: Any) -> Any:
         return Problem(start, **{"name": getattr(start, "__name__", "problem"), "title": title, **about})
 
     return made if start is None else made(start)
+
+
+def _seed(seed: int) -> None:
+    """Seed the global generators."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - the one that a problem may use
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(seed)
 
 
 def _functions(loss: Any, evaluate: Any = None) -> bool:

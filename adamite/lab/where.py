@@ -50,7 +50,9 @@ def rule(where: str) -> Rule:
     found = load(where)
     made = getattr(found, "_made_from", found)
     if not isinstance(made, Rule):
-        raise NotFoundError(f"{where} is a {type(found).__name__}, not a rule: write @adamite.rule above a function")
+        raise NotFoundError(
+            f"{where} is of the type {type(found).__name__}, not a rule: write @adamite.rule above a function"
+        )
     absent = frozenset(name for name, number in made.numbers.items() if number.default is None)
     try:
         lower(build(made, tuple((c.name, c.default) for c in made.choices.values()), absent, Surroundings()))
@@ -68,9 +70,21 @@ def plain(where: str) -> str:
     return f"{(path.relative_to(here) if path.is_relative_to(here) else path).as_posix()}{colon}{name}"
 
 
+def identity(where: str) -> str:
+    """What tells a place from all others, whatever folder it is named from: its file in full; of ours the name."""
+    place, colon, name = where.rpartition(":")
+    file = place if place.endswith(".py") else getattr(sys.modules.get(place), "__file__", None)
+    return f"{Path(file).resolve().as_posix()}{colon}{name}" if file else where
+
+
 def as_name(where: str) -> str:
-    """What a file or a folder may be called for it: mine.py:problem is mine-problem."""
-    return re.sub(r"[^\w.-]+", "-", plain(where).replace(".py:", ":")).strip("-.")[-100:] or "problem"
+    """What a file or a folder may be called for it: mine.py:problem is mine-problem-1f0c3a9e.
+
+    A user's own ends with digits of a hash, so that no two places have one name; ours are called as they are.
+    """
+    told = f"-{hashlib.sha256(identity(where).encode()).hexdigest()[:8]}" if ":" in where else ""
+    readable = re.sub(r"[^\w.-]+", "-", plain(where).replace(".py:", ":")).strip("-.")
+    return readable[-100:] + told
 
 
 def _instead(name: str, module: ModuleType) -> str:

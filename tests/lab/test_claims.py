@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from adamite import cli
-from adamite.lab.claims import CLAIMS, LEFT_OUT, write
+from adamite.lab.claims import CLAIMS, LEFT_OUT, tuning, write
 from adamite.lab.claims import lab as labs
 from adamite.lab.claims.claim import HOLDS, NOT, UNMEASURED, VERDICTS, WHEN, Finding, across
 from adamite.lab.claims.lab import Lab
@@ -90,6 +93,22 @@ def test_what_the_equations_say(slug: str, quick: Lab) -> None:
     assert found.verdict == EXACT[slug], found.figures
     assert bool(found.condition) == (found.verdict == WHEN)
     assert found.figures and found.table.rows
+
+
+@pytest.mark.parametrize(
+    ("reached", "said"),
+    [
+        ([[1, 1], [1, 0]], "Adam's range of lr is wider by 2 (2 to 2) decades than SGD's (median of 1 problem)"),
+        ([[0, 0], [1, 0]], "Adam's range of lr is narrower by 2 (2 to 2) decades than SGD's (median of 1 problem)"),
+    ],
+)
+def test_a_range_is_wider_or_narrower(reached: list[list[int]], said: str) -> None:
+    tried = [
+        SimpleNamespace(tuning=[(None, 9.0 if there else math.inf) for there in row], to_goal=lambda step: (step, 0.0))
+        for row in reached
+    ]
+    lab: Any = SimpleNamespace(present=lambda names: names[:1], compare=lambda *of: SimpleNamespace(results=tried))
+    assert tuning.robust(lab).figures == said
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ import pytest
 
 from adamite.lab import problem as problems
 from adamite.lab.claims.lab import here
-from adamite.lab.compare import comparison, entrants, search, statistics, training, workers
+from adamite.lab.compare import comparison, entrants, report, search, statistics, training, workers
 from adamite.lab.compare.comparison import Comparison, Plan
 from adamite.lab.compare.entrants import Range, TuneError
 from adamite.lab.compare.study import Study, StudyError
@@ -171,7 +171,7 @@ def test_ones_own_rule_takes_part(mine: Path, rule: str) -> None:
         (["--problem", "mine.py"], "write module:name, or path/to/file.py:name"),
         (["--out", "mine.py/x"], "Not a directory"),
         (["--optimizers", "adamm"], "adamm"),
-        (["--optimizers", "mine:problem"], "mine:problem is a function, not a rule: write @adamite.rule above"),
+        (["--optimizers", "mine:problem"], "mine:problem is of the type function, not a rule: write @adamite.rule"),
         (["--optimizers", "adam,muon"], "no optimizer 'muon', which orthogonalizes matrices; the nearest here is"),
         (["--optimizers", ","], "give at least one"),
         (["--schedule", "cosin"], "constant, cosine"),
@@ -222,6 +222,10 @@ FAULTS = {
     "a long loss": (f"{ONES}lambda: (np.ones(2), np.ones(2))  # here", r"one number; it has the shape \(2,\)"),
     "a loss in words": (f"{ONES}lambda: ('low', np.ones(2))  # here", "the loss must be a number; got 'low'"),
     "a long gradient": (f"{ONES}lambda: (1.0, np.ones(3))  # here", r"ValueError: .*shape \(2,\), got \(3,\)"),
+    "a gradient of NaN": (
+        f"{ONES}lambda: (1.0, np.ones(2) * np.nan)  # here",
+        r"loss\(\) gave a gradient with NaN or infinity at the first step",
+    ),
     "NaN": (f"{ONES}lambda: (np.nan, np.ones(2))  # here", r"loss\(\) gave nan at the first step"),
     "lists": ("    return [1.0], lambda: (1.0, [1.0])", r"parameters must be NumPy arrays in .*; got \[1.0\]"),
     "integers": ("    return np.ones(2, int), lambda: (1.0, np.ones(2))", "must be float32 or float64, got int64"),
@@ -309,6 +313,73 @@ def test_a_loss_that_never_moves_is_a_fault(mine: Path, noise: int, names: str) 
         comparison.run(planned("odd.py:problem", names), Study(mine / "a"), here)
 
 
+def test_a_loss_that_never_moves_is_found_beside_measures_that_do(mine: Path) -> None:
+    """What overflows in evaluate() at a high learning rate says nothing of the loss."""
+    (mine / "odd.py").write_text(
+        "import numpy as np\ndef problem(seed):\n    w = np.ones(2)\n    kept = w.copy()\n"
+        "    return w, lambda: (kept @ kept, 2 * kept), lambda: float((w @ w) ** 6)\n"
+    )
+    them = [entrants.find("sgd", {"lr": Range(1e-3, 1e6)})]
+    plan = Plan(problems.find("odd.py:problem", {}), them, 4, 1, steps=30)
+    tuning = [(trial, training.train(plan.problem, them[0], trial)) for trial in plan.tuning(them[0])]
+    assert {each.diverged is None for _, each in tuning} == {True, False}
+    with pytest.raises(Fault, match="the loss never moved"):
+        comparison.run(plan, Study(mine / "a"), here)
+
+
+def test_a_problem_that_its_seed_doesnt_determine_is_told(mine: Path) -> None:
+    free = MINE.replace("default_rng(seed)", "default_rng()")
+    (mine / "odd.py").write_text(free)
+    found = comparison.run(planned("odd.py:problem"), Study(mine / "a"), here)
+    first = [outcome.first or math.nan for result in found.results for _, outcome in result.tuning]
+    said = f"from one seed the first loss was {min(first):.4g} and {max(first):.4g}. Draw everything from it"
+    (note,) = [note for note in report.notes(found) if "isn't determined by its seed" in note]
+    assert said in note
+    assert not comparison.run(planned(), Study(mine / "a"), here).chance()
+
+
+def test_torch_is_seeded_though_the_problem_imports_it(mine: Path) -> None:
+    """The first start in a process that didn't know torch is as the second, and draws from NumPy once."""
+    (mine / "odd.py").write_text(
+        "import numpy as np\ndef problem(seed):\n    import torch\n    w = torch.randn(2, requires_grad=True)\n"
+        "    x = np.random.normal()\n    return [w], lambda: (w * w).sum() + x + np.random.normal()\n"
+    )
+    script = (
+        "import sys\nfrom adamite.lab import problem\nassert 'torch' not in sys.modules\n"
+        "it = problem.find('odd.py:problem', {})\nprint(*(it.begin(3).loss().item() for _ in range(2)))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    answer = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    first, second = map(float, answer.stdout.split())
+    assert first == second
+
+
+@pytest.mark.parametrize("range_", [Range(0.9999, 0.99999, log=False), Range(1.00001, 1.0001), Range(-1.0, 1.0, False),
+                                    Range(1 / 3, 20 / 3), Range(0.1234567, 0.1234568, False)], ids=str)  # fmt: skip
+def test_values_lie_within_their_range_and_apart(range_: Range) -> None:
+    tried = [range_.at(k / 50) for k in range(51)]
+    assert min(tried) >= range_.low and max(tried) <= range_.high
+    assert len(set(tried)) == 51
+    assert Range(1e-4, 1.0).at(0.3) == 0.001585  # what a reader types
+
+
+@pytest.mark.parametrize("option", ["--out", "--tensorboard"])
+def test_what_cant_be_written_is_told_before_the_work(mine: Path, option: str) -> None:
+    answer = command("--problem", "mine.py:poor", "--optimizers", "sgd", option, "mine.py/below", cwd=mine)
+    assert (answer.returncode, answer.stdout) == (2, "")  # else it had failed with the problem's fault
+    assert f"Invalid value for '{option}': mine.py/below: Not a directory" in answer.stderr
+
+
+def test_what_cant_be_written_in_the_end_is_told(mine: Path) -> None:
+    what = ["--problem", "mine.py:problem", "--optimizers", "sgd", "--budget", "1", "--seeds", "1", "--steps", "5"]
+    (mine / "out" / "results.csv").mkdir(parents=True)
+    answer = command(*what, "--jobs", "1", "--out", "out", cwd=mine)
+    assert answer.returncode == 2 and "'--out': out/results.csv: Is a directory" in answer.stderr
+    (mine / "new" / "study.sqlite").mkdir(parents=True)
+    answer = command(*what, "--jobs", "1", "--out", "new", cwd=mine)
+    assert answer.returncode == 2 and "unable to open database file; move it away, or give" in answer.stderr
+
+
 @pytest.mark.parametrize("more", [{"steps": 1}, {"budget": 1, "names": "sgd"}, {"budget": 1, "steps": 2}], ids=str)
 def test_a_loss_that_moves_is_none(mine: Path, more: dict[str, Any]) -> None:
     assert comparison.run(planned(**more), Study(mine / "a"), here).ranked()
@@ -393,7 +464,7 @@ def test_a_damaged_study_is_told(mine: Path) -> None:
     comparison.run(planned(), Study(mine / "a"), here)
     with sqlite3.connect(mine / "a") as file:
         file.execute("ALTER TABLE trainings RENAME COLUMN outcome TO other")
-    with pytest.raises(StudyError, match="is no study, or damaged: no such column: outcome; move it away"):
+    with pytest.raises(StudyError, match="a can't be used as a study: no such column: outcome; move it away"):
         comparison.run(planned(), Study(mine / "a"), here)
 
 

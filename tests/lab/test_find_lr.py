@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,12 @@ from torch.nn.functional import mse_loss
 from torch.utils.data import DataLoader, TensorDataset
 
 import adamite.torch
+from adamite.lab import plots
 from adamite.lab import problem as problems
 from adamite.lab.compare import entrants
-from adamite.lab.find_lr import FindLRError, Found, find_lr, find_lr_problem, find_lr_torch, range_test
+from adamite.lab.fault import Fault
+from adamite.lab.find_lr import FindLRError, Found, find_lr, find_lr_problem, find_lr_torch, picture, range_test
+from adamite.lab.problem import Problem
 from adamite.lab.problems import PROBLEMS
 from tests.support import PATIENCE, ROOT, process_environment
 
@@ -148,6 +152,54 @@ def test_the_problems_of_compare(name: str, optimizer: str) -> None:
     assert find_lr_problem(problem, entrant, steps=100) == found
 
 
+def still(seed: int) -> Any:
+    """Its loss is of a copy, and of what is drawn."""
+    draw, w = np.random.default_rng(seed), np.ones(3)
+    kept = w.copy()
+    return w, lambda: (((kept - draw.normal(size=3)) ** 2).sum(), kept)
+
+
+def test_a_loss_that_never_moves_is_a_fault_however_it_varies() -> None:
+    with pytest.raises(Fault, match=r"def still.*: the loss never moved"):
+        find_lr_problem(Problem(still), entrants.find("adam"))
+
+
+def broken(seed: int) -> Any:
+    """A float32 loss that the first learning rates don't change, until it is no number."""
+    w, losses = np.ones(3, np.float32), iter([1.0, 1.0, np.nan])
+    return w, lambda: (next(losses) if w[0] < 1 - 1e-7 else 1.0, np.ones(3, np.float32))
+
+
+def test_a_loss_that_breaks_has_moved() -> None:
+    assert "the loss was nan" in find_lr_problem(Problem(broken), entrants.find("sgd"), low=1e-8).stopped
+
+
+def test_what_the_seed_doesnt_determine_is_told() -> None:
+    def free(seed: int) -> Any:
+        draw, w = np.random.default_rng(), np.ones(3)
+        return w, lambda: (((w - draw.normal(size=3)) ** 2).sum(), 2 * w)
+
+    assert "isn't determined by its seed" in find_lr_problem(Problem(free), entrants.find("adam")).chance
+    assert not find_lr_problem(problems.find("regression", PROBLEMS), entrants.find("adam"), steps=20).chance
+
+
+@pytest.mark.parametrize(
+    ("loss", "gradient", "words"),
+    [(1.0, np.nan, "gave a gradient with NaN or infinity at the first step"), (np.inf, 1.0, "gave inf at the first")],
+)
+def test_what_is_no_number_at_the_first_step_is_a_fault(loss: float, gradient: float, words: str) -> None:
+    with pytest.raises(Fault, match=words):
+        find_lr_problem(Problem(lambda seed: (np.ones(2), lambda: (loss, np.full(2, gradient)))), entrants.find("sgd"))
+
+
+def test_one_point_is_drawn_without_complaint(tmp_path: Path) -> None:
+    losses = iter([1.0, math.nan])
+    found = range_test(lambda lr: next(losses))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plots.save(picture(found), tmp_path, "one")
+
+
 def test_the_command_draws_what_it_says(tmp_path: Path) -> None:
     answer = command("--steps", "60", "--out", str(tmp_path))
     found = find_lr_problem(problems.find("digits", PROBLEMS), entrants.find("adam"), steps=60)
@@ -161,13 +213,19 @@ def test_the_command_draws_what_it_says(tmp_path: Path) -> None:
     [
         (["--problem", "nothing"], "there is no problem 'nothing'"),
         (["--optimizer", "adm"], "did you mean adam?"),
-        (["--low", "1", "--high", "0.1"], "low must be above 0 and below high"),
+        (["--low", "1", "--high", "0.1"], "'--low' and '--high': low must be above 0 and below high"),
+        (["--high", "inf"], "'--low' and '--high': low must be"),
     ],
 )
 def test_wrong_input_is_answered_in_words(arguments: list[str], words: str, tmp_path: Path) -> None:
     answer = command(*arguments, "--out", str(tmp_path / "never"))
     assert answer.returncode == 2 and words in answer.stderr and "Traceback" not in answer.stderr
     assert not (tmp_path / "never").exists()
+
+
+def test_a_folder_that_cant_be_written_is_told_before_the_test(tmp_path: Path) -> None:
+    answer = command("--problem", "regression", "--out", f"{__file__}/below")
+    assert (answer.returncode, answer.stdout) == (2, "") and "'--out': " in answer.stderr
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
 from adamite import cli
@@ -283,7 +284,8 @@ def test_words_of_users_stay_words(browser: Browser, tmp_path: Path) -> None:
     assert browser.ask("document.querySelector('h1').textContent") == EVIL
     assert EVIL in browser.ask("document.querySelector('pre').textContent")
     assert browser.ask("document.querySelector('tbody td').textContent").lstrip("_").startswith(EVIL)
-    assert EVIL in browser.ask("document.querySelector('#metric .legendtext').textContent")
+    short = EVIL.rpartition(":")[2]  # as of path/to/file.py:rule
+    assert short in browser.ask("document.querySelector('#metric .legendtext').textContent")
     assert browser.ask("document.querySelector('#metric .ytitle').textContent") == EVIL
     assert min(browser.ask(DRAWN)) > 3
     assert browser.complaints() == []
@@ -399,7 +401,7 @@ def test_the_command_writes_it_and_says_where(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("in_this_process")
 def test_each_problem_has_a_folder_and_none_is_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("here.py", "below/here.py"):
+    for name in ("here.py", "below/here.py", "below-here.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(
             "import numpy as np\ndef problem(seed):\n    w = np.ones(2)\n    return w, lambda: (w @ w, 2 * w)\n"
@@ -410,19 +412,28 @@ def test_each_problem_has_a_folder_and_none_is_written_over(tmp_path: Path, monk
         return CliRunner().invoke(cli.app, [*given, *more], catch_exceptions=False)
 
     places = {
-        "regression": "regression", "here.py:problem": "here-problem", "./here.py:problem": "here-problem",
-        "here:problem": "here-problem", f"{tmp_path}/below/here.py:problem": "below-here-problem",
+        "regression": "regression", "here.py:problem": "here-problem-{}", "./here.py:problem": "here-problem-{}",
+        "here:problem": "here-problem-{}", f"{tmp_path}/below/here.py:problem": "below-here-problem-{}",
+        "below-here.py:problem": "below-here-problem-{}",
     }  # fmt: skip
+    found = {}
     for where, folder in places.items():
         result = compare(where)
-        if where == "here:problem":  # another spelling, but nobody knows that it is the same
-            assert result.exit_code == 2 and "has a report of here.py:problem" in result.output
-        else:
-            assert f"Report: adamite-compare/{folder}/report.html" in result.stdout
+        report = re.search(r"Report: adamite-compare/(.*)/report.html", result.stdout)
+        assert report and re.fullmatch(folder.format("[0-9a-f]{8}"), report[1]), result.output
+        found[where] = report[1]
+    assert len(set(found.values())) == 4  # three spellings are of one
     first = (tmp_path / "adamite-compare" / "regression" / "report.html").read_bytes()
     result = compare("here.py:problem", "--out", "adamite-compare/regression")
     assert result.exit_code == 2 and "'--out': adamite-compare/regression has a report of regression" in result.output
     assert (tmp_path / "adamite-compare" / "regression" / "report.html").read_bytes() == first
+    assert compare("here.py:problem", "--out", f"{tmp_path}/shared").exit_code == 0
+    monkeypatch.chdir(tmp_path / "below")  # where here.py is another problem
+    result = compare("here.py:problem", "--out", f"{tmp_path}/shared")
+    words = "".join(result.output.split())
+    assert result.exit_code == 2
+    assert f"{tmp_path}/sharedhasareportof{tmp_path}/here.py:problem," in words
+    assert f"thisoneisof{tmp_path}/below/here.py:problem;giveanotherfolder" in words
 
 
 def test_axes_have_few_labels() -> None:
@@ -431,7 +442,14 @@ def test_axes_have_few_labels() -> None:
         axis = report_figures._decades([low, high])
         decades = math.ceil(math.log10(high / low) / axis["nticks"])
         assert math.log10(high / low) / axis["nticks"] > 0.7 and math.log10(high / low) / decades + 1 <= most + 1
-    assert report_figures._decades([1.0, 3.0]) == {"type": "log", "nticks": 5}
+    for low, high, labels in (
+        (0.6, 1.0, [0.6, 0.7, 0.8, 0.9, 1.0]),
+        (1.0, 3.0, [1.0, 1.5, 2.0, 2.5, 3.0]),
+        (0.3, 4.0, [0.5, 1.0, 2.0]),
+        (0.07, 1.2, [0.1, 0.2, 0.5, 1.0]),
+    ):
+        ticks = report_figures._decades([low, high])["tickvals"]  # Plotly draws what lies on the axis
+        assert [tick for tick in ticks if low <= tick <= high] == pytest.approx(labels)
 
 
 # ---- what is drawn --------------------------------------------------------------------------------
@@ -469,6 +487,18 @@ def test_ways_end_where_they_leave_the_plane_for_good() -> None:
 def test_many_optimizers_are_told_apart() -> None:
     looks = {(report_figures.colour(look), report_figures.dash(look)) for look in range(21)}
     assert len(looks) == 21
+
+
+def test_names_of_any_length_have_room_below_a_picture() -> None:
+    for longest in (3, 12, 30, 60, 200):
+        figure = Figure(figsize=plots.SIZE, dpi=plots.DPI, layout="constrained")
+        axes = figure.add_subplot()
+        for k in range(5):
+            axes.plot([0, 1], [0, k], label="m" * longest)
+        plots.legend(axes)
+        (made,) = figure.legends
+        assert made.get_window_extent().width <= figure.bbox.width
+        assert all(text.get_text().startswith("m" * min(longest, 20)) for text in made.get_texts())
 
 
 def test_marks_in_one_place_are_stacked() -> None:

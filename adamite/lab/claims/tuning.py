@@ -10,9 +10,10 @@ from adamite.lab.claims.claim import HOLDS, NOT, WHEN, Claim, Finding, across, p
 from adamite.lab.claims.lab import Lab, fixed, moves, shown, sign, varied
 from adamite.lab.compare import statistics
 from adamite.lab.compare.comparison import Comparison
+from adamite.lab.compare.statistics import Interval
 from adamite.lab.page import Table
 from adamite.schedules import ReduceOnPlateau
-from adamite.words import listed
+from adamite.words import counted, listed
 
 NEARLY = 0.8  # the share that "nearly all" means
 ALL = (
@@ -40,9 +41,8 @@ def defaults(lab: Lab) -> Finding:
     share = len(works) / max(1, len(works) + len(lost))
     verdict = HOLDS if share >= NEARLY else WHEN if works else NOT
     condition = f"the case is {listed(works, 'or')}" if verdict == WHEN else ""
-    figures = (
-        f"lr 0.001 reaches the target on {len(works)} of the {len(works) + len(lost)} problems that a tuned lr reaches"
-    )
+    reached = counted(len(works) + len(lost), "problem")
+    figures = f"lr 0.001 reaches the target on {len(works)} of the {reached} that a tuned lr reaches"
     words = "The trainings here are short; on longer ones a small learning rate has the time that it needs."
     headers = "problem", "tuned lr", "steps to target, tuned", "at 0.001", "ratio (95 %)"
     return Finding(verdict, figures, Table(headers, rows), condition, words)
@@ -67,7 +67,9 @@ def robust(lab: Lab) -> Finding:
             line.append(f"{name} {widths[0]:.1f} : {widths[1]:.1f}")
     gap = statistics.interval(gaps or [np.nan])
     headers = "problem", "Adam, decades of lr", "SGD, decades of lr"
-    figures = f"Adam's range of lr is wider by {shown(gap)} decades than SGD's (median of {len(gaps)} problems)"
+    wider, by = ("wider", gap) if gap.median >= 0 else ("narrower", Interval(-gap.median, -gap.high, -gap.low))
+    over = counted(len(gaps), "problem")
+    figures = f"Adam's range of lr is {wider} by {shown(by)} decades than SGD's (median of {over})"
     return Finding(plainly(sign(gap, 0)), figures, Table(headers, rows), words="The interval is over problems.")
 
 
@@ -135,7 +137,7 @@ def beta2(lab: Lab) -> Finding:
         rows.append((name, *(labs._ended(r) for r in made.results), ", ".join(above) or "none"))
     held = len(beaten) < count / 2
     verdict = plainly(held)
-    figures = f"another beta2 is better by more than luck on {len(beaten)} of {count} problems"
+    figures = f"another beta2 is better by more than luck on {len(beaten)} of {counted(count, 'problem')}"
     if beaten:
         figures += f": {', '.join(f'{n} ({listed(b)})' for n, b in beaten.items())}"
     headers = "problem", "0.999", *(f"{b}" for b in BETA2), "better than 0.999"

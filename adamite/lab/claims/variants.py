@@ -11,6 +11,7 @@ from adamite.lab.claims.lab import FEW, Lab, shown, states, varied
 from adamite.lab.compare import statistics
 from adamite.lab.compare.entrants import find
 from adamite.lab.page import Table
+from adamite.words import counted
 
 WHERE = "digits", "characters", "embeddings", "factorisation", "logistic", "quadratic", "gan", "cartpole"
 
@@ -72,7 +73,9 @@ def rarely(lab: Lab) -> Finding:
     condition = ""
     if verdict == WHEN:
         condition = "only 'rarely needed' is meant: Adam isn't better on most" if rare else "only Adam's lead is meant"
-    figures = f"of {len(found)} problems Adam is better on {adam}, AMSGrad on {amsgrad}, neither on {neither}"
+    figures = (
+        f"of {counted(len(found), 'problem')} Adam is better on {adam}, AMSGrad on {amsgrad}, neither on {neither}"
+    )
     return Finding(verdict, figures, table, condition, words, labs._command(lab, "adam", "amsgrad", WHERE))
 
 

@@ -28,9 +28,9 @@ something is so, *does not hold here*. A difference whose interval contains none
 hold here" may mean that nothing was seen with so few seeds. Bootstrap intervals of so few cover less than they say, and
 there are many of them: a few verdicts will be luck.
 
-Unless it says otherwise, every optimizer has its learning rate tuned with {budget} settings over four decades (about
+Unless it says otherwise, every optimizer has its learning rate tuned with {budget} over four decades (about
 its default; SGD's are a decade higher, since it was best with the largest that was tried), and is
-then trained from {seeds} seeds; figures are medians, with 95 % bootstrap intervals over the seeds in brackets.
+then trained from {seeds}; figures are medians, with 95 % bootstrap intervals over the seeds in brackets.
 Trainings are short, so that all of this takes minutes: each problem's own number of steps (`adamite problems`),
 but {steps}.
 "Exact" rules need no seeds: they run the equations.
@@ -49,7 +49,7 @@ def page(findings: Mapping[str, Finding], lab: Lab, command: str) -> str:
     parts = [
         "# What the article claims, and what comes out",
         f"**{QUICK}**" if lab.quick else "",
-        EXPLAINED.format(budget=lab.budget, seeds=lab.seeds, steps=short),
+        EXPLAINED.format(budget=counted(lab.budget, "setting"), seeds=counted(lab.seeds, "seed"), steps=short),
         f"Made on {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d} with `{command}`: {_versions()}.",
         f"Of {counted(len(found), 'claim')} {_counted(counts)}.",
         table(Table(("claim", "the article's words", "verdict"), [_row(*each) for each in found])),

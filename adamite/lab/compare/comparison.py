@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-import random
-import sys
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -193,6 +191,10 @@ class Comparison:
         """By name, whether it can't be told from the best."""
         return statistics.ties({result.entrant.name: result.costs() for result in self.ranked()})
 
+    def chance(self) -> str:
+        """What says that the problem isn't determined by its seed; nothing where it seems to be."""
+        return training.chance([outcome.first for result in self.results for _, outcome in result.tuning])
+
     def verdict(self) -> str:
         """What can be said, and what can't."""
         ranked = self.ranked()
@@ -203,7 +205,7 @@ class Comparison:
             return "No optimizer has a median: more than half of all trainings diverged."
         alike = [result.entrant.name for result in ranked[1:] if ties[result.entrant.name]]
         worse = [result.entrant.name for result in ranked[1:] if not ties[result.entrant.name]]
-        named = best.entrant.name + (f" ({_words(best.best() or {})})" if best.best() else "")
+        named = best.entrant.name + (f" ({as_words(best.best() or {})})" if best.best() else "")
         seeds = counted(self.plan.seeds, "seed")
         if not ranked[1:]:
             return f"{named} was alone."
@@ -240,8 +242,9 @@ class Comparison:
         return f"{parts}: no difference here is more than luck may be."
 
 
-def _words(settings: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:g}" for name, value in settings.items())
+def as_words(settings: Mapping[str, float]) -> str:
+    """Names and values, with all the digits that `Range.at` left them."""
+    return ", ".join(f"{name} {value:.12g}" for name, value in settings.items())
 
 
 def run(plan: Plan, study: Study, pool: Pool, tell: Tell = lambda progress: None) -> Comparison:
@@ -296,19 +299,21 @@ def run(plan: Plan, study: Study, pool: Pool, tell: Tell = lambda progress: None
 
 def _training(trial: Trial) -> str:
     """Which it was."""
-    return f"{trial.entrant} ({', '.join(filter(None, [_words(trial.settings), f'seed {trial.seed}']))})"
+    return f"{trial.entrant} ({', '.join(filter(None, [as_words(trial.settings), f'seed {trial.seed}']))})"
 
 
 def still(tuning: Sequence[tuple[Trial, Outcome]]) -> bool:
-    """Whether no training changed the loss: from one seed all have the same losses, whatever moved.
+    """Whether no training changed the loss: from one seed all saw the same losses as far as each went, whatever moved.
 
     Of one setting alone nothing else can be told than that its loss is always the same.
     """
-    curves = {tuple(outcome.losses) for _, outcome in tuning}
-    if any(outcome.diverged for _, outcome in tuning) or min(map(len, curves), default=0) < 2:
+    if any(outcome.broke for _, outcome in tuning):
         return False
+    curves = sorted((outcome.losses for _, outcome in tuning if outcome.steps[-1:] > [1]), key=len)  # after a step
     ways = {(trial.entrant, tuple(trial.settings.items())) for trial, _ in tuning}
-    return len(curves if len(ways) > 1 else set(next(iter(curves)))) == 1
+    if len(ways) == 1:
+        return any(len(curve) > 1 and len(set(curve)) == 1 for curve in curves[-1:])
+    return len(curves) > 1 and all(curve == curves[-1][: len(curve)] for curve in curves)
 
 
 def begun(tuning: Sequence[Outcome]) -> float:
@@ -329,13 +334,8 @@ def _diverge(results: Iterable[Result], high: float) -> None:
 
 
 def train(own: Mapping[str, Entrant], trial: Trial) -> Outcome:
-    """One training, in a process that may know nothing yet; global generators begin with its seed."""
-    problem = _problem(trial.problem, Path.cwd())
-    random.seed(trial.seed)
-    np.random.seed(trial.seed)  # noqa: NPY002 - the one that a problem may use
-    if "torch" in sys.modules:
-        sys.modules["torch"].manual_seed(trial.seed)
-    return training.train(problem, own[trial.entrant], trial)
+    """One training, in a process that may know nothing yet."""
+    return training.train(_problem(trial.problem, Path.cwd()), own[trial.entrant], trial)
 
 
 @functools.cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,12 +30,18 @@ class Range(NamedTuple):
     log: bool = True
 
     def at(self, share: float) -> float:
-        """The value at a share of the way, to four digits: it is what a reader will type."""
+        """The value at a share of the way, within the range, rounded to what a reader will type.
+
+        That is four digits, of the value or of the range's width, whichever has the finer: 0.9999 to 0.99999 isn't
+        told by four digits of 1.
+        """
+        value: float
         if self.log:
             value = self.low * (self.high / self.low) ** share
         else:
             value = self.low + (self.high - self.low) * share
-        return float(f"{value:.4g}")
+        digits = 3 - math.floor(math.log10(min(abs(value) or math.inf, self.high - self.low)))
+        return min(max(round(value, digits), self.low), self.high)
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,11 @@ class Entrant:
         if ".py:" in self.name:  # pickle doesn't find a rule that is in a file
             return find, (self.name, self.space)
         return super().__reduce_ex__(protocol)
+
+    @property
+    def label(self) -> str:
+        """Its name where there is little room: of a user's own rule without its file."""
+        return self.name.rpartition(":")[2]
 
     @property
     def state_bytes(self) -> int:

@@ -20,10 +20,11 @@ from adamite.lab import plots
 from adamite.lab.compare import report_curves as curves
 from adamite.lab.compare import report_figures as figures
 from adamite.lab.compare import report_tables as tables
-from adamite.lab.compare.comparison import FAR, TUNING_SEED, Comparison
+from adamite.lab.compare.comparison import FAR, TUNING_SEED, Comparison, as_words
 from adamite.lab.compare.statistics import LEVEL, can_tell
 from adamite.lab.compare.training import HUGE
 from adamite.lab.compare.workers import ATTEMPTS
+from adamite.lab.where import identity
 from adamite.words import counted
 
 PAGE, RESULTS, TRAININGS = "report.html", "results.csv", "trainings.csv"
@@ -45,6 +46,7 @@ def write(found: Comparison, folder: Path, command: str) -> Path:
     plan = found.plan
     parts = {
         "title": escape(plan.problem.title or plan.problem.name),
+        "problem": escape(identity(plan.problem.where)),
         "verdict": escape(found.verdict()),
         "table": tables.ranking(found) if found.ranked() else "",
         "reading": escape(_reading(found)),
@@ -64,12 +66,12 @@ def write(found: Comparison, folder: Path, command: str) -> Path:
 
 
 def problem_of(folder: Path) -> str | None:
-    """The problem that a report in the folder is of, as --problem takes it; None, where there is no report."""
+    """The `identity` of the problem that a report in the folder is of; None, where there is no report."""
     try:
         page = (folder / PAGE).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    said = re.search("<dt>Problem</dt><dd>(.*?)</dd>", page)
+    said = re.search('<meta name="adamite-problem" content="(.*?)">', page)
     return unescape(said[1]) if said else "another program"
 
 
@@ -167,6 +169,8 @@ def notes(found: Comparison) -> list[str]:
         some = [f"{result.entrant.name} {lost} of {of}" for result, lost, of in counts if lost]
         if some:
             made.append(f"{what}: {', '.join(some)}.")
+    if found.chance():
+        made.append(found.chance())
     for setting in tables.tuned(found):
         near = [result.entrant.name for result in found.results if setting in result.at_edge]
         if near:
@@ -177,7 +181,7 @@ def notes(found: Comparison) -> list[str]:
     for result in found.results:
         for words, count in Counter(words for _, words in result.failures).items():
             trial = next(trial for trial, said in result.failures if said == words)
-            which = ", ".join([f"seed {trial.seed}", *(f"{k} {v:g}" for k, v in trial.settings.items())])
+            which = ", ".join([f"seed {trial.seed}", *filter(None, [as_words(trial.settings)])])
             many = f"{count} trainings failed, the first" if count > 1 else "a training failed,"
             made.append(f"{result.entrant.name}: {many} with {which}: {words}")
     if found.retried:

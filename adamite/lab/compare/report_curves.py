@@ -32,7 +32,7 @@ class Curve:
 def curves(found: Comparison, measure: str) -> list[tuple[str, int, Curve]]:
     """The band of a measure for each optimizer, with the number of its look, which is its place in the plan."""
     higher = found.plan.problem.higher and measure == found.plan.problem.metric
-    made = ((r.entrant.name, look, curve(r.outcomes, measure, higher)) for look, r in enumerate(found.results))
+    made = ((r.entrant.label, look, curve(r.outcomes, measure, higher)) for look, r in enumerate(found.results))
     return [(name, look, it) for name, look, it in made if it is not None]
 
 
@@ -78,7 +78,7 @@ def tried(found: Comparison) -> list[tuple[str, int, Tried]]:
         default = result.entrant.rule.numbers["lr"].default if "lr" in result.entrant.rule.numbers else None
         best = (result.best() or {}).get("lr", np.nan)
         own = float(default) if isinstance(default, (int, float)) and default > 0 else None
-        made.append((result.entrant.name, look, Tried(rates, came_to, best, own, len(result.entrant.space) == 1)))
+        made.append((result.entrant.label, look, Tried(rates, came_to, best, own, len(result.entrant.space) == 1)))
     return made
 
 
@@ -104,7 +104,7 @@ def ways(found: Comparison, plane: Plane) -> list[tuple[str, int, Array]]:
         path = next((outcome.path for outcome in result.outcomes if outcome.path), None)
         way = _thinned(np.array(path or np.empty((0, 2)), dtype=float), plane)
         if len(way):
-            made.append((result.entrant.name, look, way))
+            made.append((result.entrant.label, look, way))
     return made
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from adamite.lab import plots
 from adamite.lab.compare.report_curves import Array, Curve
@@ -76,7 +77,8 @@ def bands(lines: Sequence[tuple[str, int, Curve]], measure: str, goal: float | N
             _trace(look, x=around["steps"], y=edges, meta=around, hoverinfo="skip", showlegend=False, **area),
             _trace(look, x=band.steps, y=band.middle, meta=at, **line),
         ]
-    layout = _layout("step", _words(measure), [value for *_, it in lines for value in it.band.middle])
+    around = [value for *_, it in lines for value in (*it.band.low, *it.band.high)]
+    layout = _layout("step", _words(measure), [value for *_, it in lines for value in it.band.middle], around)
     if goal is not None:
         across = {
             "steps": _ends([it.band.steps for *_, it in lines]),
@@ -104,7 +106,8 @@ def sensitivity(lines: Sequence[tuple[str, int, Tried]], measure: str) -> Figure
         points = dict(x=it.rates, y=it.values, mode=mode, line=_line(look), marker=marker)
         data.append(_trace(look, name=_words(name), hovertemplate=hover, **points))
     layout = _layout("lr", _words(measure), [value for *_, it in lines for value in it.values])
-    layout["xaxis"] |= {**_decades([rate for *_, it in lines for rate in it.rates]), "exponentformat": "power"}
+    rates = [rate for *_, it in lines for rate in (*it.rates, it.default or math.nan)]
+    layout["xaxis"] |= {**_decades(rates), "exponentformat": "power"}
     # The marks have strips of their own above and below the values.
     lost = [(rate, look, name) for name, look, it in lines for rate in it.rates[np.isnan(it.values)].tolist()]
     own = [(it.default, look, name) for name, look, it in lines if it.default is not None]
@@ -171,16 +174,26 @@ def _line(look: int) -> dict[str, Any]:
 
 
 def _decades(values: Iterable[float]) -> dict[str, Any]:
-    """A logarithmic axis with few labels."""
+    """A logarithmic axis with few labels: where it has few decades Plotly keeps to no number of them."""
     found = [value for value in values if math.isfinite(value) and value > 0]
-    span = math.log10(max(found) / min(found)) if found else 0.0
-    return {"type": "log", "nticks": min(TICKS - 1, int(span / DECADE)) if span >= 2 * DECADE else TICKS}
+    low, high = (min(found), max(found)) if found else (1.0, 1.0)
+    span = math.log10(high / low)
+    if span >= 2 * DECADE:
+        return {"type": "log", "nticks": min(TICKS - 1, int(span / DECADE))}
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [sub * 10.0**decade for decade in decades for sub in (1, 2, 5)]
+    if sum(low <= tick <= high for tick in ticks) < 3:  # too few to read a value by: multiples of a step
+        ticks = list(map(float, MaxNLocator(TICKS - 1).tick_values(low, high)))
+    return {"type": "log", "tickvals": [tick for tick in ticks if tick > 0]}
 
 
-def _layout(x: str, y: str, values: Sequence[float]) -> dict[str, Any]:
-    # The page's switch changes the type, and the number of labels to TICKS.
-    scale = {**(_decades(values) if logarithmic(values) else {"type": "linear", "nticks": TICKS}), "tickformat": "~g"}
+def _layout(x: str, y: str, values: Sequence[float], around: Sequence[float] = ()) -> dict[str, Any]:
+    """A figure's axes; the values choose the kind of y, which has labels for what is drawn around them too."""
+    # Between the two kinds the page's switch chooses.
+    scales = {"log": _decades([*values, *around]), "linear": {"type": "linear", "nticks": TICKS}}
+    scale = {**scales["log" if logarithmic(values) else "linear"], "tickformat": "~g"}
     return {
+        "meta": scales,
         "paper_bgcolor": "--paper",
         "plot_bgcolor": "--paper",
         "font": {"color": "--ink", "family": "system-ui, sans-serif", "size": 13},

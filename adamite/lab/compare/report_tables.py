@@ -15,6 +15,7 @@ from adamite.lab.compare import report_figures as figures
 from adamite.lab.compare.comparison import Comparison, Result
 from adamite.lab.compare.statistics import Interval
 from adamite.lab.compare.training import Trial
+from adamite.words import counted
 
 
 def ranking(found: Comparison) -> str:
@@ -56,8 +57,8 @@ def _two(first: str, second: str) -> str:
     return f"{first}<small>{second}</small>" if second else first
 
 
-def number(value: float) -> str:
-    return f"{value:.4g}" if math.isfinite(value) else "diverged"
+def number(value: float, digits: int = 4) -> str:
+    return f"{value:.{digits}g}" if math.isfinite(value) else "diverged"
 
 
 def _interval(it: Interval) -> str:
@@ -65,7 +66,7 @@ def _interval(it: Interval) -> str:
 
 
 def _settings(result: Result) -> str:
-    tuned = [f"{escape(name)}&nbsp;{value:g}" for name, value in (result.best() or {}).items()]
+    tuned = [f"{escape(name)}&nbsp;{value:.12g}" for name, value in (result.best() or {}).items()]
     fixed = [f"{escape(name)}&nbsp;{escape(str(value))}" for name, value in result.entrant.options.items()]
     return _two("<br>".join(tuned), "<br>".join(fixed))
 
@@ -73,7 +74,7 @@ def _settings(result: Result) -> str:
 def _reach(result: Result) -> list[str]:
     """Steps and seconds to the goal, or how near it came."""
     there = sum(math.isfinite(result.to_goal(outcome)[0]) for outcome in result.outcomes)
-    some = f"in {there} of {len(result.outcomes)} seeds" if there < len(result.outcomes) else ""
+    some = f"in {there} of {counted(len(result.outcomes), 'seed')}" if there < len(result.outcomes) else ""
     if math.isfinite(result.steps_to_goal()):
         return [_two(f"{result.steps_to_goal():.0f}", some), escape(shown(result.seconds_to_goal()))]
     values = [value for outcome in result.outcomes for value in curves.values(outcome, result.problem.metric)]
@@ -85,7 +86,8 @@ def _reach(result: Result) -> list[str]:
 def _diverged(result: Result) -> str:
     lost = sum(outcome.diverged is not None for outcome in result.outcomes)
     return _two(
-        f"{result.diverged} of {len(result.tuning)}", f"and {lost} of {len(result.outcomes)} seeds" if lost else ""
+        f"{result.diverged} of {len(result.tuning)}",
+        f"and {lost} of {counted(len(result.outcomes), 'seed')}" if lost else "",
     )
 
 

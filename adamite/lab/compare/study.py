@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,8 @@ from typing import Any
 from adamite.lab.compare.training import Outcome, Trial
 
 
-class StudyError(ValueError):
-    """The file is no study, or damaged."""
+class StudyError(OSError):
+    """The file can't be used: it can't be read or written, or is no study."""
 
 
 class Study:
@@ -23,9 +25,11 @@ class Study:
         """Open the file, or begin it.
 
         Raises:
-            StudyError: where the file is something else; later too, where it is damaged.
+            StudyError: where that can't be done; later too, where the file is damaged or the disk full.
         """
-        self._path, self._file = path, sqlite3.connect(path, isolation_level=None)
+        self._path = path
+        with self._told():
+            self._file = sqlite3.connect(path, isolation_level=None)
         self._do("PRAGMA journal_mode = WAL")
         self._do(
             "CREATE TABLE IF NOT EXISTS trainings (key TEXT PRIMARY KEY, trial TEXT NOT NULL, "
@@ -33,11 +37,16 @@ class Study:
         )
 
     def _do(self, statement: str, values: tuple[Any, ...] = ()) -> Any:
-        try:
+        with self._told():
             return self._file.execute(statement, values).fetchone()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
         except sqlite3.DatabaseError as error:
             raise StudyError(
-                f"{self._path} is no study, or damaged: {error}; move it away, or give another --out"
+                f"{self._path} can't be used as a study: {error}; move it away, or give another --out"
             ) from None
 
     def find(self, key: str) -> Outcome | None:

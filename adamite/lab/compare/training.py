@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from adamite import schedules
 from adamite.lab import fault
 from adamite.lab.compare.entrants import Entrant
 from adamite.lab.problem import Problem, Run
+from adamite.rows import Rows
 from adamite.tree import Tree
 
 POINTS = 25  # of a curve
@@ -60,10 +61,16 @@ class Outcome:
     final_loss: float = math.inf
     diverged: int | None = None  # the step at which the loss was no number any more, huge, or far above the start
     path: list[list[float]] | None = None  # where a problem of two parameters went
+    first: float | None = None  # the loss before the first step, which hangs on the seed alone
 
     def diverge(self, step: int) -> None:
         """Count it as diverged."""
         self.diverged, self.final_loss = step, math.inf
+
+    @property
+    def broke(self) -> bool:
+        """Whether it was the loss that diverged before the end, at a step between two points."""
+        return self.diverged is not None and self.diverged > (self.steps[-1] if self.steps else 0)
 
     def value(self, metric: str) -> float:
         """The final value of a measure; NaN for a training that diverged."""
@@ -85,8 +92,7 @@ def train(problem: Problem, entrant: Entrant, trial: Trial) -> Outcome:
     run = problem.begin(trial.seed)
     steps = trial.steps
     lr = SCHEDULES[trial.schedule](trial.settings["lr"], steps) if "lr" in trial.settings else None
-    with fault.blamed_on(problem.start):
-        forward, move = stepper(problem, run, entrant, lr, {k: v for k, v in trial.settings.items() if k != "lr"})
+    forward, move = stepper(problem, run, entrant, lr, {k: v for k, v in trial.settings.items() if k != "lr"})
     with fault.blamed_on(run.loss):
         return _trained(problem, run, steps, forward, move)
 
@@ -115,6 +121,8 @@ def _trained(
                     raise fault.about(run.loss, f"loss() gave {loss:g} at the first step, before anything had moved")
                 seen.diverge(step)
                 break
+            if step == 1:
+                seen.first = loss
             since.append(loss)
             if step > steps * (1 - TAIL):
                 tail.append(loss)
@@ -132,7 +140,7 @@ def _trained(
                 if seen.diverged is not None:
                     break
     except Exception:
-        if step <= 1 or _finite(run.params):
+        if step <= 1 or _finite(_leaves(run.params)):
             raise
         seen.diverge(step)  # many a function refuses what is no number
     seen.step_seconds = float(np.median(stepping))
@@ -154,12 +162,14 @@ def stepper(problem: Problem, run: Run, entrant: Entrant, lr: Any, settings: Map
             "parameters must be NumPy arrays in any nesting, or a module of torch or its parameters; "
             f"got {run.params!r:.80}",
         )
-    return make(run, entrant, lr, {**given, **entrant.options, **settings})
+    return make(problem, run, entrant, lr, {**given, **entrant.options, **settings})
 
 
-def _numpy(run: Run, entrant: Entrant, lr: Any, options: Mapping[str, Any]) -> Stepper:
+def _numpy(problem: Problem, run: Run, entrant: Entrant, lr: Any, options: Mapping[str, Any]) -> Stepper:
     given = dict(options) if lr is None else {"lr": lr, **options}
-    optimizer: Any = adamite.optimizer(entrant.rule)(run.params, **given)
+    make: Any = adamite.optimizer(entrant.rule)
+    with fault.blamed_on(problem.start):  # settings lie in their ranges: what can be wrong is its own
+        optimizer = make(run.params, **given)
     gradient: list[Any] = [None]
 
     def forward() -> float:
@@ -171,15 +181,22 @@ def _numpy(run: Run, entrant: Entrant, lr: Any, options: Mapping[str, Any]) -> S
         loss, gradient[0] = found
         return _number(loss, "the loss", run.loss)
 
-    return forward, lambda done: optimizer.step(gradient[0])
+    def move(done: int) -> None:
+        optimizer.step(gradient[0])
+        if not done:
+            _check_gradient(run, Tree(gradient[0]).leaves)
+
+    return forward, move
 
 
-def _torch(run: Run, entrant: Entrant, lr: Any, options: Mapping[str, Any]) -> Stepper:
+def _torch(problem: Problem, run: Run, entrant: Entrant, lr: Any, options: Mapping[str, Any]) -> Stepper:
     import adamite.torch
 
     params = _tensors(run.params)
     given = dict(options) if lr is None else {"lr": lr(0) if callable(lr) else lr, **options}
-    optimizer: Any = adamite.torch.optimizer(entrant.rule)(params, **given)
+    make: Any = adamite.torch.optimizer(entrant.rule)
+    with fault.blamed_on(problem.start):
+        optimizer = make(params, **given)
 
     def forward() -> float:
         optimizer.zero_grad()
@@ -198,6 +215,8 @@ def _torch(run: Run, entrant: Entrant, lr: Any, options: Mapping[str, Any]) -> S
             for group in optimizer.param_groups:
                 group["lr"] = lr(done)
         optimizer.step()
+        if not done:
+            _check_gradient(run, [p.grad for p in params if p.grad is not None])
 
     return forward, move
 
@@ -213,6 +232,20 @@ def _is_arrays(params: Any) -> bool:
 def _tensors(params: Any) -> list[Any]:
     found = params.parameters() if hasattr(params, "parameters") else params
     return list(found) if isinstance(found, Iterable) else [found]
+
+
+def chance(first: Sequence[float | None]) -> str:
+    """What says that trainings from one seed don't begin with the same loss; nothing where they do.
+
+    They may by rounding, as of sums in whose order a graphics card is free.
+    """
+    known = [loss for loss in first if loss is not None]
+    if not known or math.isclose(min(known), max(known), rel_tol=1e-3):
+        return ""
+    return (
+        "The problem isn't determined by its seed, so that luck has a part in this: from one seed the first loss was "
+        f"{min(known):.4g} and {max(known):.4g}. Draw everything from it, as from numpy.random.default_rng(seed)."
+    )
 
 
 def _pair(params: Any) -> np.ndarray[Any, Any] | None:
@@ -243,8 +276,24 @@ def _number(value: Any, what: str, function: Any) -> float:
     return float(value)
 
 
-def _finite(params: Any) -> bool:
-    """Whether all of the parameters are numbers yet."""
-    if _is_arrays(params):
-        return all(np.isfinite(leaf).all() for leaf in Tree(params).leaves)
-    return all(bool(tensor.isfinite().all()) for tensor in _tensors(params))
+def _check_gradient(run: Run, gradient: Sequence[Any]) -> None:
+    """Refuse a first gradient that is no number; of later ones the learning rate may be the cause."""
+    if not _finite(gradient):
+        where = "at the first step, before anything had moved"
+        raise fault.about(run.loss, f"loss() gave a gradient with NaN or infinity {where}")
+
+
+def _leaves(params: Any) -> list[Any]:
+    return Tree(params).leaves if _is_arrays(params) else _tensors(params)
+
+
+def _finite(leaves: Sequence[Any]) -> bool:
+    """Whether all parameters, or gradients of them, are numbers yet."""
+    return all(bool(_numbers(leaf).all()) for leaf in leaves)
+
+
+def _numbers(leaf: Any) -> Any:
+    """Where an array or a tensor has numbers; of one of rows, where these have."""
+    if hasattr(leaf, "isfinite"):
+        return (leaf.coalesce().values() if leaf.is_sparse else leaf).isfinite()
+    return np.isfinite(leaf.values if isinstance(leaf, Rows) else leaf)
