@@ -3,12 +3,12 @@
 from typing import TYPE_CHECKING, Any
 
 from adamite.errors import NonFiniteError, RuleError, StateDictError
-from adamite.maths import abs, maximum, minimum, sign, sqrt, where
-from adamite.rule import Rule, Scalar, Unsigned, rule
+from adamite.language.maths import abs, maximum, minimum, sign, sqrt, where
+from adamite.language.rule import Rule, Scalar, Unsigned, rule
 
 if TYPE_CHECKING:
     from adamite import schedules
-    from adamite.engine import set_threads, threads
+    from adamite.engine.threads import set_threads, threads
     from adamite.footprint import memory
     from adamite.minimization import minimize
     from adamite.numpy import (
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         RMSprop,
         optimizer,
     )
-    from adamite.rows import Rows
+    from adamite.sparse.rows import Rows
 
 __version__ = "0.1.0"
 
@@ -74,11 +74,11 @@ __all__ = [
 
 _MODULES = ("numpy", "schedules", "testing")
 _ELSEWHERE = {
-    "Rows": "rows",
+    "Rows": "sparse.rows",
     "memory": "footprint",
     "minimize": "minimization",
-    "set_threads": "engine",
-    "threads": "engine",
+    "set_threads": "engine.threads",
+    "threads": "engine.threads",
 }
 
 
@@ -93,7 +93,7 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"adamite.{name}")
     if name not in __all__:
-        from adamite.settings import unknown
+        from adamite.frontend.settings import unknown
 
         raise AttributeError(unknown("adamite", name, __all__, "attribute"))
     value = globals()[name] = getattr(import_module(f"adamite.{_ELSEWHERE.get(name, 'numpy')}"), name)

@@ -1,9 +1,9 @@
-"""The errors that adamite adds to Python's own ValueError and TypeError, and where in a program an error comes from."""
+"""adamite's own errors, and what messages are made of: counts, lists, the line of a program."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 
 class RuleError(TypeError):
@@ -16,6 +16,24 @@ class StateDictError(ValueError):
 
 class NonFiniteError(ArithmeticError):
     """A gradient with NaN or infinity under ``nonfinite="raise"``; nothing was changed."""
+
+
+def counted(count: int, noun: str) -> str:
+    """So many of them.
+
+    >>> counted(1, "parameter"), counted(2000, "parameter")
+    ('1 parameter', '2,000 parameters')
+    """
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def listed(names: Sequence[str], word: str = "and") -> str:
+    """All of them, the last after the word.
+
+    >>> listed(["a", "b", "c"]), listed(["a"])
+    ('a, b and c', 'a')
+    """
+    return f"{', '.join(names[:-1])} {word} {names[-1]}" if len(names) > 1 else "".join(names)
 
 
 def place(error: BaseException, others: Callable[[str], bool]) -> str:

@@ -11,15 +11,14 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
-from adamite import layouts, safetensors
-from adamite.about import about
-from adamite.conventions import TORCH
-from adamite.layouts import Rests, State
+from adamite.errors import counted
+from adamite.frontend.about import about
+from adamite.frontend.conventions import TORCH
+from adamite.language.rule import Rule
+from adamite.language.update import Update
 from adamite.numpy import optimizer as class_of
-from adamite.rule import Rule
-from adamite.storage import BFLOAT16, COMPENSATION, FLOAT16, FLOAT32, FLOAT64, EightBit, Format
-from adamite.update import Update
-from adamite.words import counted
+from adamite.storage import BFLOAT16, COMPENSATION, FLOAT16, FLOAT32, FLOAT64, EightBit, Format, choice, safetensors
+from adamite.storage.choice import Rests, State
 
 FORMATS: dict[str, Format] = {
     **{format.name: format for format in (FLOAT16, BFLOAT16, FLOAT32, FLOAT64)},
@@ -62,7 +61,7 @@ def state_bytes(update: Update, weight: Weight, rests: Rests) -> int:
     if weight.format is None:
         return 0
     pair = weight.dtype.startswith("complex")
-    layout = layouts.layout(update, weight.format, weight.elements, rests._replace(state="float32") if pair else rests)
+    layout = choice.layout(update, weight.format, weight.elements, rests._replace(state="float32") if pair else rests)
     formats = [*map(layout.of, update.states), *[BFLOAT16] * (COMPENSATION in layout.more)]
     counts = update.rule not in _UNCOUNTED or layout.blocks  # by which random bits are drawn
     numbers = STEP * counts + SCALAR * len(update.scalars)

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from adamite.frontend.settings import unknown
+from adamite.language.rule import Rule
 from adamite.numpy import Optimizer, optimizer
-from adamite.rule import Rule
-from adamite.settings import unknown
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 

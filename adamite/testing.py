@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from adamite import engine
+from adamite.backends.backend import BackendName
+from adamite.backends.text import equations
+from adamite.engine import kernels, threads
+from adamite.language.rule import REQUIRED, Number, Rule
 from adamite.numpy import Optimizer, optimizer
-from adamite.readers.text import equations
-from adamite.rule import REQUIRED, Number, Rule
 from adamite.storage import FORMATS, Format
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -120,8 +121,8 @@ class _Kit:
     def __init__(self, rule: Rule, format: Format, settings: Mapping[str, Any]) -> None:
         self.cls, self.format, self.settings = optimizer(rule), format, settings
 
-    def make(self, x: Array, backend: engine.Backend = "llvm") -> Optimizer:
-        with engine.using(backend):
+    def make(self, x: Array, backend: BackendName = "llvm") -> Optimizer:
+        with kernels.using(backend):
             return self.cls(x, **self.settings)
 
     def normal(self, size: int = 1000, seed: int = 0) -> Array:
@@ -131,13 +132,13 @@ class _Kit:
         return self._compare(1003, steps=8)
 
     def same_bits_threads(self) -> str:
-        with engine.using_threads(3):
+        with threads.using_threads(3):
             return self._compare(400_003, steps=2)
 
     def _compare(self, size: int, steps: int) -> str:
         start = specials(self.format, size, seed=99)
         runs = []
-        backends: tuple[engine.Backend, ...] = ("llvm", "numpy")
+        backends: tuple[BackendName, ...] = ("llvm", "numpy")
         for backend in backends:
             x = start.copy()
             opt = self.make(x, backend)

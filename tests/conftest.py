@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from adamite import engine
+from adamite.engine import running, threads
 from tests.support import MNIST
 
 # A screen of 80 columns without colours, and adamite as it comes, whatever the shell says: before anything reads it.
@@ -32,7 +32,7 @@ def _nothing_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @pytest.fixture
 def small_shares(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Jobs of some thousand elements are shared among threads, in ranges that end within a vector."""
-    monkeypatch.setattr(engine, "_crew", engine._crew._replace(worth=1_000))
-    monkeypatch.setattr(engine, "_SHARE", 8_195)
+    monkeypatch.setattr(threads, "_crew", threads._crew._replace(worth=1_000))
+    monkeypatch.setattr(running, "SHARE", 8_195)
     yield
-    engine.set_threads(None)
+    threads.set_threads(None)

@@ -20,11 +20,11 @@ import numpy as np
 import pytest
 
 import adamite
-from adamite import engine
+from adamite.graph.lowering import lower
 from adamite.lab import mnist
-from adamite.rule import Number, Rule
+from adamite.language.rule import Number, Rule
+from adamite.language.update import build
 from adamite.rules import RULES
-from adamite.update import build
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Options = dict[str, Any]
@@ -58,7 +58,7 @@ def variants(rule: Rule) -> Iterator[Options]:
             continue  # at the first step the variance is a rounding error, and what is divided by it is chaotic
         choices = tuple((name, options[name]) for name in rule.choices)
         absent = frozenset(name for name in options if options[name] is None)
-        graph = engine.graph(build(rule, choices, absent))
+        graph = lower(build(rule, choices, absent))
         if (graph.nodes, graph.outputs) not in seen:
             seen.add((graph.nodes, graph.outputs))
             yield options
@@ -84,7 +84,7 @@ class Case:
         """The rule's numbers that count under these options."""
         absent = frozenset(name for name, value in self.options.items() if value is None)
         choices = tuple((name, self.options[name]) for name in self.rule.choices)
-        read = engine.graph(build(self.rule, choices, absent)).numbers
+        read = lower(build(self.rule, choices, absent)).numbers
         starts = [state.start for state in self.rule.states]
         return {k: n for k, n in self.rule.numbers.items() if k in read or k in starts}
 

@@ -20,12 +20,12 @@ from typer.testing import CliRunner
 
 import adamite as package
 from adamite import cli
-from adamite.about import about
+from adamite.backends.text import equations
 from adamite.cli import terminal
 from adamite.cli.bare import commands
+from adamite.frontend.about import about
 from adamite.lab import extras, verify
 from adamite.numpy import OPTIMIZERS, optimizer
-from adamite.readers.text import equations
 from adamite.rules import RULES
 
 COMMANDS = ("bench", "claims", "compare", "demo", "find-lr", "list", "memory", "problems", "show", "verify")

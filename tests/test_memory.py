@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import adamite
-from adamite import engine
+from adamite.engine import kernels
 from adamite.footprint import DTYPES, SCALAR, STEP, Memory, Row, memory, shown
 from adamite.numpy import OPTIMIZERS
 from tests.support import ROOT, python
@@ -41,7 +41,7 @@ def parameters(dtype: Any) -> list[Any]:
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_numpys_states(name: str, state: Any) -> None:
     params = [np.ones(shape, np.float32) for shape in SHAPES]
-    with engine.using("numpy"):  # whose states are the same, and which compiles nothing
+    with kernels.using("numpy"):  # whose states are the same, and which compiles nothing
         optimizer = OPTIMIZERS[name](params, state=state)
     optimizer.step([np.ones(shape, np.float32) for shape in SHAPES])
     kept = [v for p in optimizer.state_dict()["parameters"].values() for v in p.values()]
@@ -73,7 +73,7 @@ def test_torchs_states(name: str, state: Any, rounding: Any) -> None:
         optimizer = getattr(adamite.torch, name)(params, state=state, rounding=rounding, **options)
         for p in params:
             p.grad = torch.ones_like(p)
-        with engine.using("numpy"):
+        with kernels.using("numpy"):
             optimizer.step()
         there = sum(v.nbytes for kept in optimizer.state.values() for v in kept.values())
         found = memory(params, "momentum" if name == "SGD" else name)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import adamite
+from adamite.errors import listed
 from adamite.lab.extras import WHERE, advice
-from adamite.words import listed
 
 OWN_RULE = "a rule of yours, file.py:name"  # which some commands take too
 HELP = ("--help", "-h")

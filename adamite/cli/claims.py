@@ -15,7 +15,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from adamite.cli.terminal import Tell, app, duration, err, out, output_folder, progress_bar, writing
-from adamite.words import counted
+from adamite.errors import counted
 
 FOLDER = Path("adamite-claims")
 
@@ -36,12 +36,12 @@ def claims(
     The article is the tutorial "Adam Optimizer". Each of its claims holds, holds when something is so, or does not
     hold here. What was trained is kept in a study, so that a run that was stopped goes on.
     """
+    from adamite.frontend.settings import unknown
     from adamite.lab.claims import CLAIMS, write
     from adamite.lab.claims import lab as labs
     from adamite.lab.claims.length import expected
     from adamite.lab.compare import workers
     from adamite.lab.compare.study import Study, StudyError
-    from adamite.settings import unknown
 
     names = list(dict.fromkeys(name.strip() for name in only.split(",") if name.strip()))
     known = [claim.slug for claim in CLAIMS]

@@ -30,7 +30,7 @@ from adamite.cli.terminal import (
     whole,
     writing,
 )
-from adamite.words import counted
+from adamite.errors import counted
 
 if TYPE_CHECKING:
     from adamite.lab.compare import comparison

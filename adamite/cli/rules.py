@@ -17,17 +17,17 @@ from adamite.cli.terminal import (
     progress_bar,
     rule_or_name,
 )
-from adamite.words import listed
+from adamite.errors import listed
 
 if TYPE_CHECKING:
-    from adamite import about
+    from adamite.frontend import about
     from adamite.lab import differences
 
 
 @app.command("list")
 def list_() -> None:
     """List the optimizers, with the bytes of state that each keeps."""
-    from adamite import about
+    from adamite.frontend import about
     from adamite.numpy import OPTIMIZERS
     from adamite.rules import RULES
 
@@ -62,9 +62,9 @@ def show(
 
     Also what changes where frameworks have other equations or defaults.
     """
-    from adamite import about
+    from adamite.backends.text import equations
+    from adamite.frontend import about
     from adamite.numpy import optimizer
-    from adamite.readers.text import equations
 
     if asm and latex:
         raise typer.BadParameter("give one of the two", param_hint="--asm, --latex")
@@ -115,14 +115,15 @@ def show(
 
 def print_loop(it: "about.About") -> None:
     """The compiled loop, and how much of it there is."""
-    from adamite import engine
-    from adamite.readers import llvm
+    from adamite.backends import llvm
+    from adamite.codegen import compiler
+    from adamite.graph.lowering import lower
     from adamite.storage import FLOAT32, Layout
 
-    text = llvm.step_text(engine.graph(it.update), Layout(FLOAT32), engine.machine())
-    loop = llvm.loop(llvm.compile(text, assembly=True).assembly or "")
+    text = llvm.step_text(lower(it.update), Layout(FLOAT32))
+    loop = compiler.loop(compiler.compile(text, assembly=True).assembly or "")
     out.print("\n".join(loop), soft_wrap=True)
-    err.print(f"The loop of {it.name} in float32 on {llvm.processor()}: {len(loop)} lines.")
+    err.print(f"The loop of {it.name} in float32 on {compiler.processor()}: {len(loop)} lines.")
 
 
 @app.command()
@@ -153,8 +154,8 @@ def verify(
     if what == "states":
         verify_states(quick)
         return
+    from adamite.codegen import compiler
     from adamite.lab import differences, verify
-    from adamite.readers import llvm
 
     table = Table(box=SIMPLE_HEAD)
     table.add_column("rule", no_wrap=True)
@@ -181,7 +182,7 @@ def verify(
         f"errors: after {verify.STEPS} steps, against a float64 loop written from the paper: largest difference over "
         "largest displacement; then in units of the last place of the parameter (ULPs): the largest in float64, "
         "the largest and the median in float32.\n"
-        f"processor: {llvm.processor()}"
+        f"processor: {compiler.processor()}"
     )
     failed = [r for r in reports if not r.passed]
     for r in failed:

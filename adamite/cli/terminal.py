@@ -19,11 +19,11 @@ from rich.table import Table
 
 from adamite.cli import bare
 from adamite.cli.bare import OWN_RULE
-from adamite.words import listed
+from adamite.errors import listed
 
 if TYPE_CHECKING:
     from adamite.lab import page
-    from adamite.rule import Rule
+    from adamite.language.rule import Rule
 
 app = typer.Typer(
     add_completion=False,

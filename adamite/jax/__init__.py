@@ -22,14 +22,14 @@ from typing import Any, ParamSpec
 
 import optax
 
-from adamite.about import Words, spelled
-from adamite.conventions import OPTAX, spelling
+from adamite.frontend.about import Words, spelled
+from adamite.frontend.conventions import OPTAX, spelling
+from adamite.frontend.named import named
+from adamite.frontend.settings import unknown
 from adamite.jax.leaves import as_real
 from adamite.jax.transformation import Core, State, Transformation, start_of_rule
-from adamite.named import named
-from adamite.rule import REQUIRED, Rule
-from adamite.settings import unknown
-from adamite.update import WEIGHT_DECAY
+from adamite.language.rule import REQUIRED, Rule
+from adamite.language.update import WEIGHT_DECAY
 
 __all__ = [
     "OPTIMIZERS", "State", "Transformation", "adabelief", "adadelta", "adagrad", "adam", "adamax", "adamaxw", "adamw",

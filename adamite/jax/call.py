@@ -16,9 +16,10 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from adamite import engine
-from adamite.graph import Graph
-from adamite.readers import arrays, xla
+from adamite.backends import arrays, llvm
+from adamite.backends.llvm import xla
+from adamite.engine import kernels, running, threads
+from adamite.graph.nodes import Graph
 from adamite.storage import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, Format, Layout
 
 # Complex numbers have no machine code, so their formats are known here alone.
@@ -155,16 +156,16 @@ _instantiate: Any = ad.instantiate_zeros
 
 def _interface() -> tuple[int, int] | None:
     """The version of XLA's interface, where machine code can be called by it."""
-    return xla.version(jax.ffi.include_dir()) if engine.default_backend() == "llvm" else None
+    return xla.version(jax.ffi.include_dir()) if kernels.default_backend() == "llvm" else None
 
 
 @functools.cache
-def _target(graph: Graph, layout: Layout, threads: int) -> str | None:
+def _target(graph: Graph, layout: Layout, count: int) -> str | None:
     """The name under which XLA knows the handler; None where it can't have one."""
     interface = _interface()
     if interface is None or not layout.native or is_complex(layout.x):
         return None
-    text = xla.text(graph, layout, engine.machine(), interface, *engine.shares(), threads)
+    text = xla.text(graph, layout, llvm.machine(), interface, threads.crew().worth, running.SHARE, count)
     # Programs that JAX keeps on disk name it: the same name must be the same code, in any process.
     name = f"adamite_{hashlib.sha256(text.encode()).hexdigest()[:32]}"
     if name not in _registered:
@@ -185,7 +186,7 @@ def _on_cpu(ctx: Any, *operands: Any, graph: Graph, layout: Layout, fused: bool)
     alone = _alone(ctx.module_context)
     if fused and alone and _interface() is not None:
         return _exactly(ctx, *operands, graph=graph, layout=layout, fused=fused)
-    target = _target(graph, layout, engine.threads()) if alone and not fused else None
+    target = _target(graph, layout, threads.threads()) if alone and not fused else None
     if target is None:
         return _elsewhere(ctx, *operands, graph=graph, layout=layout, fused=fused)
     columns = _columns(graph, range(1, len(operands)))

@@ -13,19 +13,20 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from adamite import engine
-from adamite.conventions import Spelling
+from adamite.backends.complex_numbers import MAY, over_complex
 from adamite.errors import RuleError
-from adamite.graph import Graph, halves
+from adamite.frontend.conventions import Spelling
+from adamite.frontend.settings import check_choice, check_function, check_number
+from adamite.graph.cuts import halves
+from adamite.graph.lowering import lower
+from adamite.graph.nodes import Graph
 from adamite.jax.call import COMPUTE, EXACT, FORMATS, Columns, as_complex, call, dtype_of, is_complex
 from adamite.jax.leaves import Gradients, as_complex_as, cast, format_of, is_function, wide
 from adamite.jax.schedules import at
-from adamite.readers.complex_numbers import MAY, over_complex
-from adamite.rule import Choice, Number, Rule
+from adamite.language.rule import Choice, Number, Rule
+from adamite.language.update import WEIGHT_DECAY, Surroundings, build
 from adamite.schedules import Schedule, refuse_metrics
-from adamite.settings import check_choice, check_function, check_number
 from adamite.storage import Format, Layout
-from adamite.update import WEIGHT_DECAY, Surroundings, build
 
 Tree = Any
 P = ParamSpec("P")
@@ -233,7 +234,7 @@ class Core:
     def _graph(self, format: Format, decays: bool = False, moves: bool = True) -> Graph:
         """The update of leaves that are stored so."""
         around = Surroundings(decay=self.decay if decays else None, moves=moves)
-        graph = engine.graph(build(self.rule, self.choices, self.absent, around))
+        graph = lower(build(self.rule, self.choices, self.absent, around))
         if not is_complex(format):
             return graph
         try:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from adamite.conventions import KERAS
+from adamite.frontend.conventions import KERAS
+from adamite.frontend.named import named
 from adamite.keras.base import Extras, Optimizer, Options, class_of, register
 from adamite.keras.schedules import Schedule
-from adamite.named import named
-from adamite.rule import Rule
+from adamite.language.rule import Rule
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -15,8 +15,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from adamite.graph import Graph, subtrahend
-from adamite.readers.arrays import OPERATORS, Operations, Reading, exact
+from adamite.backends.arrays import OPERATORS, Operations, Reading, exact
+from adamite.graph.cuts import subtrahend
+from adamite.graph.nodes import Graph
 
 BACKEND = keras.backend.backend()
 NARROW = ("float16", "bfloat16")  # what is stored in these is computed in float32

@@ -14,19 +14,19 @@ from typing import Any, ClassVar, NamedTuple, TypedDict
 import keras
 from keras import initializers, ops
 
-from adamite import engine, layouts
-from adamite.about import Documented, Words
-from adamite.conventions import Spelling, spelling
 from adamite.errors import StateDictError
-from adamite.idle import Factor, decays
+from adamite.frontend.about import Documented, Words
+from adamite.frontend.conventions import Spelling, spelling
+from adamite.frontend.settings import unknown
+from adamite.graph.idle import Factor, decays
+from adamite.graph.lowering import lower
 from adamite.keras import arrays
 from adamite.keras.rows import Rows, rows_of, with_rows
 from adamite.keras.settings import Reading, Settings
-from adamite.layouts import Rests, State
-from adamite.rule import Rule
-from adamite.settings import unknown
-from adamite.storage import BFLOAT16, COMPENSATION, EIGHT_BIT_SIGNED, Format, Layout, Rounding
-from adamite.update import Update
+from adamite.language.rule import Rule
+from adamite.language.update import Update
+from adamite.storage import BFLOAT16, COMPENSATION, EIGHT_BIT_SIGNED, Format, Layout, Rounding, choice
+from adamite.storage.choice import Rests, State
 
 together: Any = None
 if arrays.BACKEND == "torch":
@@ -142,7 +142,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
             if name not in Extras.__annotations__:
                 raise TypeError(unknown(owner, name, [*given, *Extras.__annotations__]))
         rests = Rests(**{name: options[name] for name in Rests._fields if name in options})
-        layouts.check(owner, rests, [])
+        choice.check(owner, rests, [])
         if rests != Rests() and arrays.BACKEND != "torch":
             raise ValueError(
                 f"{owner}: {_shown(rests)} is for Keras's torch backend, and this is {arrays.BACKEND}; leave it out or "
@@ -288,7 +288,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         if together is not None:
             self._step_together(grads, trainable_variables, coefficients)
         else:
-            graphs = {key: arrays.read(engine.graph(key[0]), values) for key, values in coefficients.items()}
+            graphs = {key: arrays.read(lower(key[0]), values) for key, values in coefficients.items()}
             # A function: of a dict TensorFlow would sort the keys, where there are several replicas.
             super()._backend_update_step(grads, trainable_variables, lambda key: (graphs[key], coefficients[key]))
 
@@ -348,7 +348,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         numbers = {**read.numbers, "lr": learning_rate}
         found: Coefficients = {}
         for update in {self._update_of(v, read): None for v in variables}:
-            rounded, scalars = arrays.coefficients(engine.graph(update), self.iterations, numbers, self._scalars, types)
+            rounded, scalars = arrays.coefficients(lower(update), self.iterations, numbers, self._scalars, types)
             found |= {(update, dtype): values for dtype, values in rounded.items()}
         for variable, value in zip(self._scalars, scalars, strict=True):
             self.assign(variable, value)
@@ -370,7 +370,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         """What is stepped on: all of a variable, or some rows of a table where the others stay as they are."""
         stored = {"x": variable, **self._slots_of(variable)}
         compute = arrays.compute_type(variable.dtype)
-        factors = decays(engine.graph(update))
+        factors = decays(lower(update))
         rows = None if factors is None else rows_of(gradient, compute)
         if factors is None or rows is None:
             return _Part(stored, None, {"g": arrays.dense(gradient, variable), **stored}, {})
@@ -476,7 +476,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
                     value = in_place.adapted(value, of, name, self._layout(of), self._read().plain)
             variable.assign(value)
         for (there, here), found in converted.items():
-            layouts.tell_converted(owner, _NARROW.get(there, there), _NARROW.get(here, here), len(found))
+            choice.tell_converted(owner, _NARROW.get(there, there), _NARROW.get(here, here), len(found))
 
     def _keeps_nothing(self) -> bool:
         """Whether no more variables come when it is built, as of SGD without momentum."""

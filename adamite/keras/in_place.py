@@ -12,15 +12,14 @@ from torch import Tensor
 from torch._compile import _disable_dynamo
 from torch.compiler import is_dynamo_compiling
 
-from adamite import layouts
-from adamite.layouts import Rests
-from adamite.storage import COMPENSATION, Format, Layout
+from adamite.language.update import Update
+from adamite.storage import COMPENSATION, Format, Layout, choice
+from adamite.storage.choice import Rests
 from adamite.torch import state
 from adamite.torch.assigned import Written
 from adamite.torch.batch import FORMATS, ArrayBatch, Batch, MachineBatch, Member, format_of, native
 from adamite.torch.plan import run, shared
 from adamite.torch.settings import Reading
-from adamite.update import Update
 
 _shape, _dtype = attrgetter("shape"), attrgetter("dtype")
 _value = attrgetter("_value")  # as `value`, which looks for scopes first that an optimizer isn't in
@@ -46,7 +45,7 @@ def number(value: Any) -> float:
 
 def check(owner: str, variables: Sequence[Any], rests: Rests) -> None:
     """Refuse variables whose states can't rest like that."""
-    layouts.check(owner, rests, [format_of(variable.value) for variable in variables])
+    choice.check(owner, rests, [format_of(variable.value) for variable in variables])
 
 
 def resting(owner: str, variable: Any, update: Update, rests: Rests) -> Layout:

@@ -10,12 +10,12 @@ import numpy as np
 from keras.optimizers.schedules import LearningRateSchedule
 
 from adamite import schedules
-from adamite.conventions import Spelling
+from adamite.frontend.conventions import Spelling
+from adamite.frontend.settings import check_choice, check_function, check_number
 from adamite.keras.arrays import constant
 from adamite.keras.schedules import FOR_METRICS, Schedule
-from adamite.rule import REQUIRED, Choice, Number
-from adamite.settings import check_choice, check_function, check_number
-from adamite.update import CLIP_NORM, WEIGHT_DECAY, Surroundings, Update, build
+from adamite.language.rule import REQUIRED, Choice, Number
+from adamite.language.update import CLIP_NORM, WEIGHT_DECAY, Surroundings, Update, build
 
 
 def _option(name: str, allowed: str, meaning: str) -> Number:

@@ -8,10 +8,10 @@ from typing import Any
 import jax.numpy as jnp
 from keras import ops
 
-from adamite import engine
+from adamite.graph.lowering import lower
 from adamite.jax.call import COMPUTE, FORMATS, call, dtype_of, kind
+from adamite.language.update import Update
 from adamite.storage import Layout
-from adamite.update import Update
 
 
 def step(
@@ -28,4 +28,4 @@ def step(
         name: [jnp.asarray(ops.convert_to_tensor(value), types.get(name, compute)) for value in values]
         for name, values in columns.items()
     }
-    return call(engine.graph(update), layout, jnp.array(coefficients, compute), given)
+    return call(lower(update), layout, jnp.array(coefficients, compute), given)

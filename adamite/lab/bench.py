@@ -21,16 +21,20 @@ from typing import Any
 import numpy as np
 
 import adamite
-from adamite import engine
-from adamite.graph import Graph, Node, Program
-from adamite.maths import sign
+from adamite.backends import llvm
+from adamite.backends.backend import Kernel
+from adamite.codegen import compiler
+from adamite.codegen.job import Job
+from adamite.engine import kernels, running
+from adamite.graph.lowering import lower
+from adamite.graph.nodes import Graph, Node
+from adamite.graph.numbers import Program
+from adamite.language.maths import sign
+from adamite.language.rule import Rule, rule
+from adamite.language.update import Surroundings, build
 from adamite.numpy import Optimizer, optimizer
-from adamite.readers import llvm
-from adamite.readers.job import Job
-from adamite.rule import Rule, rule
 from adamite.rules import RULES
 from adamite.storage import FLOAT32, Layout
-from adamite.update import Surroundings, build
 
 Step = Callable[[], Any]
 SIZE = 40_000_000  # of large arrays, for which what is promised of them is promised
@@ -102,7 +106,7 @@ def start() -> Iterator[Row]:
         absent = frozenset(name for name, number in r.numbers.items() if number.default is None)
         began = time.perf_counter()
         update = build(r, tuple((c.name, c.default) for c in r.choices.values()), absent, Surroundings(clip=True))
-        engine.step_kernel(update, Layout(FLOAT32), "llvm")
+        kernels.step_kernel(update, Layout(FLOAT32), "llvm")
         times.append(time.perf_counter() - began)
     yield Row("compile", "a rule, traced and compiled", statistics.median(times), bar=0.060)
 
@@ -229,7 +233,7 @@ def _states(opt: Optimizer) -> list[np.ndarray[Any, Any]]:
 
 def _limit(opt: Optimizer, x: Any, g: Any) -> Step:
     """The limit kernel over the same tensors: x + g, and each state + g."""
-    inputs = engine.graph(opt.update).inputs
+    inputs = lower(opt.update).inputs
     nodes = [Node("tensor", value=name) for name in inputs]
     outputs = []
     for index, name in enumerate(inputs):
@@ -237,8 +241,8 @@ def _limit(opt: Optimizer, x: Any, g: Any) -> Step:
             outputs.append((name, len(nodes)))
             nodes.append(Node("add", (index, inputs.index("g"))))
     graph = Graph(inputs, tuple(outputs), tuple(nodes), 0, (), (), Program())
-    code = llvm.compile(llvm.step_text(graph, Layout(FLOAT32), engine.machine()))
-    kernel = engine.Kernel(code.call, code.call_held, 1, code)
+    code = compiler.compile(llvm.step_text(graph, Layout(FLOAT32)))
+    kernel = Kernel(code.call, code.call_held, 1, code)
     job = Job(1, 2 + len(inputs))
     job.lengths([x.size])
     for column, array in enumerate([x, g, *_states(opt)], start=2):
@@ -246,7 +250,7 @@ def _limit(opt: Optimizer, x: Any, g: Any) -> Step:
 
     def limit() -> None:
         job.rewind()
-        engine.run(kernel, job)
+        running.run(kernel, job)
 
     return limit
 

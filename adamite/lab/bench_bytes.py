@@ -29,7 +29,7 @@ from torch import nn
 
 import adamite
 import adamite.torch as ours
-from adamite import engine
+from adamite.engine import threads
 from adamite.lab.bench import SIZE, Row, Step, compare, judged, promised, yours
 
 MORE = ("bytes", "limit")  # columns of these rows
@@ -90,14 +90,14 @@ RULES: dict[str, Any] = {
 
 def bench(size: int = SIZE, rounds: int = 9) -> Iterator[Row]:
     """All the measurements, as they come."""
-    for threads in counts():
-        with engine.using_threads(threads):
-            yield from _formats(f"AdamW, {_threads(threads)}", ADAMW, size, rounds, threads, _promises)
+    for count in counts():
+        with threads.using_threads(count):
+            yield from _formats(f"AdamW, {_threads(count)}", ADAMW, size, rounds, count, _promises)
     for name, cls in RULES.items():
         kinds = {state: functools.partial(Made, state=state, cls=cls) for state in ("float32", "8bit")}
-        for threads in counts():
-            with engine.using_threads(threads):
-                yield from _formats(f"{name}, {_threads(threads)}", kinds, size, rounds, threads, _by_the_limit)
+        for count in counts():
+            with threads.using_threads(count):
+                yield from _formats(f"{name}, {_threads(count)}", kinds, size, rounds, count, _by_the_limit)
     yield from _arrays(size, rounds)
     yield from _beside_peers(size, max(1, rounds // 3))
     yield from _memory(size)
@@ -121,7 +121,7 @@ def said() -> str:
 
 def counts() -> list[int]:
     """Of threads: all, and one."""
-    return sorted({1, engine.threads()}, reverse=True)
+    return sorted({1, threads.threads()}, reverse=True)
 
 
 def _threads(count: int) -> str:
@@ -167,7 +167,7 @@ def _by_the_limit(row: ByteRow, speed: float, threads: int) -> float | None:
 
 def _in_cache(make: Make) -> float:
     """Seconds an element, on one thread, of a step whose tensors stay in the cache."""
-    with engine.using_threads(1):
+    with threads.using_threads(1):
         small, large = (_shortest(make(size)) for size in _CACHED)
     return (large - small) / (_CACHED[1] - _CACHED[0])
 

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import adamite
+from adamite.backends.text import equations
 from adamite.lab import page, plots
 from adamite.lab.page import Table
 from adamite.lab.problems import digits, regression
-from adamite.readers.text import equations
+from adamite.language.update import build
 from adamite.rules.adam import adam
-from adamite.update import build
 
 Array = NDArray[Any]
 Progress = Callable[[int, int, str], None]  # steps done, steps in all, what comes next

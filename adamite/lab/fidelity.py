@@ -20,12 +20,11 @@ import torch
 from torch import Tensor
 
 import adamite.torch as ours
-from adamite import layouts
 from adamite.lab.page import Table
 from adamite.lab.problem import find
 from adamite.lab.problems import PROBLEMS
 from adamite.lab.where import NotFoundError
-from adamite.storage import EIGHT_BIT_UNSIGNED
+from adamite.storage import EIGHT_BIT_UNSIGNED, choice
 
 LEARNING_RATES = {"digits": 3e-3, "mnist": 1e-3, "characters": 3e-3}
 OURS = ("float32", "bfloat16", "8bit")
@@ -156,12 +155,12 @@ def kinds() -> tuple[str, ...]:
 @contextmanager
 def sparing_none() -> Iterator[None]:
     """Inside, small tensors get narrow states too."""
-    before = layouts.SMALLEST
-    layouts.SMALLEST = 1
+    before = choice.SMALLEST
+    choice.SMALLEST = 1
     try:
         yield
     finally:
-        layouts.SMALLEST = before
+        choice.SMALLEST = before
 
 
 def adamw(kind: str, params: Sequence[Tensor], lr: float) -> torch.optim.Optimizer:

@@ -21,8 +21,8 @@ import numpy as np
 import adamite
 from adamite import schedules
 from adamite.lab import fault
-from adamite.rule import Rule
-from adamite.tree import Tree
+from adamite.language.rule import Rule
+from adamite.numpy.tree import Tree
 
 if TYPE_CHECKING:
     import keras

@@ -28,9 +28,9 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
+from adamite.frontend.settings import unknown
 from adamite.lab import fault
 from adamite.lab.where import NotFoundError, load, plain
-from adamite.settings import unknown
 
 
 class Run(NamedTuple):

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from adamite.lab import oracles
+from adamite.language.rule import Rule
 from adamite.numpy import optimizer
-from adamite.rule import Rule
 from adamite.rules import RULES
 from adamite.testing import run_checks
 

@@ -16,10 +16,10 @@ from types import ModuleType
 from typing import Any
 
 from adamite.errors import RuleError
-from adamite.graph import lower
+from adamite.graph.lowering import lower
 from adamite.lab import fault
-from adamite.rule import Rule
-from adamite.update import Surroundings, build
+from adamite.language.rule import Rule
+from adamite.language.update import Surroundings, build
 
 
 class NotFoundError(fault.Fault):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from adamite.conventions import CONVENTIONS
-from adamite.named import named
+from adamite.frontend.conventions import CONVENTIONS
+from adamite.frontend.named import named
+from adamite.language.rule import Rule
 from adamite.numpy.base import Optimizer, class_of
 from adamite.numpy.hyperparameters import Group
-from adamite.rule import Rule
 
 __all__ = [
     "ADOPT", "OPTIMIZERS", "SGD", "AMSGrad", "AdaBelief", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax",

@@ -11,20 +11,21 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from adamite import engine
-from adamite.arrays import Ranges
-from adamite.conventions import Convention, Framework
-from adamite.layouts import AVERAGE, Rests, State, layout
+from adamite.engine import norms, running
+from adamite.engine.memory import Ranges
+from adamite.errors import counted
+from adamite.frontend.conventions import Convention, Framework
+from adamite.frontend.settings import NonFinite, Schedule, check_nonfinite
+from adamite.graph.lowering import lower
+from adamite.language.rule import DEFAULT, Rule
+from adamite.language.update import Decay, Update
 from adamite.numpy.batch import Batch, RowsGiven, Slot
 from adamite.numpy.hyperparameters import Group, Hyperparameters
 from adamite.numpy.state import Loading, made, saved
-from adamite.rows import Indices, Rows, Sparse, check_sparse, checked
-from adamite.rule import DEFAULT, Rule
-from adamite.settings import NonFinite, Schedule, check_nonfinite
+from adamite.numpy.tree import Tree
+from adamite.sparse.rows import Indices, Rows, Sparse, check_sparse, checked
 from adamite.storage import Layout
-from adamite.tree import Tree
-from adamite.update import Decay, Update
-from adamite.words import counted
+from adamite.storage.choice import AVERAGE, Rests, State, layout
 
 
 class _Documented(type):
@@ -37,7 +38,7 @@ class _Documented(type):
             from inspect import cleandoc
 
             return cleandoc(cls.__dict__.get("__doc__") or Optimizer._about)
-        from adamite.about import documentation
+        from adamite.frontend.about import documentation
 
         return documentation(cls.__name__, convention)
 
@@ -201,7 +202,7 @@ class Optimizer(metaclass=_Documented):
         for batch in self._batches:
             batch.prepare(hyper.steps, clip)
         after = hyper.steps + 1
-        engine.to_the_end(functools.partial(self._go, after, found))
+        running.to_the_end(functools.partial(self._go, after, found))
 
     def _look(self, found: list[Any]) -> None:
         for batch in self._batches:
@@ -251,9 +252,9 @@ class Optimizer(metaclass=_Documented):
 
     def _inspect(self) -> float | None:
         """The norm's clipping factor; None where the step is to be skipped."""
-        norm = engine.norm(self._square, lambda: [name for batch in self._batches for name in batch.nonfinite()])
+        norm = norms.norm(self._square, lambda: [name for batch in self._batches for name in batch.nonfinite()])
         if norm.bad and self.nonfinite == "raise":
-            engine.refuse_nonfinite(self.steps + 1, norm.bad)
+            norms.refuse_nonfinite(self.steps + 1, norm.bad)
         if norm.bad and self.nonfinite == "skip":
             return None
         self._norm = norm.value
@@ -358,11 +359,11 @@ class Optimizer(metaclass=_Documented):
         for slot in self._slots:
             kinds.setdefault((self._hyper.update(slot.absent), slot.rests, slot.by_rows), []).append(slot)
         if self._sparse == "exact":
-            from adamite.tables import refuse_inexact
+            from adamite.sparse.tables import refuse_inexact
 
             for update, *_ in kinds:
-                refuse_inexact(type(self).__name__, engine.graph(update))
-        now = [(engine.graph(update), by_rows, slots) for (update, _, by_rows), slots in kinds.items()]
+                refuse_inexact(type(self).__name__, lower(update))
+        now = [(lower(update), by_rows, slots) for (update, _, by_rows), slots in kinds.items()]
         if now != [(b.graph, b.by_rows, b.slots) for b in self._batches]:
             self.flush()
             self._history = self._histories()
@@ -384,9 +385,9 @@ class Optimizer(metaclass=_Documented):
 
     def _rows_mode(self, slot: Slot) -> Sparse | None:
         """What is done with a gradient of some of a parameter's rows."""
-        from adamite.tables import rows_mode
+        from adamite.sparse.tables import rows_mode
 
-        mode = rows_mode(self._sparse, engine.graph(self._hyper.update(slot.absent)))
+        mode = rows_mode(self._sparse, lower(self._hyper.update(slot.absent)))
         return None if slot.rests.blocks else mode  # rows have no blocks of their own
 
     def _refuse_scattered(self, slot: Slot) -> None:

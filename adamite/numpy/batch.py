@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from adamite import engine
-from adamite.arrays import Array, Ranges, address, dense, overlaps_itself, pieces
-from adamite.coefficients import Coefficients
+from adamite.codegen.job import BLOCK, COEFFICIENTS, STATES, G, Job, X
+from adamite.engine import kernels, norms, running
+from adamite.engine.coefficients import Coefficients
+from adamite.engine.memory import Array, Ranges, address, dense, overlaps_itself, pieces
+from adamite.frontend.settings import Settings
+from adamite.graph.lowering import lower
+from adamite.language.update import Update
 from adamite.numpy import look
-from adamite.readers.job import BLOCK, COEFFICIENTS, STATES, G, Job, X
-from adamite.rows import Rows
-from adamite.settings import Settings
+from adamite.sparse.rows import Rows
 from adamite.storage import FORMATS, EightBit, Format, Layout
-from adamite.update import Update
 
 if TYPE_CHECKING:
-    from adamite.graph import Graph
+    from adamite.graph.nodes import Graph
 
 Guard = Callable[[bool], Ranges]  # what must not be overlapped, read anew if the parameters have moved
 
@@ -175,9 +176,9 @@ class Batch:
     def __init__(
         self, update: Update, rests: Layout, slots: list[Slot], history: Mapping[str, tuple[int, Any]]
     ) -> None:
-        self.backend = engine.default_backend()
-        self.graph, self.rests, self.slots = engine.graph(update), rests, slots
-        self.kernel = engine.step_kernel(update, rests, self.backend)
+        self.backend = kernels.default_backend()
+        self.graph, self.rests, self.slots = lower(update), rests, slots
+        self.kernel = kernels.step_kernel(update, rests, self.backend)
         columns = 2 + len(self.graph.inputs) + len(rests.more)
         self.job, self.piece = Job(len(slots), columns), Job(1, columns)  # a piece is what needs buffers
         self.units = [rests.units(s.size) for s in slots]
@@ -217,12 +218,12 @@ class Batch:
         self._point()
 
     @cached_property
-    def squares(self) -> engine.Squares:
-        return engine.Squares(self.rests.x, [s.size for s in self.slots], self.backend)
+    def squares(self) -> norms.Squares:
+        return norms.Squares(self.rests.x, [s.size for s in self.slots], self.backend)
 
     @cached_property
-    def piece_squares(self) -> engine.Squares:
-        return engine.Squares(self.rests.x, [BLOCK], self.backend)
+    def piece_squares(self) -> norms.Squares:
+        return norms.Squares(self.rests.x, [BLOCK], self.backend)
 
     def _point(self) -> None:
         self.job.fill(COEFFICIENTS, [cohort.coefficients.address for cohort in self.of])
@@ -348,7 +349,7 @@ class Batch:
         out = self.missing + self.odd if self.missing or self.odd else _NONE
         if out != self._out:
             self.job.lengths([0 if row in out else units for row, units in enumerate(self.units)])
-            engine.ready(self.kernel, self.job)
+            running.ready(self.kernel, self.job)
             self._out = out
         self._left = list(self.odd)
         self.job.rewind()
@@ -369,9 +370,9 @@ class Batch:
 
     def go(self) -> None:
         """Update. May be interrupted and called again: nothing is done twice."""
-        engine.run(self.kernel, self.job)
+        running.run(self.kernel, self.job)
         while self._left:
-            with engine.uninterrupted():
+            with running.uninterrupted():
                 self._buffered(self._left.pop())
         self.count()
 
@@ -409,7 +410,7 @@ class Batch:
 
     def _run_piece(self, units: int, cells: Sequence[int]) -> None:
         self.piece.only(units, cells)
-        engine.run(self.kernel, self.piece)
+        running.run(self.kernel, self.piece)
 
     def history(self) -> Iterator[tuple[str, tuple[int, tuple[float, ...]]]]:
         for slot, cohort in zip(self.slots, self.of, strict=True):

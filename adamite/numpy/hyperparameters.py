@@ -6,13 +6,13 @@ from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, get_args
 
-from adamite import engine, layouts
-from adamite.conventions import Convention, Framework
-from adamite.layouts import Rests
-from adamite.settings import Schedule, Settings, unknown
-from adamite.storage import Format
-from adamite.update import CLIP_NORM, EMA, WEIGHT_DECAY, Decay, Surroundings, Update, build
-from adamite.words import counted
+from adamite.errors import counted
+from adamite.frontend.conventions import Convention, Framework
+from adamite.frontend.settings import Schedule, Settings, unknown
+from adamite.graph.lowering import lower
+from adamite.language.update import CLIP_NORM, EMA, WEIGHT_DECAY, Decay, Surroundings, Update, build
+from adamite.storage import Format, choice
+from adamite.storage.choice import Rests
 
 _OPTIONS = (
     "convention", "groups", "weight_decay", "decay", "clip_norm", "nonfinite", "ema", "maximize", "state", "seed",
@@ -47,7 +47,7 @@ class Hyperparameters:
             raise ValueError(f"{owner}: decay must be 'l2' or 'decoupled', got {decay!r}")
         if not isinstance(maximize, bool):
             raise TypeError(f"{owner}: maximize must be True or False, got {maximize!r}")
-        layouts.check(owner, rests, formats)
+        choice.check(owner, rests, formats)
         convention = conventions[framework]
         self.rests = rests
         self.owner, self.framework, self.rule = owner, framework, convention.rule
@@ -205,13 +205,13 @@ class Hyperparameters:
     def refuse_idle(self, given: Mapping[str, Any]) -> None:
         """An argument that changes nothing under the others is a mistake."""
         every = {self.absent(settings) for settings in (self.settings, *(g.settings for g in self.groups))}
-        graphs = {absent: engine.graph(self.update(absent)) for absent in every}
+        graphs = {absent: lower(self.update(absent)) for absent in every}
         starts = [state.start for state in self.rule.states]
         for name, value in given.items():
             if name in self.choices:
                 default = self.rule.choices[name].default
                 other = tuple({**self.choices, name: default}.items())
-                plain = {absent: engine.graph(build(self.rule, other, absent, self.surroundings())) for absent in every}
+                plain = {absent: lower(build(self.rule, other, absent, self.surroundings())) for absent in every}
                 idle = value != default and all(plain[a].nodes == graphs[a].nodes for a in every)
             else:
                 read = any(name in graph.numbers for graph in graphs.values()) or name in starts

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adamite.arrays import Array, address
-from adamite.readers.job import G, Job, X
+from adamite.codegen.job import G, Job, X
+from adamite.engine.memory import Array, address
 
 if TYPE_CHECKING:
-    from adamite.readers.llvm import Compiled
+    from adamite.codegen.compiler import Compiled
 
 _HEAD = object.__basicsize__  # of every Python object; its type comes last
 _DATA, _NDIM, _SHAPE, _STRIDES, _DTYPE, _FLAGS = (_HEAD + offset for offset in (0, 8, 16, 24, 40, 48))
@@ -192,9 +192,9 @@ class Look:
 
 @functools.cache
 def _compiled() -> Compiled:
-    from adamite.readers import llvm
+    from adamite.codegen import compiler
 
-    return llvm.compile(_TEXT)
+    return compiler.compile(_TEXT)
 
 
 @functools.cache

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from adamite import engine
-from adamite.arrays import Array, address
+from adamite.engine import norms
+from adamite.engine.memory import Array, address
+from adamite.language.update import Update
 from adamite.numpy.batch import Batch, Guard, Slot
-from adamite.rows import Indices, Rows, Sparse, checked, merged
+from adamite.sparse.rows import Indices, Rows, Sparse, checked, merged
+from adamite.sparse.tables import Behind, Memory, Steps, Touched
 from adamite.storage import Layout
-from adamite.tables import Behind, Memory, Steps, Touched
-from adamite.update import Update
 
 
 class RowsBatch(Batch):
@@ -56,7 +56,7 @@ class RowsBatch(Batch):
 
     def square(self, before: float, scale: float = 1.0) -> float:
         values = [np.empty(0, self.rests.x.dtype) if g is None else g[1] for g in self.gradients]
-        self.sums = engine.Squares(self.rests.x, [v.size for v in values], self.backend)
+        self.sums = norms.Squares(self.rests.x, [v.size for v in values], self.backend)
         self.sums.run([address(v) for v in values], scale)
         return self.sums.total(before)
 

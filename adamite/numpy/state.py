@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from adamite import layouts
 from adamite.errors import StateDictError
-from adamite.layouts import State
+from adamite.frontend.settings import Settings
 from adamite.numpy.batch import Slot
 from adamite.numpy.hyperparameters import Hyperparameters
-from adamite.settings import Settings
-from adamite.storage import FORMATS, Array, EightBit, Format
+from adamite.storage import FORMATS, Array, EightBit, Format, choice
+from adamite.storage.choice import State
 
 History = dict[str, tuple[int, tuple[float, ...]]]  # step number and Scalar states, by parameter
 
@@ -139,14 +138,14 @@ class Loading:
         for action in self.actions:
             action()
         for (there, here), names in self.converted.items():
-            layouts.tell_converted(self.hyper.owner, there, here, len(dict.fromkeys(names)))
+            choice.tell_converted(self.hyper.owner, there, here, len(dict.fromkeys(names)))
 
     def _format(self, slot: Slot, name: str, array: Array) -> Format | None:
         """How a saved state rests, by its type, if it is one of a state."""
         update = self.hyper.update(slot.absent)
         words: dict[Any, State] = {np.dtype(np.uint8): "8bit", np.dtype(np.uint16): "bfloat16"}
         if array.dtype in words:
-            return layouts.format_of(update, name, words[array.dtype])
+            return choice.format_of(update, name, words[array.dtype])
         return FORMATS.get(array.dtype)
 
     def _names(self, label: str, mine: set[str], theirs: Any) -> bool:

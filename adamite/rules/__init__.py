@@ -1,6 +1,6 @@
 """The equations: one file a family, and here one table of them all."""
 
-from adamite.rule import Rule
+from adamite.language.rule import Rule
 from adamite.rules.adabelief import adabelief, adabelief_nesterov
 from adamite.rules.adadelta import adadelta
 from adamite.rules.adagrad import adagrad, adagrad_eps_inside

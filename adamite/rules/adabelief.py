@@ -1,7 +1,7 @@
 """AdaBelief: Adam whose steps grow where the gradients are as the momentum foretold."""
 
-from adamite.maths import sqrt
-from adamite.rule import rule
+from adamite.language.maths import sqrt
+from adamite.language.rule import rule
 from adamite.rules.adam import adam, corrected
 
 

@@ -1,7 +1,7 @@
 """Adadelta: the steps have the units of the parameter, so no learning rate is needed."""
 
-from adamite.maths import sqrt
-from adamite.rule import rule
+from adamite.language.maths import sqrt
+from adamite.language.rule import rule
 
 
 @rule

@@ -1,7 +1,7 @@
 """Adagrad: each gradient divided by the root of the sum of all its squares."""
 
-from adamite.maths import sqrt
-from adamite.rule import rule
+from adamite.language.maths import sqrt
+from adamite.language.rule import rule
 
 
 @rule

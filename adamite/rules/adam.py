@@ -1,7 +1,7 @@
 """Adam: momentum divided by the root of the mean square, both corrected for their start at zero."""
 
-from adamite.maths import sqrt
-from adamite.rule import rule
+from adamite.language.maths import sqrt
+from adamite.language.rule import rule
 
 
 @rule

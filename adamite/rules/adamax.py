@@ -1,7 +1,7 @@
 """Adamax: Adam with the maximum norm in place of the root mean square."""
 
-from adamite.maths import abs, maximum
-from adamite.rule import rule
+from adamite.language.maths import abs, maximum
+from adamite.language.rule import rule
 from adamite.rules.adam import adam
 
 

@@ -1,7 +1,7 @@
 """ADOPT: Adam that converges with any beta2, by normalizing with the last step's second moment."""
 
-from adamite.maths import maximum, minimum, sqrt, where
-from adamite.rule import rule
+from adamite.language.maths import maximum, minimum, sqrt, where
+from adamite.language.rule import rule
 from adamite.rules.adam import adam
 
 

@@ -1,7 +1,7 @@
 """AMSGrad: Adam with a second moment that never shrinks."""
 
-from adamite.maths import maximum, sqrt
-from adamite.rule import rule
+from adamite.language.maths import maximum, sqrt
+from adamite.language.rule import rule
 from adamite.rules.adam import adam
 
 

@@ -1,7 +1,7 @@
 """Lion: the sign of the momentum; every weight moves by lr."""
 
-from adamite.maths import sign
-from adamite.rule import rule
+from adamite.language.maths import sign
+from adamite.language.rule import rule
 
 
 @rule

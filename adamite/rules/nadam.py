@@ -1,7 +1,7 @@
 """NAdam: Adam with Nesterov's momentum."""
 
-from adamite.maths import sqrt
-from adamite.rule import Scalar, rule
+from adamite.language.maths import sqrt
+from adamite.language.rule import Scalar, rule
 from adamite.rules.adam import adam, corrected
 
 

@@ -1,7 +1,7 @@
 """RAdam: Adam that waits until its second moment can be trusted."""
 
-from adamite.maths import sqrt, where
-from adamite.rule import rule
+from adamite.language.maths import sqrt, where
+from adamite.language.rule import rule
 from adamite.rules.adam import adam, corrected
 
 

@@ -1,7 +1,7 @@
 """RMSprop: each gradient divided by the root of its mean square."""
 
-from adamite.maths import maximum, sqrt
-from adamite.rule import rule
+from adamite.language.maths import maximum, sqrt
+from adamite.language.rule import rule
 
 
 @rule

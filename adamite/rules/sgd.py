@@ -1,7 +1,7 @@
 """Stochastic gradient descent: plain, with momentum, with Nesterov's momentum."""
 
-from adamite.maths import where
-from adamite.rule import rule
+from adamite.language.maths import where
+from adamite.language.rule import rule
 
 
 @rule

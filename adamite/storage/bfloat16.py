@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from adamite.emit import Lanes
+from adamite.codegen.text import Lanes
 from adamite.storage.format import FLOAT32, Array, Format
 
 _NAN = 0x7FC0

@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adamite.emit import Lanes, Text
+from adamite.codegen.text import Lanes, Text
 from adamite.storage.format import FLOAT32, Array, Format
 from adamite.storage.random import BLOCK, LANES
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from adamite.emit import Lanes
+from adamite.codegen.text import Lanes
 from adamite.storage.format import FLOAT32, Format
 
 

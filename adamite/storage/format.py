@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from adamite.emit import Lanes
+from adamite.codegen.text import Lanes
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

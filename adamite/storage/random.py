@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from adamite.emit import Lanes
+from adamite.codegen.text import Lanes
 from adamite.storage.format import Array
 
 BLOCK = 256  # elements that share a word a lane, and the scales of 8-bit states

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from adamite.conventions import TORCH
-from adamite.named import named
-from adamite.rule import Rule
+from adamite.frontend.conventions import TORCH
+from adamite.frontend.named import named
+from adamite.language.rule import Rule
 from adamite.torch import threads
 from adamite.torch.base import Extras, Optimizer, StepInBackward, class_of
 from adamite.torch.groups import param_groups

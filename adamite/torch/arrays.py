@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
-from adamite.graph import Graph
-from adamite.readers.arrays import OPERATORS, Operations, Reading
+from adamite.backends.arrays import OPERATORS, Operations, Reading
+from adamite.graph.nodes import Graph
 
 Lists = Mapping[str, list[Tensor]]
 

@@ -15,15 +15,16 @@ from torch.autograd import profiler
 from torch.compiler import is_dynamo_compiling
 from torch.optim import optimizer as torch_optimizer
 
-from adamite import engine, layouts
-from adamite.about import Documented, Words
-from adamite.conventions import Spelling, spelling
-from adamite.layouts import Rests, State
-from adamite.rows import Sparse, check_sparse
-from adamite.rule import Rule
-from adamite.settings import NonFinite, check_nonfinite, unknown
-from adamite.storage import Rounding
-from adamite.tables import refuse_inexact
+from adamite.engine import norms
+from adamite.frontend.about import Documented, Words
+from adamite.frontend.conventions import Spelling, spelling
+from adamite.frontend.settings import NonFinite, check_nonfinite, unknown
+from adamite.graph.lowering import lower
+from adamite.language.rule import Rule
+from adamite.sparse.rows import Sparse, check_sparse
+from adamite.sparse.tables import refuse_inexact
+from adamite.storage import Rounding, choice
+from adamite.storage.choice import Rests, State
 from adamite.torch import ranks
 from adamite.torch.assigned import Written
 from adamite.torch.batch import format_of, optimizable
@@ -121,7 +122,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         self.skipped = 0
         self.gradient_norm: float | None = None
         self._rests = Rests(**{name: extras[name] for name in Rests._fields if name in extras})
-        layouts.check(type(self).__name__, self._rests, [])
+        choice.check(type(self).__name__, self._rests, [])
         self.sparse = check_sparse(type(self).__name__, extras.get("sparse"), self._rests)
         # What isn't asked for isn't in the groups: other libraries expect torch's keys there.
         defaults = {
@@ -133,7 +134,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         self._settings.check(defaults)
         super().__init__(params, {**defaults, **self._settings.tidied(defaults)})
         every = [p for group in self.param_groups for p in group["params"] if optimizable(p)]
-        layouts.check(type(self).__name__, self._rests, [*map(format_of, every)])
+        choice.check(type(self).__name__, self._rests, [*map(format_of, every)])
 
     def _prepare(self, defaults: Mapping[str, Any]) -> None:
         self._settings = Settings(type(self).__name__, self._spelling, defaults)
@@ -232,9 +233,9 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         scale = scale_of(self)
         if not self._needs_norm:
             return 1.0 / scale
-        norm = engine.norm(lambda more: ranks.square(plan.batches, more / scale), lambda: ranks.bad(plan.batches))
+        norm = norms.norm(lambda more: ranks.square(plan.batches, more / scale), lambda: ranks.bad(plan.batches))
         if norm.bad and self._nonfinite == "raise":
-            engine.refuse_nonfinite(self._number(plan), norm.bad, *[_IN_BACKWARD] * (plan.only is not None))
+            norms.refuse_nonfinite(self._number(plan), norm.bad, *[_IN_BACKWARD] * (plan.only is not None))
         if norm.bad and self._nonfinite == "skip":
             return None
         self.gradient_norm = norm.value
@@ -357,7 +358,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
             self._settings.check(whole)
             param_group.update(self._settings.tidied(param_group))
             if self.sparse == "exact":
-                refuse_inexact(type(self).__name__, engine.graph(self._settings.read(whole, False).update))
+                refuse_inexact(type(self).__name__, lower(self._settings.read(whole, False).update))
         super().add_param_group(param_group)
         for name in WHOLE:  # nothing would read it there
             param_group.pop(name, None)
@@ -377,7 +378,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
             return check_nonfinite(value)
         if option == "sparse":
             return check_sparse(owner, value, Rests())
-        layouts.check_choices(owner, Rests(**{option: value}))
+        choice.check_choices(owner, Rests(**{option: value}))
         return value
 
     def __repr__(self) -> str:
@@ -543,7 +544,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         group = next(group for group in self.param_groups if any(q is p for q in group["params"]))
         update = self._settings.read(group, self._multiplies).update
         names = keys(self._spelling)
-        states = [self.state[p][names[name]] for name in engine.graph(update).inputs[2:]]
+        states = [self.state[p][names[name]] for name in lower(update).inputs[2:]]
         self._tables.resume(p, states, update, format_of(p), steps)
 
     def __reduce__(self) -> Any:

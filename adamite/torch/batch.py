@@ -20,10 +20,12 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from adamite import engine
-from adamite.arrays import pieces
-from adamite.coefficients import Coefficients
-from adamite.readers.job import BLOCK, COEFFICIENTS, STATES, G, Job, X
+from adamite.codegen.job import BLOCK, COEFFICIENTS, STATES, G, Job, X
+from adamite.engine import kernels, norms, running
+from adamite.engine.coefficients import Coefficients
+from adamite.engine.memory import pieces
+from adamite.graph.lowering import lower
+from adamite.language.update import Update
 from adamite.storage import (
     BFLOAT16,
     COMPENSATION,
@@ -39,7 +41,6 @@ from adamite.storage import (
 from adamite.torch import arrays, look
 from adamite.torch.assigned import Compensated, alone
 from adamite.torch.settings import Reading
-from adamite.update import Update
 
 FORMATS: dict[torch.dtype, Format] = {
     torch.float16: FLOAT16,
@@ -215,7 +216,7 @@ class Batch:
 
     def __init__(self, update: Update, layout: Layout, members: Sequence[Member], keys: Mapping[str, str]) -> None:
         self.update, self.layout, self.members = update, layout, members
-        self.graph = engine.graph(update)
+        self.graph = lower(update)
         self.names = [keys[name] for name in layout.formats(self.graph.inputs[2:])]
         self.parameters = [m.parameter for m in members]
         self.wrapped = any(local(p) is not p for p in self.parameters)
@@ -401,8 +402,8 @@ class MachineBatch(Batch):
 
     def __init__(self, update: Update, layout: Layout, members: Sequence[Member], keys: Mapping[str, str]) -> None:
         super().__init__(update, layout, members, keys)
-        self.backend = engine.default_backend()
-        self.kernel = engine.step_kernel(update, layout, self.backend)
+        self.backend = kernels.default_backend()
+        self.kernel = kernels.step_kernel(update, layout, self.backend)
         columns = 2 + len(self.graph.inputs) + len(layout.more)
         self.job, self.piece = Job(len(members), columns), Job(1, columns)
         self.sizes = list(map(elements, self.tensors))
@@ -435,7 +436,7 @@ class MachineBatch(Batch):
         self._reader = look.Look(self.tensors, self._types, self.states, self.job) if reads else None
         self._read = False  # whether machine code has found the gradients of this step
         self._notices = False  # whether it notices other states in the optimizer's dicts
-        self._large = sum(self.sizes) >= engine.HOLD
+        self._large = sum(self.sizes) >= running.HOLD
         self._gradient_places: list[int] = []  # what the job says, as far as Python knows
         self._through_buffers: list[int] = []  # rows that aren't plain, or whose gradient isn't
         self._left_out: list[int] = []  # rows whose length in the job is 0
@@ -451,12 +452,12 @@ class MachineBatch(Batch):
         return x.is_contiguous() and state.is_contiguous() if isinstance(format, EightBit) else alike(x, state)
 
     @cached_property
-    def squares(self) -> engine.Squares:
-        return engine.Squares(self.layout.g, self.sizes, self.backend)
+    def squares(self) -> norms.Squares:
+        return norms.Squares(self.layout.g, self.sizes, self.backend)
 
     @cached_property
-    def piece_squares(self) -> engine.Squares:
-        return engine.Squares(self.layout.g, [BLOCK], self.backend)
+    def piece_squares(self) -> norms.Squares:
+        return norms.Squares(self.layout.g, [BLOCK], self.backend)
 
     def divide(self, readings: Mapping[int, Reading]) -> None:
         super().divide(readings)
@@ -565,14 +566,14 @@ class MachineBatch(Batch):
             gone = set(out)
             self.job.lengths([0 if row in gone else units for row, units in enumerate(self.units)])
             self._left_out = out
-            engine.ready(self.kernel, self.job)
+            running.ready(self.kernel, self.job)
         self._pending = self._through_buffers.copy()
         self.job.rewind()
 
     def go(self) -> None:
-        engine.run(self.kernel, self.job)
+        running.run(self.kernel, self.job)
         while self._pending:
-            with engine.uninterrupted():
+            with running.uninterrupted():
                 self._buffered(self._pending.pop())
 
     def _buffered(self, row: int) -> None:
@@ -593,7 +594,7 @@ class MachineBatch(Batch):
 
     def _run_piece(self, units: int, cells: Sequence[int]) -> None:
         self.piece.only(units, cells)
-        engine.run(self.kernel, self.piece)
+        running.run(self.kernel, self.piece)
 
 
 class ArrayBatch(Batch):
@@ -627,7 +628,7 @@ class ArrayBatch(Batch):
         compute = DTYPES[self.layout.compute]
         columns = [self.tensors, self.grads, *zip(*self.states, strict=True)]
         while self._pending:
-            with engine.uninterrupted(), torch.no_grad():
+            with running.uninterrupted(), torch.no_grad():
                 cohort = self._pending.pop()
                 rows = [row for row in cohort.rows if self.grads[row] is not None]
                 if not rows:

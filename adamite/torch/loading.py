@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from adamite import layouts
 from adamite.errors import StateDictError
-from adamite.storage import Format
+from adamite.language.update import Update
+from adamite.storage import Format, choice
 from adamite.torch.batch import optimizable
 from adamite.torch.names import pairs
 from adamite.torch.settings import OPTIONS, REFUSED, WHOLE
 from adamite.torch.state import adapted, numbers_of, one_number, required, resting, tensors_of
-from adamite.update import Update
 
 if TYPE_CHECKING:
     from adamite.torch.base import Optimizer
@@ -76,7 +75,7 @@ class Loading:
             more = f"\n  and {len(self.problems) - 8} more" if self.problems[8:] else ""
             raise StateDictError(f"the state doesn't fit this {self.owner}, nothing was loaded:{listed}{more}")
         for (there, now), found_so in self.converted.items():
-            layouts.tell_converted(self.owner, there, now, len(found_so))
+            choice.tell_converted(self.owner, there, now, len(found_so))
 
     def _match(self, index: int, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[Any, tuple[Tensor, str]]:
         """The saved parameters' numbers -> parameters and names."""

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from adamite.emit import Text
-from adamite.readers import llvm
-from adamite.readers.job import STATES, G, Job, X
+from adamite.codegen import compiler
+from adamite.codegen.job import STATES, G, Job, X
+from adamite.codegen.text import Text
 
 _RESULT, _ROWS, _XS, _GS, _STATES, _COUNT, _KEYS, _START = range(8)
 _OBJECT, _LAYOUT, _KEPT_LAYOUT, _MARK_PLACE, _MARK, _FIRST_STATE = range(6)  # of a row
@@ -219,11 +219,11 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 
 @functools.cache
-def _compiled() -> llvm.Compiled:
+def _compiled() -> compiler.Compiled:
     layout = _layout()
     if layout is None:
         raise RuntimeError("torch keeps its tensors otherwise")
-    return llvm.compile(_text(layout))
+    return compiler.compile(_text(layout))
 
 
 @functools.cache

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from adamite import engine, layouts
-from adamite.layouts import Rests
-from adamite.storage import EightBit, Layout
+from adamite.engine import running
+from adamite.language.update import Update
+from adamite.storage import EightBit, Layout, choice
+from adamite.storage.choice import Rests
 from adamite.torch.assigned import Written
 from adamite.torch.batch import (
     ArrayBatch,
@@ -33,7 +34,6 @@ from adamite.torch.batch import (
 from adamite.torch.settings import Settings
 from adamite.torch.sparse import RowsBatch, Tables
 from adamite.torch.state import bind, complete, keys, resting
-from adamite.update import Update
 
 _stands = methodcaller("stands")
 Groups = Sequence[dict[str, Any]]
@@ -125,7 +125,7 @@ class Plan:
         found = with_gradient(resting(p, self.readings[m.group].update, self.rests), p.grad)
         if not found.blocks:
             return found
-        layouts.check(self.settings.owner, self.rests._replace(rounding="nearest"), [format_of(p)])
+        choice.check(self.settings.owner, self.rests._replace(rounding="nearest"), [format_of(p)])
         if not found.native:
             raise ValueError(
                 f"{self.settings.owner}: state={self.rests.state!r}, rounding={self.rests.rounding!r} is for steps "
@@ -238,7 +238,7 @@ class Plan:
 
 def run(batches: Sequence[Batch], written: Written) -> None:
     """Update batches that are prepared; an interrupt is raised after it."""
-    engine.to_the_end(partial(_go, batches, written))
+    running.to_the_end(partial(_go, batches, written))
 
 
 def _go(batches: Sequence[Batch], written: Written) -> None:

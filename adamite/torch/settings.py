@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from adamite.conventions import Spelling
-from adamite.rule import REQUIRED, Number
-from adamite.settings import check_choice
-from adamite.update import Surroundings, Update, build
+from adamite.frontend.conventions import Spelling
+from adamite.frontend.settings import check_choice
+from adamite.language.rule import REQUIRED, Number
+from adamite.language.update import Surroundings, Update, build
 
 # torch's name of an argument in its messages, and the range that it allows.
 RANGES: dict[str, tuple[str, str]] = {

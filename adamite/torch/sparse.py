@@ -10,15 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adamite import engine
-from adamite.idle import still
-from adamite.rows import Indices, Sparse, checked, distinct
+from adamite.engine import kernels, norms
+from adamite.graph.idle import still
+from adamite.graph.lowering import lower
+from adamite.language.update import Update
+from adamite.sparse.rows import Indices, Sparse, checked, distinct
+from adamite.sparse.tables import Behind, CatchUp, Memory, Steps, Touched, refuse_inexact
 from adamite.storage import Format, Layout
-from adamite.tables import Behind, CatchUp, Memory, Steps, Touched, refuse_inexact
 from adamite.torch.batch import Batch, Cohort, Member, of_rows, with_gradient
 from adamite.torch.batch import Sparse as Refusal
 from adamite.torch.settings import Reading
-from adamite.update import Update
 
 
 class Table:
@@ -28,7 +29,7 @@ class Table:
         self.parameter, self.states, self.update = p, states, update
         self.kind = p.dtype, p.shape
         self.behind = Behind(update, format, len(p), fresh)
-        self.late = CatchUp(update, format, engine.default_backend())
+        self.late = CatchUp(update, format, kernels.default_backend())
         self.version = p._version  # as our last write left it
 
     def belongs(self, update: Update, states: Sequence[Tensor]) -> bool:
@@ -63,7 +64,7 @@ class Tables:
         """
         if self.mode is None:
             plain = whole and layout.native and not layout.blocks and of_whole_rows(p.grad)
-            return plain and p.dim() > 0 and p[:1].is_contiguous() and still(engine.graph(update))
+            return plain and p.dim() > 0 and p[:1].is_contiguous() and still(lower(update))
         if not whole:
             raise RuntimeError(
                 f"{self.owner}: sparse={self.mode!r} is for whole tensors on the CPU, and a sparse "
@@ -126,7 +127,7 @@ class RowsBatch(Batch):
 
     @cached_property
     def steps(self) -> Steps:
-        return Steps(self.update, self.layout, engine.default_backend())
+        return Steps(self.update, self.layout, kernels.default_backend())
 
     def same_gradients(self) -> bool:
         return all(
@@ -145,7 +146,7 @@ class RowsBatch(Batch):
 
     def square(self, before: float, scale: float) -> float:
         values = [torch.view_as_real(v) if v.is_complex() else v for _, v in self._values()]
-        sums = engine.Squares(self.layout.g, [v.numel() for v in values], engine.default_backend())
+        sums = norms.Squares(self.layout.g, [v.numel() for v in values], kernels.default_backend())
         sums.run([v.data_ptr() for v in values], scale)
         return sums.total(before)
 

@@ -10,15 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adamite import layouts
-from adamite.conventions import Spelling
 from adamite.errors import StateDictError
-from adamite.layouts import Rests
-from adamite.rule import Rule
-from adamite.storage import COMPENSATION, Array, EightBit, Format, Layout
+from adamite.frontend.conventions import Spelling
+from adamite.language.rule import Rule
+from adamite.language.update import Update
+from adamite.storage import COMPENSATION, Array, EightBit, Format, Layout, choice
+from adamite.storage.choice import Rests
 from adamite.torch.batch import Batch, format_of, kept_type, view
 from adamite.torch.settings import Reading
-from adamite.update import Update
 
 AVERAGE = "ema"  # the averaged weights
 
@@ -47,7 +46,7 @@ def one_number(value: Any) -> bool:
 def resting(p: Tensor, update: Update, rests: Rests) -> Layout:
     """How a parameter and its states rest."""
     own = rests._replace(state="float32") if p.is_complex() else rests
-    return layouts.layout(update, format_of(p), p.numel(), own)
+    return choice.layout(update, format_of(p), p.numel(), own)
 
 
 def numbers_of(update: Update, spelling: Spelling) -> set[str]:
@@ -103,7 +102,7 @@ def adapted(old: Any, p: Tensor, own: str, format: Format, update: Update) -> Te
             f"here a {_kind(p, here)}, in the state a {_kind(old, there)}; torch.distributed.checkpoint loads what is "
             "distributed"
         )
-    codes = layouts.format_of(update, own, "8bit") if old.dtype is torch.uint8 else None
+    codes = choice.format_of(update, own, "8bit") if old.dtype is torch.uint8 else None
     wanted: Any = (codes.length(p.numel()),) if isinstance(codes, EightBit) else p.shape
     if old.shape != wanted:
         kind = f" of {old.dtype}, whose parameter needs {tuple(wanted)}" if codes else ""

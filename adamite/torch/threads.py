@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 
-from adamite import engine
+from adamite.backends.backend import Kernel
+from adamite.engine import threads
 
 _WORTH = 100_000  # elements: a spinning thread takes 2 us to start
 
@@ -27,15 +28,15 @@ def employ() -> None:
     if parallel is None:
         return
 
-    def run(kernel: engine.Kernel, address: int, count: int) -> None:
+    def run(kernel: Kernel, address: int, count: int) -> None:
         if kernel.code is None:
             kernel.call(address)
         else:
             parallel(kernel.code.place, address, count, 0)
 
-    engine.employ(engine.Crew(run, torch.get_num_threads, _WORTH))
+    threads.employ(threads.Crew(run, torch.get_num_threads, _WORTH))
     if hasattr(os, "register_at_fork"):  # OpenMP's threads don't survive one, and it doesn't notice
-        os.register_at_fork(after_in_child=lambda: engine.employ(engine.OWN))
+        os.register_at_fork(after_in_child=lambda: threads.employ(threads.OWN))
 
 
 def _openmp() -> Any:

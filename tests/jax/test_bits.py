@@ -12,9 +12,10 @@ import pytest
 
 import adamite
 import adamite.jax as ours
-from adamite import engine, rules
+from adamite import rules
+from adamite.backends.llvm import xla
+from adamite.engine import threads
 from adamite.jax import call
-from adamite.readers import xla
 from adamite.rules import RULES
 from tests.support import special
 
@@ -82,7 +83,7 @@ def test_large_arrays_are_shared_among_threads() -> None:
     params, state = {"x": jnp.asarray(x)}, tx.init({"x": jnp.asarray(x)})
     expected = {"x": x.copy()}
     optimizer = adamite.optimizer(rules.adam)(expected, lr=0.01)
-    with engine.using_threads(4):
+    with threads.using_threads(4):
         step = jax.jit(tx.step, donate_argnums=(0, 1))
         for _ in range(5):
             params, state = step(params, state, {"x": g})

@@ -19,7 +19,7 @@ from flax.training.train_state import TrainState
 
 import adamite.jax as ours
 from adamite import rules
-from adamite.rule import rule
+from adamite.language.rule import rule
 from adamite.schedules import cosine
 
 

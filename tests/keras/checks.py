@@ -27,7 +27,7 @@ import adamite
 import adamite.keras as ours
 from adamite.errors import StateDictError
 from adamite.lab import differences
-from adamite.rule import Scalar
+from adamite.language.rule import Scalar
 from adamite.schedules import ReduceOnPlateau, cosine, cosine_restarts, exponential, piecewise, warmup
 from tests.support import ROOT, process_environment
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import adamite
-from adamite import engine
+from adamite.engine import threads
 from adamite.lab import bench
 from adamite.lab.bench import Row
 from adamite.rules import RULES
@@ -118,17 +118,17 @@ def test_cases_are_named(rows: Cases) -> None:
 # ---- the yardstick --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("size", [1, 1003, 400_003])
 @pytest.mark.parametrize("name", ["SGD", "Lion", "AdamW", "AMSGrad"])
-def test_the_limit_kernel_loads_and_stores_everything(name: str, size: int, threads: int) -> None:
+def test_the_limit_kernel_loads_and_stores_everything(name: str, size: int, count: int) -> None:
     rng = np.random.default_rng(size)
     x, g = (rng.standard_normal(size, dtype=np.float32) for _ in range(2))
     opt = getattr(adamite, name)(x)
     opt.step(g)
     arrays = [x, *bench._states(opt)]
     before, gradient = [a.copy() for a in arrays], g.copy()
-    with engine.using_threads(threads):
+    with threads.using_threads(count):
         limit = bench._limit(opt, x, g)
         limit()
         limit()

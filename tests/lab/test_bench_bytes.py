@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from adamite import cli, engine
+from adamite import cli
+from adamite.engine import threads
 from adamite.lab import bench_bytes
 from adamite.lab.bench import Row
 from adamite.lab.bench_bytes import ADAMW, PEERS, RULES, ByteRow, Made, MemoryRow
@@ -26,7 +27,7 @@ STATES = ["float32", "8bit", "bfloat16"]
 def rows() -> Any:
     """Of which the memory is that of many elements, as below."""
     memory = bench_bytes._memory
-    with engine.using_threads(2), pytest.MonkeyPatch.context() as patch:
+    with threads.using_threads(2), pytest.MonkeyPatch.context() as patch:
         patch.setattr(bench_bytes, "_memory", lambda size: memory(8_000_000))
         found = list(bench_bytes.bench(size=SIZE, rounds=1))
         assert len(found) == bench_bytes.cases()

@@ -9,10 +9,10 @@ import re
 import pytest
 import torch
 
-from adamite import layouts
 from adamite.lab import fidelity
 from adamite.lab.fidelity import OURS, Replay, Report, Training, kinds
 from adamite.lab.problems import mnist
+from adamite.storage import choice
 from tests.test_cli import assert_fits, narrow
 
 
@@ -62,14 +62,14 @@ def test_a_few_seeds_and_peers_are_not_judged() -> None:
 
 
 def test_no_tensor_is_spared_while_training() -> None:
-    before = layouts.SMALLEST
+    before = choice.SMALLEST
     with fidelity.sparing_none():
         p = torch.zeros(300)
         p.grad = torch.ones(300)
         optimizer = fidelity.adamw("8bit", [p], 0.1)
         optimizer.step()
     assert optimizer.state[p]["exp_avg"].dtype is torch.uint8
-    assert before == layouts.SMALLEST
+    assert before == choice.SMALLEST
 
 
 def test_a_replay_is_of_the_steps_over_lr() -> None:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adamite.arrays import address
+from adamite.codegen.job import G, Job, X
+from adamite.engine.memory import address
 from adamite.numpy import look
-from adamite.readers.job import G, Job, X
 
 PARAMETERS = [
     np.zeros((3, 4), np.float32),

@@ -12,11 +12,15 @@ import numpy as np
 import pytest
 
 import adamite
-from adamite import Rows, engine, tables
-from adamite.idle import Unpredictable, idle
+from adamite import Rows
+from adamite.backends.backend import BackendName
+from adamite.engine import kernels, threads
+from adamite.graph.idle import Unpredictable, idle
+from adamite.graph.lowering import lower
+from adamite.language.update import Surroundings, build
 from adamite.schedules import cosine, warmup
+from adamite.sparse import tables
 from adamite.storage import FORMATS
-from adamite.update import Surroundings, build
 from tests.support import VARIANTS, Array, Case, Options, cases, dtypes, interrupted, same_bits
 
 SHAPE = (40, 3, 5)
@@ -203,7 +207,7 @@ for _case in VARIANTS:
     _choices = tuple((name, _case.options[name]) for name in _case.rule.choices)
     _absent = frozenset(name for name, value in _case.options.items() if value is None)
     try:
-        idle(engine.graph(build(_case.rule, _choices, _absent, Surroundings())))
+        idle(lower(build(_case.rule, _choices, _absent, Surroundings())))
     except Unpredictable:
         OTHERS.append(_case)
     else:
@@ -277,10 +281,10 @@ def test_fingerprints_of_rows(width: int, dtype: Any) -> None:
 @pytest.mark.parametrize("width", [1, 5, 16, 37, 64, 130])
 def test_the_machine_code_has_the_bits_of_the_reference(width: int, dtype: Any) -> None:
     found = []
-    backends: tuple[engine.Backend, ...] = ("llvm", "numpy")
+    backends: tuple[BackendName, ...] = ("llvm", "numpy")
     for backend in backends:
         x = start((12, width), dtype)
-        with engine.using(backend):
+        with kernels.using(backend):
             optimizer = adamite.AdamW({"x": x}, sparse="exact", lr=0.1, weight_decay=0.5, beta1=0.3)
         exactly([optimizer], [x], 60, rows=1)
         found.append({"x": x} | optimizer.state_dict()["parameters"]["x"])
@@ -291,9 +295,9 @@ def test_the_machine_code_has_the_bits_of_the_reference(width: int, dtype: Any) 
 @pytest.mark.parametrize("mode", ["lazy", "exact"])
 def test_any_number_of_threads_has_the_same_bits(mode: Any) -> None:
     found = []
-    for threads in (1, 2):
+    for count in (1, 2):
         x = start((9_000, 64), np.float32)
-        with engine.using_threads(threads):
+        with threads.using_threads(count):
             optimizer = adamite.AdamW({"x": x}, sparse=mode)
             for seed in range(4):
                 rng = np.random.default_rng(seed)

@@ -13,14 +13,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import adamite
-from adamite import engine, layouts
-from adamite.layouts import Rests
-from adamite.readers import blocks, llvm
-from adamite.readers.job import COEFFICIENTS, GRAIN, Job, X
-from adamite.storage import BFLOAT16, COMPENSATION, FLOAT16, FLOAT32, EightBit, Format, Layout
+from adamite.backends import llvm
+from adamite.backends.backend import BackendName
+from adamite.backends.llvm import blocks
+from adamite.codegen import compiler
+from adamite.codegen.job import COEFFICIENTS, GRAIN, Job, X
+from adamite.engine import kernels, running, threads
+from adamite.graph.lowering import lower
+from adamite.language.update import Surroundings, Update, build
+from adamite.storage import BFLOAT16, COMPENSATION, FLOAT16, FLOAT32, EightBit, Format, Layout, choice
+from adamite.storage.choice import Rests
 from adamite.storage.random import mixed
-from adamite.update import Surroundings, Update, build
-from tests.readers.test_bits import EXPRESSIONS
+from tests.backends.test_bits import EXPRESSIONS
 from tests.support import VARIANTS, Array, Case, awkward, levels, same_bits, snapshot
 
 # Every way to rest that goes by blocks: the parameter's format, the states', the rounding.
@@ -64,7 +68,7 @@ def numbers_of(update: Update, **more: float) -> dict[str, float]:
 
 def formats(update: Update, layout: Layout) -> dict[str, Format]:
     """How each of the tensors rests, in the order of the job's columns."""
-    found = {name: layout.of(name) for name in engine.graph(update).inputs}
+    found = {name: layout.of(name) for name in lower(update).inputs}
     return found | ({COMPENSATION: BFLOAT16} if COMPENSATION in layout.more else {})
 
 
@@ -116,7 +120,7 @@ def run(
 
 
 def job_columns(update: Update, layout: Layout) -> int:
-    return X + len(engine.graph(update).inputs) + len(layout.more)
+    return X + len(lower(update).inputs) + len(layout.more)
 
 
 def wild(rng: np.random.Generator, size: int) -> Array:
@@ -134,7 +138,7 @@ def wild(rng: np.random.Generator, size: int) -> Array:
 def steps(
     update: Update,
     layout: Layout,
-    kernels: Mapping[str, tuple[Callable[[int], None], int | None]],
+    compared: Mapping[str, tuple[Callable[[int], None], int | None]],
     *,
     sizes: Sequence[int] = SIZES,
     count: int = 5,
@@ -144,18 +148,18 @@ def steps(
     **more: float,
 ) -> dict[str, list[Row]]:
     """What each of the kernels, with its grain, leaves behind after some steps; `places` of those run elsewhere."""
-    graph = engine.graph(update)
+    graph = lower(update)
     numbers = numbers_of(update, **more)
     rng = np.random.default_rng(seed)
     starts = [layout.x.narrow(wild(rng, s) if s % 2 else awkward(rng, s, np.float32, 0.0)) for s in sizes]
-    rows = {label: [made(update, layout, layout.x.widen(x), numbers) for x in starts] for label in kernels}
+    rows = {label: [made(update, layout, layout.x.widen(x), numbers) for x in starts] for label in compared}
     scalars: list[float] = [float(s.start) for s in update.rule.states if s.name in graph.scalars]
     for t in range(1, count + 1):
         own = [numbers[name] for name in graph.numbers if name not in graph.scalars]
         values = graph.evaluate(float(t), *own, *scalars)
         scalars = list(values[graph.coefficient_count :])
         gradients = [layout.x.narrow(wild(rng, size)) for size in sizes]
-        for label, (kernel, grain) in kernels.items():
+        for label, (kernel, grain) in compared.items():
             for row, g in zip(rows[label], gradients, strict=True):
                 row["g"] = row["x"] if own_gradient else g.copy()
             elsewhere = {"place": places[label]} if label in places else {}
@@ -177,15 +181,15 @@ def assert_same(update: Update, layout: Layout, found: Sequence[Row], expected: 
 
 
 def both(update: Update, layout: Layout, grain: int | None = None) -> dict[str, Any]:
-    machine = engine.step_kernel(update, layout, "llvm")
+    machine = kernels.step_kernel(update, layout, "llvm")
     assert machine.code is not None and machine.unit == 256
-    kernels: dict[str, Any] = {"numpy": (engine.step_kernel(update, layout, "numpy").call, None)}
-    return kernels | {"llvm": (machine.call, None)} | ({"pieces": (machine.call, grain)} if grain else {})
+    compared: dict[str, Any] = {"numpy": (kernels.step_kernel(update, layout, "numpy").call, None)}
+    return compared | {"llvm": (machine.call, None)} | ({"pieces": (machine.call, grain)} if grain else {})
 
 
 def agree(update: Update, rests: tuple[Format, Rests], grain: int | None = 3, **more: Any) -> dict[str, list[Row]]:
-    layout = layouts.layout(update, rests[0], LARGE, rests[1])
-    assert layout.blocks or {"average", *layouts.subtracted(update)}.issuperset(update.states)
+    layout = choice.layout(update, rests[0], LARGE, rests[1])
+    assert layout.blocks or {"average", *choice.subtracted(update)}.issuperset(update.states)
     if not layout.blocks:
         return {}
     found = steps(update, layout, both(update, layout, grain), **more)
@@ -238,7 +242,7 @@ def test_each_surrounding_alone(around: Surroundings) -> None:
 def test_wild_gradients_meet_every_branch(rests: tuple[Format, Rests]) -> None:
     """What is compared above isn't all NaN, nor all finite: blocks are mended, and blocks are not."""
     update = built(FEW[0], Surroundings())
-    layout = layouts.layout(update, rests[0], LARGE, rests[1])
+    layout = choice.layout(update, rests[0], LARGE, rests[1])
     found = steps(update, layout, both(update, layout))["numpy"]
     x = np.concatenate([layout.x.widen(row["x"]) for row in found])
     assert 0.02 < np.isnan(x).mean() < 0.8
@@ -271,20 +275,20 @@ def test_pieces_of_any_size(grain: int) -> None:
 @pytest.mark.parametrize("rests", [FIRST, LAST, (BFLOAT16, Rests("float32", "stochastic"))], ids=named)
 def test_any_number_of_threads(rests: tuple[Format, Rests]) -> None:
     update = built(FEW[0], L2)
-    layout = layouts.layout(update, rests[0], LARGE, rests[1])
+    layout = choice.layout(update, rests[0], LARGE, rests[1])
     sizes = [250_001, 5, 70_001]
-    kernel = engine.step_kernel(update, layout, "llvm")
-    assert sum(sizes) > engine.OWN.worth and sum(sizes) > engine._SHARE * 3
+    kernel = kernels.step_kernel(update, layout, "llvm")
+    assert sum(sizes) > threads.OWN.worth and sum(sizes) > running.SHARE * 3
 
     def threaded(count: int) -> Callable[[int], None]:
         def call(address: int) -> None:
-            engine.OWN.run(kernel, address, count)
+            threads.OWN.run(kernel, address, count)
 
         return call
 
-    kernels: dict[str, Any] = {"numpy": (engine.step_kernel(update, layout, "numpy").call, None)}
-    kernels |= {f"{count} threads": (threaded(count), 29) for count in (1, 2, 3)}
-    found = steps(update, layout, kernels, sizes=sizes, count=3)
+    compared: dict[str, Any] = {"numpy": (kernels.step_kernel(update, layout, "numpy").call, None)}
+    compared |= {f"{count} threads": (threaded(count), 29) for count in (1, 2, 3)}
+    found = steps(update, layout, compared, sizes=sizes, count=3)
     for label in found:
         assert_same(update, layout, found[label], found["numpy"])
 
@@ -294,19 +298,19 @@ def test_any_number_of_threads(rests: tuple[Format, Rests]) -> None:
 def test_older_processors(rests: tuple[Format, Rests], level: str) -> None:
     for case in FEW[3:]:
         update = built(case, surrounded(case))
-        layout = layouts.layout(update, rests[0], LARGE, rests[1])
-        code = llvm.compile(blocks.step_text(engine.graph(update), layout, engine.machine()), level)
-        kernels: dict[str, Any] = {**both(update, layout), level: (code.call, 4)}
-        found = steps(update, layout, kernels, sizes=(1000, 300), seed=3)
+        layout = choice.layout(update, rests[0], LARGE, rests[1])
+        code = compiler.compile(blocks.step_text(lower(update), layout, llvm.machine()), level)
+        compared: dict[str, Any] = {**both(update, layout), level: (code.call, 4)}
+        found = steps(update, layout, compared, sizes=(1000, 300), seed=3)
         assert_same(update, layout, found[level], found["numpy"])
 
 
 @pytest.mark.parametrize("rests", [FIRST, (BFLOAT16, Rests("8bit", "stochastic"))], ids=named)
 def test_loops_use_vectors_and_call_nothing(rests: tuple[Format, Rests]) -> None:
     update = built(FEW[0], DECOUPLED)
-    text = blocks.step_text(engine.graph(update), layouts.layout(update, rests[0], LARGE, rests[1]), engine.machine())
+    text = blocks.step_text(lower(update), choice.layout(update, rests[0], LARGE, rests[1]), llvm.machine())
     for level in levels():
-        assembly = str(llvm.compile(text, level, assembly=True).assembly)
+        assembly = str(compiler.compile(text, level, assembly=True).assembly)
         assert "divps" in assembly and "sqrtps" in assembly and "call" not in assembly, level
         if "v4" in level:
             assert "zmm" in assembly
@@ -315,14 +319,14 @@ def test_loops_use_vectors_and_call_nothing(rests: tuple[Format, Rests]) -> None
 def test_memory_is_asked_for_where_that_gains() -> None:
     """A kernel is the same but for that, so the tests of its bits are of both."""
     update = built(FEW[0], DECOUPLED)
-    layout = layouts.layout(update, *FIRST[:1], LARGE, FIRST[1])
+    layout = choice.layout(update, *FIRST[:1], LARGE, FIRST[1])
 
     def lines(processor: str) -> list[str]:
-        text = blocks.step_text(engine.graph(update), layout, engine.machine(), processor)
+        text = blocks.step_text(lower(update), layout, llvm.machine(), processor)
         return text.splitlines()
 
     asking = lines("znver5")
-    lines_of_64 = sum(format.itemsize for format in layout.formats(engine.graph(update).inputs).values())
+    lines_of_64 = sum(format.itemsize for format in layout.formats(lower(update).inputs).values())
     assert sum("call void @llvm.prefetch" in line for line in asking) == lines_of_64
     assert lines("skylake") == asking
     assert not any("prefetch" in line for line in lines("znver4"))
@@ -420,9 +424,9 @@ AROUND: list[dict[str, Any]] = [
 ]
 
 
-def history(case: Case, state: Any, backend: engine.Backend, starts: Mapping[str, Array]) -> list[dict[str, Array]]:
+def history(case: Case, state: Any, backend: BackendName, starts: Mapping[str, Array]) -> list[dict[str, Array]]:
     x = {name: start.copy() for name, start in starts.items()}
-    with engine.using(backend):
+    with kernels.using(backend):
         optimizer = case.optimizer(x, state=state)
     rng = np.random.default_rng(5)
     found = []
@@ -467,7 +471,7 @@ def test_numpys_classes_on_threads(state: Any, small_shares: None) -> None:
     case = Case(FEW[0].rule, {}, AROUND[0])
     expected = history(case, state, "numpy", starts)
     for count in (1, 2, 3):
-        with engine.using_threads(count):
+        with threads.using_threads(count):
             assert_histories(history(case, state, "llvm", starts), expected)
 
 
@@ -507,10 +511,10 @@ def unaligned(a: Array) -> Array:
 PLACES = [fortran, strided, backwards, permuted, unaligned]
 
 
-def trained(make: Made, give: Made, state: Any, backend: engine.Backend = "llvm", **more: Any) -> Any:
+def trained(make: Made, give: Made, state: Any, backend: BackendName = "llvm", **more: Any) -> Any:
     rng = np.random.default_rng(2)
     x = make(rng.normal(size=(20, 30, 11)).astype(np.float32))
-    with engine.using(backend):
+    with kernels.using(backend):
         optimizer = adamite.AdamW({"w": x}, lr=0.01, ema=0.9, state=state, **more)
     for _ in range(4):
         optimizer.step({"w": give(np.asarray(rng.normal(size=x.shape), np.float32))})
@@ -525,7 +529,7 @@ def plainly(state: Any) -> Any:
 @pytest.mark.parametrize("backend", ["llvm", "numpy"])
 @pytest.mark.parametrize("give", [np.copy, *PLACES], ids=lambda f: f"gradients-{f.__name__}")
 @pytest.mark.parametrize("make", [np.copy, *PLACES], ids=lambda f: f.__name__)
-def test_eight_bit_states_of_any_layout(make: Made, give: Made, backend: engine.Backend) -> None:
+def test_eight_bit_states_of_any_layout(make: Made, give: Made, backend: BackendName) -> None:
     """The same bits as of contiguous arrays: 8-bit states lie in the order of indices."""
     x, states = trained(make, give, "8bit", backend)
     expected, others = plainly("8bit")

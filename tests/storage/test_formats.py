@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import adamite
-from adamite import RuleError, layouts, maths
-from adamite.bounds import nonnegative
-from adamite.conventions import CONVENTIONS, OPTAX
-from adamite.layouts import SMALLEST, Rests
-from adamite.rule import Unsigned
+from adamite import RuleError
+from adamite.frontend.conventions import CONVENTIONS, OPTAX
+from adamite.language import maths
+from adamite.language.bounds import nonnegative
+from adamite.language.rule import Unsigned
+from adamite.language.update import Surroundings, Update, build
 from adamite.rules import RULES
 from adamite.storage import (
     BFLOAT16,
@@ -31,9 +32,10 @@ from adamite.storage import (
     EightBit,
     Format,
     Layout,
+    choice,
 )
+from adamite.storage.choice import SMALLEST, Rests
 from adamite.storage.random import BLOCK, VECTORS, hashed, mixed, places
-from adamite.update import Surroundings, Update, build
 from tests.support import VARIANTS, Array, Case
 
 EIGHT = pytest.mark.parametrize("format", [EIGHT_BIT_SIGNED, EIGHT_BIT_UNSIGNED], ids=lambda f: f.name)
@@ -394,14 +396,14 @@ def test_second_moments_are_unsigned_and_first_ones_signed(case: Case, around: S
     wanted = set(UNSIGNED[family(case.rule)].split())
     for name in update.states:
         if name == "average":
-            found = [layouts.format_of(update, name, state) for state in ("float32", "bfloat16", "8bit")]
+            found = [choice.format_of(update, name, state) for state in ("float32", "bfloat16", "8bit")]
             assert found == [FLOAT32] * 3
             continue
         assert (name in wanted) != (name in SIGNED), name
         expected = EIGHT_BIT_UNSIGNED if name in wanted else EIGHT_BIT_SIGNED
-        assert layouts.format_of(update, name, "8bit") is expected, name
-        assert layouts.format_of(update, name, "bfloat16") is BFLOAT16
-        assert layouts.format_of(update, name, "float32") is FLOAT32
+        assert choice.format_of(update, name, "8bit") is expected, name
+        assert choice.format_of(update, name, "bfloat16") is BFLOAT16
+        assert choice.format_of(update, name, "float32") is FLOAT32
 
 
 def test_the_table_has_every_rule_of_the_conventions() -> None:
@@ -416,11 +418,11 @@ def test_small_parameters_keep_float32_states(x: Format, elements: int) -> None:
     assert SMALLEST == 4096  # as the documentation says
     update = build(RULES["adam"], around=Surroundings(ema=True))
     for state, m, v in (("bfloat16", BFLOAT16, BFLOAT16), ("8bit", EIGHT_BIT_SIGNED, EIGHT_BIT_UNSIGNED)):
-        found = layouts.layout(update, x, elements, Rests(state))  # type: ignore[arg-type]
+        found = choice.layout(update, x, elements, Rests(state))  # type: ignore[arg-type]
         large = elements >= 4096
         assert [found.of(n) for n in ("m", "v", "average")] == ([m, v] if large else [FLOAT32] * 2) + [FLOAT32]
         assert found.blocks == large and found.of("x") is found.of("g") is x
-    plain = layouts.layout(update, x, elements, Rests())
+    plain = choice.layout(update, x, elements, Rests())
     assert plain == Layout(x) and not plain.blocks
 
 
@@ -428,11 +430,11 @@ def test_small_parameters_keep_float32_states(x: Format, elements: int) -> None:
 def test_rounding_is_of_bfloat16_parameters(rounding: Any) -> None:
     update = build(RULES["adam"])
     for elements in (1, 10_000):
-        found = layouts.layout(update, BFLOAT16, elements, Rests("float32", rounding))
+        found = choice.layout(update, BFLOAT16, elements, Rests("float32", rounding))
         assert found.rounding == rounding and found.blocks and found.of("m") is FLOAT32
         assert ("compensation" in found.more) == (rounding == "kahan")
         for x in (FLOAT32, FLOAT16, FLOAT64):
-            assert layouts.layout(update, x, elements, Rests("float32", rounding)).rounding == "nearest"
+            assert choice.layout(update, x, elements, Rests("float32", rounding)).rounding == "nearest"
 
 
 # ---- which states can't be negative, in rules of one's own ----------------------------------------

@@ -13,9 +13,10 @@ import torch
 
 import adamite
 import adamite.torch as ours
-from adamite import NonFiniteError, engine, layouts
+from adamite import NonFiniteError
+from adamite.engine import threads
 from adamite.rules import RULES
-from adamite.storage import BFLOAT16, EIGHT_BIT_SIGNED, EIGHT_BIT_UNSIGNED, EightBit
+from adamite.storage import BFLOAT16, EIGHT_BIT_SIGNED, EIGHT_BIT_UNSIGNED, EightBit, choice
 from tests.storage.test_formats import UNSIGNED, family
 from tests.support import VARIANTS, Array, Case, cases, snapshot
 
@@ -328,7 +329,7 @@ def trained(state: Any, seed: int = 0, steps: int = 5, count: int = 1, first: in
     optimizer = adamite.AdamW(x, state=state, seed=seed)
     if start:
         optimizer.load_state_dict(start[0])
-    with engine.using_threads(count):
+    with threads.using_threads(count):
         for step in range(first, first + steps):
             g = np.random.default_rng(step).normal(size=100_000).astype(np.float32)
             optimizer.step({"a": g, "b": g.copy()})
@@ -448,5 +449,5 @@ def test_a_variance_from_two_averages_is_not_left_to_rounding(cls: Any, state: A
 
 def test_what_is_only_subtracted_from_a_gradient_may_be_narrow() -> None:
     for cls in (adamite.AdaBelief, adamite.Adam, adamite.RMSprop, adamite.NAdam):
-        assert not layouts.subtracted(cls(np.zeros(3)).update)
-    assert layouts.subtracted(adamite.RMSprop(np.zeros(3), centered=True).update) == {"v", "g_bar"}
+        assert not choice.subtracted(cls(np.zeros(3)).update)
+    assert choice.subtracted(adamite.RMSprop(np.zeros(3), centered=True).update) == {"v", "g_bar"}

@@ -16,15 +16,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import adamite.torch as ours
-from adamite import engine, rule
-from adamite.graph import Graph
-from adamite.maths import where
+from adamite import rule
+from adamite.graph.lowering import lower
+from adamite.graph.nodes import Graph
+from adamite.language.maths import where
+from adamite.language.update import build
 from adamite.storage import FLOAT32, FLOAT64, Format
 from adamite.torch import OPTIMIZERS, plan
 from adamite.torch import arrays as reader
 from adamite.torch.batch import ArrayBatch
-from adamite.update import build
-from tests.readers.test_arrays import AROUND, CASES, FORMATS, coefficients_of, drawn, expected, graph_of
+from tests.backends.test_arrays import AROUND, CASES, FORMATS, coefficients_of, drawn, expected, graph_of
 from tests.support import VARIANTS, Case
 from tests.torch.race import SHAPES, copied, give, parameters, params_of, relative, run, same
 
@@ -286,7 +287,7 @@ def divides(x: Any, g: Any, fixed: Any, kept: Any, *, t: Any, lr: float = 0.1) -
 @pytest.mark.parametrize("odd", [swaps, remembers, selects, divides], ids=lambda r: r.name)
 def test_what_is_stored_is_what_was_read(odd: Any, format: Format, count: int) -> None:
     """Also where an output is another input, or a number."""
-    graph = engine.graph(build(odd))
+    graph = lower(build(odd))
     numbers = graph.evaluate(1.0, *[0.3] * len(graph.numbers))
     rng = np.random.default_rng(0)
     given = {name: [rng.normal(size=5).astype(format.dtype) for _ in range(count)] for name in graph.inputs}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import adamite.torch as ours
-from adamite.readers.job import STATES, G, Job, X
+from adamite.codegen.job import STATES, G, Job, X
 from adamite.torch import look
 from tests.torch.race import parameters, run, same, snapshot
 

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 import adamite
 import adamite.torch as ours
-from adamite import StateDictError, engine
-from adamite.conventions import CONVENTIONS, TORCH
+from adamite import StateDictError
+from adamite.engine import kernels, threads
+from adamite.frontend.conventions import CONVENTIONS, TORCH
 from adamite.storage import BFLOAT16, EIGHT_BIT_SIGNED, EIGHT_BIT_UNSIGNED
 from tests.torch.race import copied, same, snapshot
 
@@ -125,7 +126,7 @@ def test_numpys_bits(name: str, state: Any) -> None:
 def test_numpys_reading_has_the_bits(state: Any) -> None:
     found = []
     for backend in ("llvm", "numpy"):
-        with engine.using(backend):
+        with kernels.using(backend):
             optimizer = made("AdamW", parameters(), state=state, clip_norm=1.0, ema=0.9, cautious=True)
             run(optimizer, range(3))
         found.append(snapshot(optimizer))
@@ -149,7 +150,7 @@ def test_bfloat16_parameters(name: str, state: Any, rounding: Any) -> None:
     """Machine code as NumPy's reading; and near the float32 weights that the same gradients make."""
     found = []
     for backend in ("llvm", "numpy"):
-        with engine.using(backend):
+        with kernels.using(backend):
             optimizer = made(name, parameters(torch.bfloat16), state=state, rounding=rounding)
             run(optimizer, range(4))
         found.append(snapshot(optimizer))
@@ -499,9 +500,9 @@ def test_step_in_backward(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_any_number_of_threads(state: Any, count: int, small_shares: None) -> None:
     found = []
-    for threads in (1, count):
+    for number in (1, count):
         optimizer = ours.AdamW([nn.Parameter(torch.ones(100_003)), nn.Parameter(torch.ones(70))], state=state)
-        with engine.using_threads(threads):
+        with threads.using_threads(number):
             run(optimizer, range(3))
         found.append(snapshot(optimizer))
     assert same(*found)

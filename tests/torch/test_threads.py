@@ -10,8 +10,8 @@ import torch
 
 import adamite
 import adamite.torch as ours
-from adamite import engine
-from adamite.torch import threads
+from adamite.engine import threads
+from adamite.torch import threads as openmp
 from tests.support import python
 from tests.torch.race import parameters, run, same, snapshot
 
@@ -19,7 +19,7 @@ from tests.torch.race import parameters, run, same, snapshot
 def test_torchs_threads_are_found() -> None:
     if "OpenMP" not in torch.__config__.parallel_info():
         pytest.skip("torch computes with other threads here")
-    assert engine._crew is not engine.OWN
+    assert threads._crew is not threads.OWN
 
 
 def test_as_many_as_torch_has() -> None:
@@ -29,7 +29,7 @@ def test_as_many_as_torch_has() -> None:
         assert adamite.threads() == 1
         torch.set_num_threads(2)
         assert adamite.threads() == 2
-        with engine.using_threads(3):
+        with threads.using_threads(3):
             assert adamite.threads() == 3
     finally:
         torch.set_num_threads(before)
@@ -40,12 +40,12 @@ def test_as_many_as_torch_has() -> None:
 def test_the_same_bits_on_any(count: int, own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     shapes = ((300_001,), (70,), (1000, 130))
     expected = ours.AdamW(parameters(shapes, torch.float32), clip_norm=1.0)
-    with engine.using_threads(1):
+    with threads.using_threads(1):
         run(expected, range(3))
     if own:
-        monkeypatch.setattr(engine, "_crew", engine.OWN)
+        monkeypatch.setattr(threads, "_crew", threads.OWN)
     mine = ours.AdamW(parameters(shapes, torch.float32), clip_norm=1.0)
-    with engine.using_threads(count):
+    with threads.using_threads(count):
         run(mine, range(3))
     assert same(snapshot(mine), snapshot(expected))
 
@@ -58,9 +58,9 @@ def test_other_libraries_come_after_torchs(tmp_path: Path) -> None:
         "7f04-7f05 r-xp 0 00:00 3    /site/scikit_learn.libs/libgomp-a34b.so.1.0.0\n"
         "7f06-7f07 r-xp 0 00:00 4    /usr/lib/libompanion.txt\n"
     )
-    found = threads._loaded(maps)
+    found = openmp._loaded(maps)
     assert found[0] == "/site/a b/torch/lib/libgomp-24e2ab19.so.1.0.0" and len(found) == 3
-    assert threads._loaded(tmp_path / "none") == []
+    assert openmp._loaded(tmp_path / "none") == []
 
 
 def test_a_forked_child_steps() -> None:

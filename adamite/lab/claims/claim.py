@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from adamite.errors import listed
 from adamite.lab.page import Table
-from adamite.words import listed
 
 if TYPE_CHECKING:
     from adamite.lab.claims.lab import Lab

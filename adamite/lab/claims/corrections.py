@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 import adamite
-from adamite.conventions import CONVENTIONS
+from adamite.frontend.conventions import CONVENTIONS
 from adamite.lab.claims import lab as labs
 from adamite.lab.claims.claim import HOLDS, NOT, WHEN, Claim, Finding, plainly
 from adamite.lab.claims.lab import Lab, moves, states
 from adamite.lab.compare.entrants import Entrant, find
 from adamite.lab.page import Table
-from adamite.maths import sqrt
-from adamite.rule import rule
+from adamite.language.maths import sqrt
+from adamite.language.rule import rule
 
 
 @rule

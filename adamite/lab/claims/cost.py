@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 import adamite
+from adamite.errors import listed
 from adamite.lab.claims.claim import HOLDS, NOT, WHEN, Claim, Finding, across, plainly
 from adamite.lab.claims.lab import Array, Lab, shown, sign
 from adamite.lab.compare import statistics
 from adamite.lab.compare.entrants import find
 from adamite.lab.page import Table
-from adamite.words import listed
 
 SLIGHTLY = 0.1  # more of all memory
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from adamite.errors import listed
 from adamite.lab import problem as problems
 from adamite.lab.claims.claim import UNMEASURED, Claim, Finding, across
 from adamite.lab.compare import comparison, entrants, statistics, workers
@@ -29,7 +30,6 @@ from adamite.lab.problem import Problem
 from adamite.lab.problems import PROBLEMS
 from adamite.lab.where import NotFoundError
 from adamite.rules import RULES
-from adamite.words import listed
 
 Array = NDArray[Any]
 Tell = Callable[[str, float], None]  # what is trained, and what share of it is done

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import adamite
+from adamite.errors import counted, listed
 from adamite.lab.claims import lab as labs
 from adamite.lab.claims.claim import HOLDS, NOT, WHEN, Claim, Finding, across, plainly
 from adamite.lab.claims.lab import Lab, fixed, moves, shown, sign, varied
@@ -13,7 +14,6 @@ from adamite.lab.compare.comparison import Comparison
 from adamite.lab.compare.statistics import Interval
 from adamite.lab.page import Table
 from adamite.schedules import ReduceOnPlateau
-from adamite.words import counted, listed
 
 NEARLY = 0.8  # the share that "nearly all" means
 ALL = (

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 import adamite
+from adamite.errors import counted
 from adamite.lab.claims import lab as labs
 from adamite.lab.claims.claim import HOLDS, NOT, WHEN, Claim, Finding, plainly
 from adamite.lab.claims.lab import FEW, Lab, shown, states, varied
 from adamite.lab.compare import statistics
 from adamite.lab.compare.entrants import find
 from adamite.lab.page import Table
-from adamite.words import counted
 
 WHERE = "digits", "characters", "embeddings", "factorisation", "logistic", "quadratic", "gan", "cartpole"
 

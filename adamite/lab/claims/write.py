@@ -10,12 +10,12 @@ from importlib import metadata
 import numpy as np
 
 import adamite
+from adamite.errors import counted
 from adamite.lab.claims import CLAIMS, LEFT_OUT
 from adamite.lab.claims.claim import HOLDS, NOT, UNMEASURED, WHEN, Claim, Finding
 from adamite.lab.claims.lab import STEPS, Lab
 from adamite.lab.compare import workers
 from adamite.lab.page import Table
-from adamite.words import counted
 
 EXPLAINED = """\
 The article is “Adam Optimizer”, a tutorial: how Adam works, a program in NumPy and one in Keras, how to tune it, and

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import adamite
+from adamite.errors import counted, listed
 from adamite.lab import fault
 from adamite.lab import problem as problems
 from adamite.lab.compare import entrants, search, statistics, training
@@ -24,7 +25,6 @@ from adamite.lab.compare.workers import Done
 from adamite.lab.fault import Fault
 from adamite.lab.problem import Problem
 from adamite.lab.problems import PROBLEMS
-from adamite.words import counted, listed
 
 TUNING_SEED = 1_000_000  # added to the seed: trainings that choose settings aren't those that are reported
 FAR = 100.0  # times the loss that trainings begin with: what ends above it has diverged

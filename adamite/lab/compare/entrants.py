@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from adamite.frontend.named import absent
 from adamite.lab.where import plain
 from adamite.lab.where import rule as load_rule
-from adamite.named import absent
+from adamite.language.rule import REQUIRED, Number, Rule
+from adamite.language.update import WEIGHT_DECAY, Surroundings, build
 from adamite.numpy import OPTIMIZERS
-from adamite.rule import REQUIRED, Number, Rule
 from adamite.rules import RULES
-from adamite.update import WEIGHT_DECAY, Surroundings, build
 
 DECADES = 2  # of learning rates, on both sides of the rule's own default
 USUAL = 1e-3  # of a rule that has none

@@ -16,6 +16,7 @@ from string import Template
 from plotly.offline import get_plotlyjs
 
 import adamite
+from adamite.errors import counted
 from adamite.lab import plots
 from adamite.lab.compare import report_curves as curves
 from adamite.lab.compare import report_figures as figures
@@ -25,7 +26,6 @@ from adamite.lab.compare.statistics import LEVEL, can_tell
 from adamite.lab.compare.training import HUGE
 from adamite.lab.compare.workers import ATTEMPTS
 from adamite.lab.where import identity
-from adamite.words import counted
 
 PAGE, RESULTS, TRAININGS = "report.html", "results.csv", "trainings.csv"
 PACKAGES = ("numpy", "scipy", "llvmlite", "torch")

@@ -9,13 +9,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from adamite.errors import counted
 from adamite.lab.bench import shown
 from adamite.lab.compare import report_curves as curves
 from adamite.lab.compare import report_figures as figures
 from adamite.lab.compare.comparison import Comparison, Result
 from adamite.lab.compare.statistics import Interval
 from adamite.lab.compare.training import Trial
-from adamite.words import counted
 
 
 def ranking(found: Comparison) -> str:

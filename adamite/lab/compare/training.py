@@ -16,8 +16,8 @@ from adamite import schedules
 from adamite.lab import fault
 from adamite.lab.compare.entrants import Entrant
 from adamite.lab.problem import Problem, Run
-from adamite.rows import Rows
-from adamite.tree import Tree
+from adamite.numpy.tree import Tree
+from adamite.sparse.rows import Rows
 
 POINTS = 25  # of a curve
 HUGE = 1e30  # a loss above has diverged, as one that is no number

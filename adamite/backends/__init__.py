@@ -1,0 +1,16 @@
+"""What a graph becomes: machine code, NumPy's arithmetic, a framework's operations, print."""
+
+from __future__ import annotations
+
+from adamite.backends.backend import Backend, BackendName
+
+
+def named(name: BackendName) -> Backend:
+    """The backend of a name. Imported here: most programs need one, when they make an optimizer."""
+    if name == "llvm":
+        from adamite.backends.llvm import LLVM
+
+        return LLVM()
+    from adamite.backends.numpy import NumPy
+
+    return NumPy()

@@ -1,0 +1,78 @@
+"""The graph over complex numbers: what an equation that was written for real ones means there.
+
+What a paper squares is a size. So a number times itself is its squared modulus, `abs` the modulus, `sign` the direction
+z / |z|: second moments are real, and a step turns with its gradient. Else complex numbers are added, and scaled by real
+ones. Order, roots, and products of different complex numbers have no such meaning, and are refused.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from adamite.backends.arrays import operation_named
+from adamite.errors import RuleError
+from adamite.graph.nodes import Graph, Node, under
+
+MAY = "add them, scale them by real ones, and take z**2 (the squared modulus), abs and sign (z / abs(z))"
+_SAME = frozenset({"flush", "neg", "sign", "add", "sub", "mul", "div", "where"})  # complex where an operand is
+_REFUSED = {
+    "sqrt": "takes the root of a complex number",
+    **dict.fromkeys(("gt", "ge", "lt", "le"), "compares complex numbers, as maximum and minimum do too"),
+}
+
+
+@functools.cache
+def over_complex(graph: Graph, complex_states: frozenset[str]) -> Graph:
+    """The graph of parameters and gradients that are complex.
+
+    It has three more operations: `square`, the squared modulus; `sign`; and `real`, of states that can't be complex,
+    though they are stored as the parameter is.
+
+    Args:
+        complex_states: those that begin complex.
+
+    Raises:
+        RuleError: for what has no meaning over complex numbers, as the end of a sentence about the rule.
+    """
+    nodes = [
+        Node(*operation) if (operation := operation_named(graph.nodes, index, ["sign"])) else node
+        for index, node in enumerate(graph.nodes)
+    ]
+    needed = sorted(under(nodes, [index for _, index in graph.outputs]))
+    tensors: set[str] = {"x", "g", *complex_states}
+    while True:
+        complexes = _complexes(nodes, needed, tensors)
+        stored = {name for name, index in graph.outputs if index in complexes}
+        if stored <= tensors:
+            break
+        tensors |= stored
+    for index in needed:
+        op, args, _ = nodes[index]
+        if op == "mul" and complexes.issuperset(args):
+            nodes[index] = Node("square", args[:1])
+        elif op == "flush" and nodes[args[0]].op == "tensor" and nodes[args[0]].value not in tensors:
+            nodes[index] = Node("real", args)
+    return replace(graph, nodes=tuple(nodes))
+
+
+def _complexes(nodes: Sequence[Node], needed: Sequence[int], tensors: Collection[str]) -> set[int]:
+    """The nodes whose value is complex, where these tensors are."""
+    complexes: set[int] = set()
+    for index in needed:
+        op, args, value = nodes[index]
+        operands = complexes.intersection(args)
+        if op == "tensor":
+            if value in tensors:
+                complexes.add(index)
+        elif operands and op in _REFUSED:
+            raise RuleError(_REFUSED[op])
+        elif op == "div" and args[1] in complexes:
+            raise RuleError("divides by a complex number")
+        elif op == "mul" and complexes.issuperset(args):
+            if len(operands) > 1:
+                raise RuleError("multiplies two different complex numbers; write a square as z**2")
+        elif operands and op in _SAME:
+            complexes.add(index)
+    return complexes

@@ -1,0 +1,1 @@
+"""What kernels of every target share: LLVM's text, their frame, the job that they work on, the compiler."""

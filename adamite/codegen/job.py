@@ -1,0 +1,66 @@
+"""The memory that a kernel reads: which tensors, how long, where, and how far the work has got.
+
+A job is one block of 64-bit integers, in columns:
+
+    rows | total | grain | counter | scale | column 0: the rows' lengths | column 1 | column 2 | ...
+
+Threads claim the next `grain` units out of `total` by adding to `counter` until nothing is left, so any number of
+them may be set on one job, and a call on a finished job does nothing. A unit is an element for the step (columns:
+length, coefficients, x, g, states...) and a block of `BLOCK` elements for the sum of squares (columns: length
+in blocks, elements, g, where the sums go).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from typing import Any
+
+ROWS, TOTAL, GRAIN, COUNTER, SCALE, HEADER = range(6)
+LENGTH, COEFFICIENTS, X, G, STATES = range(5)  # columns of a step
+LANES = 32  # partial sums kept in each block of a sum
+BLOCK = 8192  # elements of a block
+
+Call = Callable[[int], None]  # does what is left of the job at an address
+
+
+class Job:
+    """A table for one kernel."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        self.rows = rows
+        self.total = 0
+        self.cells = (ctypes.c_int64 * (HEADER + rows * columns))()
+        self.cells[ROWS] = rows
+        self.address = ctypes.addressof(self.cells)
+
+    def fill(self, column: int, values: list[int]) -> None:
+        """Write one column, a value a row."""
+        start = HEADER + column * self.rows
+        cells: Any = self.cells
+        cells[start : start + self.rows] = values
+
+    def place(self, column: int) -> int:
+        """Where a column lies."""
+        return self.address + 8 * (HEADER + column * self.rows)
+
+    def read(self, column: int) -> list[int]:
+        """One column."""
+        start = HEADER + column * self.rows
+        return list(self.cells[start : start + self.rows])
+
+    def rewind(self) -> None:
+        """Nothing of the job is done yet."""
+        self.cells[COUNTER] = 0
+
+    def only(self, units: int, cells: Sequence[int]) -> None:
+        """Make its one row of so many units, and write what comes after its coefficients."""
+        self.lengths([units])
+        for column, cell in enumerate(cells, start=X):
+            self.fill(column, [cell])
+        self.rewind()
+
+    def lengths(self, values: list[int]) -> None:
+        """Write the rows' lengths."""
+        self.fill(LENGTH, values)
+        self.cells[TOTAL] = self.total = sum(values)

@@ -1,0 +1,1 @@
+"""Many tensors, one call: kernels, the threads that run them, norms."""

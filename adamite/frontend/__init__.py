@@ -1,0 +1,1 @@
+"""What front-ends share: whose optimizer is meant, settings, names, documentation."""

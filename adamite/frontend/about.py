@@ -1,0 +1,201 @@
+"""What an optimizer is, in words and equations, gathered from its rule: for help, the command line and the docs."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from adamite.backends.text import Equation, equations, symbol
+from adamite.frontend.conventions import Convention, Spelling
+from adamite.language.rule import REQUIRED
+from adamite.language.update import WEIGHT_DECAY, Surroundings, Update, build
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One hyperparameter or choice."""
+
+    name: str
+    symbol: str
+    default: str
+    allowed: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How one framework's optimizer of this name departs from the paper's."""
+
+    framework: str
+    title: str  # of its rule, where it is another one
+    equations: tuple[Equation, ...]  # those that aren't among the paper's
+    defaults: Mapping[str, str]  # those that differ
+    decay: str  # what weight_decay means there
+
+
+@dataclass(frozen=True)
+class About:
+    """Everything that `adamite show` prints."""
+
+    name: str
+    title: str
+    summary: str
+    update: Update
+    arguments: tuple[Argument, ...]
+    differences: tuple[Difference, ...]
+
+    @property
+    def moved_bytes(self) -> int:
+        """Bytes that a step moves for a float32 parameter: all is read, all but the gradient is written."""
+        return 4 * (3 + 2 * len(self.update.states))
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of state for a float32 parameter."""
+        return 4 * len(self.update.states)
+
+
+_DECAY = {
+    "l2": "weight_decay is L2: added to the gradient",
+    "decoupled": "weight_decay is decoupled, times lr",
+    None: "no weight_decay",
+}
+
+
+def about(name: str, conventions: Mapping[str, Convention]) -> About:
+    """Gather what there is to say of an optimizer."""
+    paper = conventions["paper"]
+    rule, update = paper.rule, _update(paper)
+    choices = [
+        Argument(c.name, "", repr(paper.default(c.name)), _allowed(c.allowed), c.meaning) for c in rule.choices.values()
+    ]
+    numbers = [
+        Argument(n.name, symbol(n.name), _shown(paper.default(n.name)), n.range, _follows(paper, n.name) + n.meaning)
+        for n in rule.numbers.values()
+    ]
+    if update.surroundings.decay:
+        decay = WEIGHT_DECAY
+        numbers.append(
+            Argument(decay.name, symbol(decay.name), _shown(paper.default(decay.name)), decay.range, decay.meaning)
+        )
+    differences = [_difference(framework, c, paper) for framework, c in conventions.items() if framework != "paper"]
+    title = paper.title or rule.title
+    return About(
+        name, title, rule.summary.removeprefix(rule.title).strip(), update, (*numbers, *choices), tuple(differences)
+    )
+
+
+def documentation(name: str, conventions: Mapping[str, Convention]) -> str:
+    """The docstring of an optimizer's class."""
+    it = about(name, conventions)
+    lines = [it.title, "", *([it.summary, ""] if it.summary else [])]
+    lines += [f"    {e}" for e in equations(it.update)]
+    lines += ["", "Args:", "    params: an array, or any nesting of dicts, lists and tuples of arrays."]
+    for argument in it.arguments:
+        allowed = f" in {argument.allowed}" if argument.allowed else ""
+        text = f"{argument.name}{allowed}, default {argument.default}: {argument.meaning}"
+        lines += textwrap.wrap(text, 96, initial_indent="    ", subsequent_indent="        ")
+    lines += [
+        "",
+        "The arguments of every optimizer (convention, groups, clip_norm, ...): help(adamite.Optimizer).",
+    ]
+    return "\n".join(lines)
+
+
+_FLAGS = {
+    "weight_decay": "how fast weights shrink toward zero",
+    "amsgrad": "AMSGrad: the second moment never shrinks (Reddi, Kale & Kumar 2018)",
+    "maximize": "climb instead of descending",
+    "decoupled_weight_decay": "weights shrink by lr * weight_decay, as in AdamW; else it is L2, added to the gradient",
+}
+
+
+class Words(NamedTuple):
+    """What the docstrings of a framework's classes say beside the rules' own words."""
+
+    ranges: Mapping[str, str]  # of arguments, where they aren't the rule's
+    before: tuple[str, ...] = ()  # lines ahead of the rule's arguments
+    after: tuple[str, ...] = ()
+
+
+class Documented(type):
+    """Classes of a framework whose documentation is printed from their rule, when somebody asks for it.
+
+    The base says `_about` itself and has the framework's `_words`; the others have a `_spelling`.
+    """
+
+    @property
+    def __doc__(cls: Any) -> str | None:  # type: ignore[override]
+        own = cls.__dict__.get("__doc__")
+        if own is not None or "_spelling" not in cls.__dict__:
+            return inspect.cleandoc(own or cls._about)
+        given = inspect.signature(cls.__init__).parameters.values()
+        defaults = cls.__dict__.get("_settings_of_rule") or {
+            p.name: p.default for p in given if p.default is not p.empty
+        }
+        return spelled(cls._spelling, defaults, cls._words)
+
+
+def spelled(spelling: Spelling, defaults: Mapping[str, object], words: Words) -> str:
+    """The docstring of a framework's class: its equations, and its arguments, with defaults, by its own names."""
+    rule = spelling.convention.rule
+    title = spelling.convention.title or rule.title
+    summary = rule.summary.removeprefix(rule.title).strip()
+    lines = [title, "", *([summary, ""] if summary else [])]
+    lines += [f"    {e}" for e in equations(_update(spelling.convention))]
+    lines += ["", "Args:", *words.before]
+    for argument, default in defaults.items():
+        numbers = [rule.numbers[own] for own in spelling.arguments.get(argument, ())]
+        choice = rule.choices.get(argument)
+        if numbers:
+            others = spelling.ranges.get(argument) or words.ranges.get(argument)
+            ranges = others or " and ".join(n.range for n in numbers if n.range)
+            meaning = " ".join(f"{n.name}: {n.meaning}" if len(numbers) > 1 else n.meaning for n in numbers)
+        elif choice or argument in _FLAGS:
+            ranges, meaning = "", choice.meaning if choice else _FLAGS[argument]
+        else:
+            continue
+        shown = f"{argument} in {ranges}" if ranges else argument
+        if numbers and numbers[0].name in spelling.convention.follows:
+            default = spelling.convention.default(numbers[0].name)
+            meaning = _follows(spelling.convention, numbers[0].name) + meaning
+        text = f"{shown}, default {default!r}: {meaning}"
+        lines += textwrap.wrap(text, 96, initial_indent="    ", subsequent_indent="        ")
+    return "\n".join([*lines, *words.after])
+
+
+def _update(convention: Convention) -> Update:
+    rule = convention.rule
+    choices = tuple((name, convention.default(name)) for name in rule.choices)
+    absent = frozenset(name for name in rule.numbers if convention.default(name) is None)
+    decay = convention.decay if convention.default("weight_decay") else None
+    return build(rule, choices, absent, Surroundings(decay=decay))
+
+
+def _difference(framework: str, convention: Convention, paper: Convention) -> Difference:
+    known = {str(e) for e in equations(_update(paper))}
+    other = tuple(e for e in equations(_update(convention)) if str(e) not in known)
+    names = [*convention.rule.numbers, "weight_decay"]
+    defaults = {
+        name: _shown(convention.default(name))
+        for name in names
+        if name in {*paper.rule.numbers, "weight_decay"} and convention.default(name) != paper.default(name)
+        if not (name == "weight_decay" and convention.decay is None)
+    }
+    title = convention.rule.title if convention.rule is not paper.rule else ""
+    return Difference(framework, title, other, defaults, _DECAY[convention.decay])
+
+
+def _follows(convention: Convention, name: str) -> str:
+    return f"as {convention.follows[name]} unless it is given; " if name in convention.follows else ""
+
+
+def _shown(value: object) -> str:
+    return "required" if value is REQUIRED else "none" if value is None else f"{value:g}".replace("e-0", "e-")
+
+
+def _allowed(values: tuple[object, ...]) -> str:
+    return "{" + ", ".join(map(str, values)) + "}" if values else "any string"

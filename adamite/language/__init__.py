@@ -1,0 +1,1 @@
+"""What a rule is written in, and how it is read."""

@@ -1,1 +1,0 @@
-"""What a graph becomes: array arithmetic (numpy), machine code (llvm), print (text)."""

@@ -1,0 +1,1 @@
+"""Rows of tables, and the steps that rows have missed."""

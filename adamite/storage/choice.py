@@ -1,0 +1,108 @@
+"""How the states of an optimizer rest, chosen by one word: state="float32", "bfloat16" or "8bit"."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Collection
+from typing import Any, Literal, NamedTuple, get_args
+
+from adamite.errors import counted
+from adamite.language.expression import Expression
+from adamite.language.trace import walk
+from adamite.language.update import Update
+from adamite.storage import BFLOAT16, EIGHT_BIT_SIGNED, EIGHT_BIT_UNSIGNED, FLOAT32, Format, Layout, Rounding
+from adamite.storage.random import mixed
+
+State = Literal["float32", "bfloat16", "8bit"]
+# Below so many elements states stay as they are computed: there is little to save, and in the cache nothing to gain.
+SMALLEST = 4096
+AVERAGE = "average"  # of the weights: it changes too little a step for a narrow format
+
+
+class Rests(NamedTuple):
+    """How states rest, how bfloat16 parameters are rounded, and from where random bits are drawn."""
+
+    state: State = "float32"
+    rounding: Rounding = "nearest"
+    seed: int = 0
+
+    def chosen(self) -> dict[str, Any]:
+        """What isn't as it is by default."""
+        return {name: value for name, value in self._asdict().items() if value != self._field_defaults[name]}
+
+    def stream(self, number: int) -> int:
+        """Where the random bits of a parameter begin, by its number among all."""
+        return mixed(mixed(self.seed) + number)
+
+
+def check(owner: str, rests: Rests, formats: Collection[Format]) -> None:
+    """Refuse what isn't a choice, or can't be had for parameters of these formats."""
+    check_choices(owner, rests)
+    state, rounding, seed = rests
+    if seed and state == "float32" and rounding != "stochastic":
+        raise ValueError(f"{owner}: seed={seed!r} has no effect, since nothing is rounded at random; leave it out")
+    others = [format.name for format in formats if format.compute is not FLOAT32]
+    if state != "float32" and others:
+        raise ValueError(
+            f"{owner}: state={state!r} is for parameters that are computed in float32, and one is {others[0]}; "
+            "leave state out, or convert the parameters"
+        )
+    if rounding != "nearest" and formats and BFLOAT16 not in formats:
+        raise ValueError(f"{owner}: rounding={rounding!r} is for bfloat16 parameters, and there are none; leave it out")
+
+
+def check_choices(owner: str, rests: Rests) -> None:
+    """Refuse what isn't a choice, each for itself."""
+    state, rounding, seed = rests
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ValueError(f"{owner}: seed must be a whole number in [0, 2**32), got {seed!r}")
+    for name, value, allowed in (("state", state, get_args(State)), ("rounding", rounding, get_args(Rounding))):
+        if not isinstance(value, str) or value not in allowed:
+            raise ValueError(f"{owner}: {name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+
+
+@functools.cache
+def subtracted(update: Update) -> frozenset[str]:
+    """States of whose difference a root is taken, as of two averages for a variance: they stay as they are computed.
+
+    What rounding left of the difference might be next to nothing, and a step that is divided by it too large.
+    """
+    states = set(update.states)
+
+    def within(e: Expression) -> set[str]:
+        return {leaf.args[0] for leaf in walk(e) if leaf.op == "tensor"} & states
+
+    roots = {e.args[0] for new in update.outputs.values() for e in walk(new) if e.op == "sqrt"}
+    differences = {e for root in roots for e in walk(root) if e.op == "sub" and all(map(within, e.args))}
+    return frozenset(name for e in differences for name in within(e))
+
+
+def layout(update: Update, x: Format, elements: int, rests: Rests) -> Layout:
+    """How a parameter of so many elements and its states rest."""
+    rounding = rests.rounding if x is BFLOAT16 else "nearest"
+    if rests.state == "float32" or elements < SMALLEST:
+        return Layout(x, rounding=rounding)
+    kept = {AVERAGE, *subtracted(update), *(name for name, new in update.outputs.items() if new.scalar)}
+    narrow = [name for name in update.states if name not in kept]
+    return Layout(x, tuple((name, format_of(update, name, rests.state)) for name in narrow), rounding)
+
+
+def format_of(update: Update, name: str, state: State) -> Format:
+    """How one of the update's states rests."""
+    if state == "float32" or name == AVERAGE:
+        return FLOAT32
+    if state == "bfloat16":
+        return BFLOAT16
+    return EIGHT_BIT_UNSIGNED if name in update.nonnegative else EIGHT_BIT_SIGNED
+
+
+def tell_converted(owner: str, there: str, here: str, count: int) -> None:
+    """Say that a loaded state rests in another way now."""
+    words = {"eight_bit_signed": "8bit", "eight_bit_unsigned": "8bit"}
+    warnings.warn(
+        f"{owner}: states of {counted(count, 'parameter')} were {words.get(there, there)} when saved and are "
+        f"{words.get(here, here)} here; they were converted",
+        UserWarning,
+        stacklevel=4,
+    )
