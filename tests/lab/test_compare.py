@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from adamite.cli.compare import print_comparison
 from adamite.lab import problem as problems
 from adamite.lab.claims.lab import here
 from adamite.lab.compare import comparison, entrants, report, search, statistics, training, workers
@@ -442,6 +443,12 @@ def test_the_verdict_says_what_is_luck() -> None:
     mixed = compared(sgd=good, adam=alike, rmsprop=bad).verdict()
     assert "adam can't be told" in mixed and "rmsprop is worse" in mixed
     assert "more than half of all trainings diverged" in compared(sgd=(math.inf,) * 5).verdict()
+
+
+def test_a_median_that_diverged_is_called_so(capsys: pytest.CaptureFixture[str]) -> None:
+    print_comparison(compared(adam=(1.0, 2.0, 3.0, 4.0, 5.0), sgd=(math.inf,) * 5))
+    (row,) = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith(" sgd")]
+    assert row[2:4] == ["diverged", "diverged–diverged"]
 
 
 def test_what_is_no_luck_is_not_called_so() -> None:

@@ -77,8 +77,8 @@ def bands(lines: Sequence[tuple[str, int, Curve]], measure: str, goal: float | N
             _trace(look, x=around["steps"], y=edges, meta=around, hoverinfo="skip", showlegend=False, **area),
             _trace(look, x=band.steps, y=band.middle, meta=at, **line),
         ]
-    edges_of_all = [value for *_, it in lines for value in (*it.band.low, *it.band.high)]
-    layout = _layout("step", _words(measure), [value for *_, it in lines for value in it.band.middle], edges_of_all)
+    drawn = [value for *_, it in lines for value in (*it.band.low, *it.band.high)]
+    layout = _layout("step", _words(measure), [value for *_, it in lines for value in it.band.middle], drawn)
     if goal is not None:
         across = {
             "steps": _ends([it.band.steps for *_, it in lines]),
