@@ -131,7 +131,7 @@ PROMISES: list[tuple[str, str, tuple[float, ...]]] = [
     ),
     ("docs/torch.md", r"torch's or smaller \(within (\S+) %\)", (100 * (verify_torch.NEAR - 1),)),
     ("docs/memory.md", r"Tensors of fewer than (\S+) elements keep float32 states", (choice.SMALLEST,)),
-    ("docs/sparse.md", r"its coefficients are kept, .* up to (\S+) steps", (tables.LONGEST,)),
+    ("docs/sparse.md", r"keeps its coefficients, .* up to (\S+) steps", (tables.LONGEST,)),
 ]
 
 
