@@ -597,7 +597,7 @@ class Listing(nn.Linear):
         (torch.ones(2), set()),
         (nn.Linear(1, 1), set()),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_is_listed_and_what_only_has_the_name(listed: Any, expected: set[str]) -> None:
     model = Listing(listed)
