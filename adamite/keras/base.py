@@ -95,24 +95,24 @@ class _Kept:
 class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: ignore[misc]
     _about = """The base of adamite's optimizers for Keras.
 
-    What Keras does around an update is Keras's own: accumulation, loss scaling, averages, constraints.
+    Gradient accumulation, loss scaling, averages and constraints are Keras's own code.
 
     Args:
-        clipnorm, clipvalue, global_clipnorm: in (0, inf), one of them at most: gradients are scaled down to a norm, cut
-            off at a value, or scaled down together.
-        use_ema, ema_momentum, ema_overwrite_frequency: keep an average of the weights, which takes their place at the
-            end, or every so many steps.
-        loss_scale_factor: what the loss is multiplied by, and the gradients divided.
-        gradient_accumulation_steps: at least 2: update once in so many steps, by the mean of the gradients.
+        clipnorm, clipvalue, global_clipnorm: in (0, inf), at most one of them: scale each gradient down to a norm, clip
+            its values, or scale all gradients down to a global norm.
+        use_ema, ema_momentum, ema_overwrite_frequency: keep an average of the weights, which replaces them at the end
+            of the training, or every so many steps.
+        loss_scale_factor: what the loss is multiplied by and the gradients are divided by.
+        gradient_accumulation_steps: at least 2: update once in so many steps, with the mean of the gradients.
         name: the optimizer's name.
-        state: how states rest: "float32" (the default), "bfloat16" (half the bytes) or "8bit" (a quarter), both rounded
-            stochastically. On the torch backend, for variables on the CPU that are computed in float32. Variables of
-            fewer than 4,096 elements keep float32 states.
-        rounding: how bfloat16 variables are rounded: to the "nearest" (the default), where small steps are lost;
-            "stochastic"; or "kahan", with what was lost kept beside them in two more bytes. On the torch backend.
-        seed: in [0, 2**32), where random rounding begins. The same seed gives the same bits, on any number of threads.
+        state: the storage dtype of the optimizer state: "float32" (the default), "bfloat16" (half the memory) or "8bit"
+            (a quarter), both rounded stochastically. On the torch backend, for CPU variables that are computed in
+            float32. Variables of fewer than 4,096 elements keep float32 state.
+        rounding: how bfloat16 variables are rounded: "nearest" (the default), which loses small steps; "stochastic"; or
+            "kahan", which keeps what was lost beside the variable in two more bytes. On the torch backend.
+        seed: in [0, 2**32), the seed of random rounding. The same seed gives the same bits on any number of threads.
 
-    Variables of float16 and bfloat16 have float32 states, unless `state` says otherwise.
+    float16 and bfloat16 variables have float32 state unless `state` says otherwise.
 
     >>> import keras, adamite.keras
     >>> model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(1)])

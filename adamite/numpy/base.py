@@ -50,27 +50,27 @@ class Optimizer(metaclass=_Documented):
         params: an array, or any nesting of dicts, lists and tuples of arrays; float32 or float64, of any layout.
         lr: learning rate, if the rule has one: a number or a schedule.
         convention: whose defaults and equations: "paper", "torch", "keras" or "optax".
-        groups: settings for some parameters: {pattern: {name: value}}, the pattern a glob on names such as
-            "*.bias"; a parameter's name is its path in the nesting, joined by dots.
-        weight_decay: in [0, inf). What it means is `decay`.
-        decay: "decoupled" (x shrinks by lr * weight_decay * x, as in AdamW) or "l2" (weight_decay * x is added
-            to the gradient); by default what the convention means, and refused where it has none.
-        clip_norm: in (0, inf); gradients whose global norm is larger are scaled down to it. They are not changed.
-        nonfinite: what to do with NaN or infinity in a gradient: "propagate" it (the default), "raise"
-            NonFiniteError, or "skip" the whole step; nothing is changed then, and `skipped` counts.
-        ema: in [0, 1), the decay of an average of the weights, kept in the same pass: see `averaged`.
-        maximize: climb instead of descending.
-        state: how the rule's states rest: "float32" (as they are computed; the default), "bfloat16" (half the bytes)
-            or "8bit" (a quarter), both rounded stochastically, for float32 parameters. Parameters of fewer than 4,096
-            elements keep float32 states.
-        seed: in [0, 2**32), where random rounding begins. The same seed gives the same bits, on any number of threads.
-        sparse: what a gradient that is `adamite.Rows` means to the rows that it doesn't have: "lazy", they stay as
-            they are, and so do their states; "exact", they come to what dense gradients would make of them, at the
-            latest when they are next touched, or at `flush`. None takes them where a step on those rows alone is what
-            dense gradients come to (SGD without momentum and decay, Adagrad), and refuses them elsewhere.
-        hyperparameters: the rule's own (lr, beta1, ...), each a number or a schedule, a function of the number
-            of steps done. All can be read and assigned later: `opt.lr = 0.01`. Reading gives the number that the
-            next step will use.
+        groups: settings for some parameters, {pattern: {name: value}}. The pattern is a glob on parameter names, such
+            as "*.bias"; a parameter's name is its path in the nesting, joined by dots.
+        weight_decay: in [0, inf). `decay` says what it means.
+        decay: "decoupled" (x shrinks by lr * weight_decay * x, as in AdamW) or "l2" (weight_decay * x is added to the
+            gradient). By default what the convention means; refused if the convention has none.
+        clip_norm: in (0, inf). Gradients with a larger global norm are scaled down to it during the step; the arrays
+            that you pass aren't written to.
+        nonfinite: what to do if a gradient has NaN or infinity: "propagate" it (the default), "raise" NonFiniteError,
+            or "skip" the whole step; then nothing changes, and `skipped` counts.
+        ema: in [0, 1), the decay of an average of the weights, updated in the same pass; see `averaged`.
+        maximize: ascend instead of descending.
+        state: the storage dtype of the optimizer state: "float32" (the default), "bfloat16" (half the memory) or "8bit"
+            (a quarter), both rounded stochastically, for float32 parameters. Parameters of fewer than 4,096 elements
+            keep float32 state.
+        seed: in [0, 2**32), the seed of random rounding. The same seed gives the same bits on any number of threads.
+        sparse: what an `adamite.Rows` gradient means to the rows without a gradient. "lazy": they and their state stay
+            as they are. "exact": they end up where dense gradients would have taken them, at the latest when they are
+            next touched, or at `flush`. None: only the rows with a gradient are updated if that equals the dense step
+            (SGD without momentum and weight decay, Adagrad); otherwise sparse gradients are refused.
+        hyperparameters: the rule's own (lr, beta1, ...), each a number or a schedule, a function of the number of steps
+            done. All can be read and assigned later: `opt.lr = 0.01`. Reading gives the value of the next step.
 
     Raises:
         TypeError, ValueError: for parameters that can't be updated in place and settings out of range.
@@ -403,12 +403,12 @@ class Optimizer(metaclass=_Documented):
         return self._sparse
 
     def flush(self, rows: Mapping[str, Any] | None = None) -> None:
-        """Under sparse="exact", bring rows that were left alone to what dense gradients would have made of them.
+        """Under sparse="exact", take rows without gradients to where dense gradients would have taken them.
 
-        `state_dict` does it by itself; what reads the parameters, or assigns to them, needs it.
+        `state_dict` flushes by itself. Call it before you read or assign to the parameters.
 
         Args:
-            rows: numbers of the rows that are read next, by their parameters' names; by default all rows of all.
+            rows: the numbers of the rows that are read next, by parameter name; by default all rows of all.
 
         Raises:
             TypeError, ValueError: for names that aren't parameters', and for indices that aren't rows'.

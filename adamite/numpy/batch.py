@@ -104,8 +104,9 @@ class Slot:
 
     def refuse_rows(self) -> NoReturn:
         raise TypeError(
-            f"the gradient of {self.name!r} is of rows; say what becomes of the other rows when you make the "
-            'optimizer: sparse="lazy" (they stay as they are) or sparse="exact" (what dense gradients make of them)'
+            f"the gradient of {self.name!r} is sparse (adamite.Rows); say what becomes of the other rows when you make "
+            'the optimizer: sparse="lazy" (they stay as they are) or sparse="exact" (they end up where dense gradients '
+            "would have taken them)"
         )
 
     def place(self) -> int:

@@ -114,7 +114,10 @@ class Hyperparameters:
 
     def assign(self, settings: Settings, name: str, value: Any) -> None:
         if name == "clip_norm" and settings is not self.settings:
-            raise ValueError(f"{self.owner}: clip_norm is of all parameters together; set it on the optimizer")
+            raise ValueError(
+                f"{self.owner}: clip_norm applies to the whole optimizer and can't be set per group; "
+                "set it on the optimizer"
+            )
         if name == "weight_decay" and self.decay is None and (callable(value) or value != 0):
             kinds = ['decay="decoupled" (as in AdamW)'] if "lr" in self.rule.numbers else []
             kinds += ['decay="l2" (added to the gradient)']

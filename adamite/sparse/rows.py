@@ -89,8 +89,8 @@ def check_sparse(owner: str, value: Any, rests: Rests) -> Sparse | None:
     """What is done with gradients of rows, or the error that lists what there is."""
     if value is not None and (not isinstance(value, str) or value not in get_args(Sparse)):
         raise ValueError(
-            f'{owner}: sparse must be "lazy" (rows without a gradient stay as they are), "exact" (they come to what '
-            f"dense gradients would make of them) or None; got {value!r}"
+            f'{owner}: sparse must be "lazy" (rows without a gradient stay as they are), "exact" (they end up '
+            f"where dense gradients would have taken them) or None; got {value!r}"
         )
     if value is not None and (rests.state, rests.rounding) != ("float32", "nearest"):
         raise ValueError(

@@ -68,23 +68,23 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
     Beyond torch's arguments every class takes:
 
     Args:
-        clip_norm: in (0, inf); gradients whose global norm is larger are scaled down to it. They are not changed.
-            The norm is that of all ranks where parameters are sharded.
-        nonfinite: what to do with NaN or infinity in a gradient: "propagate" it (the default), "raise"
-            NonFiniteError, or "skip" the whole step, on all ranks; nothing is changed then, and `skipped` counts.
-        ema: in [0, 1), the decay of an average of the weights, kept in the same pass: see `averaged`.
+        clip_norm: in (0, inf). Gradients with a larger global norm are scaled down to it during the step; `p.grad`
+            isn't written to. For sharded parameters the norm is that of all ranks.
+        nonfinite: what to do if a gradient has NaN or infinity: "propagate" it (the default), "raise" NonFiniteError,
+            or "skip" the whole step on all ranks; then nothing changes, and `skipped` counts.
+        ema: in [0, 1), the decay of an average of the weights, updated in the same pass; see `averaged`.
         cautious: leave out the weights whose step goes against their gradient (Liang et al. 2024; without rescaling).
-        state: how states rest: "float32" (the default), "bfloat16" (half the bytes) or "8bit" (a quarter), both rounded
-            stochastically. For tensors on the CPU that are computed in float32. Parameters of fewer than 4,096
-            elements, and complex ones, keep float32 states.
-        rounding: how bfloat16 parameters are rounded: to the "nearest" (the default), where small steps are lost;
-            "stochastic"; or "kahan", with what was lost kept beside them in two more bytes.
-        seed: in [0, 2**32), where random rounding begins. The same seed gives the same bits, on any number of threads.
-        sparse: what a sparse gradient, as of `torch.nn.Embedding(sparse=True)`, means to the rows that it doesn't have:
-            "lazy", they stay as they are, and so do their states, as in torch.optim.SparseAdam; "exact", they come to
-            what dense gradients would make of them, at the latest when they are next touched, or at `flush`. None steps
-            on the rows alone where that is what dense gradients come to (plain SGD, Adagrad), and elsewhere does what
-            torch's optimizer of this name does: it takes them as dense ones (SGD with momentum), or refuses them.
+        state: the storage dtype of the optimizer state: "float32" (the default), "bfloat16" (half the memory) or "8bit"
+            (a quarter), both rounded stochastically. For CPU tensors that are computed in float32. Parameters of fewer
+            than 4,096 elements, and complex ones, keep float32 state.
+        rounding: how bfloat16 parameters are rounded: "nearest" (the default), which loses small steps; "stochastic";
+            or "kahan", which keeps what was lost beside the parameter in two more bytes.
+        seed: in [0, 2**32), the seed of random rounding. The same seed gives the same bits on any number of threads.
+        sparse: what a sparse gradient, as of `torch.nn.Embedding(sparse=True)`, means to the rows without a gradient.
+            "lazy": they and their state stay as they are, as in torch.optim.SparseAdam. "exact": they end up where
+            dense gradients would have taken them, at the latest when they are next touched, or at `flush`. None: only
+            the rows with a gradient are updated if that equals the dense step (plain SGD, Adagrad); otherwise sparse
+            gradients are made dense (SGD with momentum) or refused, as torch's optimizer of this name does.
 
     >>> import torch, adamite.torch
     >>> model = torch.nn.Linear(3, 1)
@@ -252,7 +252,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         if not self._spelling.sparse:
             return (
                 f'{name} does not support sparse gradients; make it with sparse="lazy" (rows without a gradient stay '
-                'as they are) or sparse="exact" (they come to what dense gradients would make of them)'
+                'as they are) or sparse="exact" (they end up where dense gradients would have taken them)'
             )
         if name == "Adagrad" and self.param_groups[group]["weight_decay"] != 0:
             return "weight_decay option is not compatible with sparse gradients"
@@ -269,10 +269,10 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
 
     @_disable_dynamo
     def step_in_backward(self) -> StepInBackward:
-        """Update each parameter as soon as its gradient is there, and let the gradient go.
+        """Update each parameter during the backward pass, as soon as its gradient is ready, and free the gradient.
 
-        So no more than one gradient is alive at a time. `step` finds nothing left to do. `remove()` of what is
-        returned ends it; it may be used in a `with` block.
+        So only one gradient is alive at a time, and `step` has nothing left to do. Call `remove()` on the returned
+        object to stop, or use it in a `with` block.
 
         Raises:
             ValueError: with clip_norm and nonfinite="skip", which need all gradients at once.
@@ -351,8 +351,8 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
                 given, own = self._whole(name, param_group[name]), self._of_all(name)
                 if given != own:  # which wrappers put there that hand all of their arguments to groups
                     raise ValueError(
-                        f"{type(self).__name__}: {name} is of all parameters together, and a group says {given!r} "
-                        f"where the optimizer has {own!r}; give it to the optimizer: {name}={given!r}"
+                        f"{type(self).__name__}: {name} applies to the whole optimizer and can't be set per group; a "
+                        f"group has {given!r}, the optimizer {own!r}. Give it to the optimizer: {name}={given!r}"
                     )
             whole = {**self.defaults, **param_group}
             self._settings.check(whole)
@@ -392,13 +392,13 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
 
     @_disable_dynamo
     def flush(self, weight: Tensor | None = None, indices: Any = None) -> None:
-        """Under sparse="exact", bring rows that were left alone to what dense gradients would have made of them.
+        """Under sparse="exact", take rows without gradients to where dense gradients would have taken them.
 
-        `state_dict` does it by itself; what reads the parameters, or assigns to them, needs it.
+        `state_dict` flushes by itself. Call it before you read or assign to the parameters.
 
         Args:
             weight: the parameter whose rows are read next; by default all.
-            indices: the rows' numbers, as they go into the embedding; by default all.
+            indices: the row numbers, as they go into the embedding; by default all.
 
         Raises:
             TypeError, ValueError: for a tensor that isn't optimized here, and for indices that aren't rows'.

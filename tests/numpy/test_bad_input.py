@@ -504,7 +504,7 @@ GROUPS: dict[str, Any] = {
     "a number": ({0: {"lr": 0.1}}, TypeError, ["group", "0", "str"]),
     "unknown": ({"w": {"rate": 0.1}}, TypeError, ["'w'", "'rate'", "lr"]),
     "a slip": ({"w": {"beta_1": 0.1}}, TypeError, ["'w'", "'beta_1'", "mean '?beta1'?\\?"]),
-    "clip_norm": ({"w": {"clip_norm": 1.0}}, ValueError, ["clip_norm", "all parameters"]),
+    "clip_norm": ({"w": {"clip_norm": 1.0}}, ValueError, ["clip_norm", "whole optimizer"]),
     "choice": ({"w": {"maximize": True}}, TypeError, ["'w'", "'maximize'"]),
     "range": ({"w": {"lr": -1}}, ValueError, ["'w'", "lr", RANGE, "-1"]),
     "type": ({"w": {"beta1": "x"}}, TypeError, ["'w'", "beta1", "'x'"]),

@@ -513,7 +513,8 @@ def test_a_groups_options_of_the_whole_are_the_optimizers() -> None:
         if name in ("ema", "cautious"):
             continue
         with pytest.raises(
-            ValueError, match=rf"AdamW: {name} is of all parameters together, and a group says {wrong!r}"
+            ValueError,
+            match=rf"AdamW: {name} applies to the whole optimizer and can't be set per group; a group has {wrong!r}",
         ):
             ours.AdamW([{"params": model.parameters(), name: wrong}])
 

@@ -1296,7 +1296,7 @@ def test_numbers_for_flags_and_words_for_numbers() -> None:
     with pytest.raises(TypeError, match=r"lr must be a number, got '0\.1'"):
         run(mine, range(1))
     for wrong in ({"clip_norm": 1.0}, {"nonfinite": "skip"}):
-        with pytest.raises(ValueError, match="of all parameters together"):
+        with pytest.raises(ValueError, match="applies to the whole optimizer"):
             ours.Adam([{"params": parameters(), **wrong}])
 
 

@@ -590,7 +590,7 @@ def test_formats_as_torch_has_them() -> None:
 
 @pytest.mark.parametrize("option", [{"state": "8bit"}, {"rounding": "kahan"}, {"seed": 1}, {"sparse": "lazy"}])
 def test_what_is_the_optimizers_is_no_groups(option: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=rf"AdamW: {next(iter(option))} is of all parameters together"):
+    with pytest.raises(ValueError, match=rf"AdamW: {next(iter(option))} applies to the whole optimizer"):
         ours.AdamW([{"params": parameters(), **option}])
     optimizer = ours.AdamW(parameters())
     with pytest.raises(ValueError, match="give it to the optimizer"):
