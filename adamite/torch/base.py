@@ -352,7 +352,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
                 if given != own:  # which wrappers put there that hand all of their arguments to groups
                     raise ValueError(
                         f"{type(self).__name__}: {name} applies to the whole optimizer and can't be set per group; a "
-                        f"group has {given!r}, the optimizer {own!r}. Give it to the optimizer: {name}={given!r}"
+                        f"group has {given!r}, the optimizer {own!r}; give it to the optimizer: {name}={given!r}"
                     )
             whole = {**self.defaults, **param_group}
             self._settings.check(whole)
