@@ -18,7 +18,7 @@ from adamite.language.rule import Rule
 from adamite.language.update import Update
 from adamite.numpy import optimizer as class_of
 from adamite.storage import BFLOAT16, COMPENSATION, FLOAT16, FLOAT32, FLOAT64, EightBit, Format, choice, safetensors
-from adamite.storage.choice import Rests, State
+from adamite.storage.choice import StateDtype, Storage
 
 FORMATS: dict[str, Format] = {
     **{format.name: format for format in (FLOAT16, BFLOAT16, FLOAT32, FLOAT64)},
@@ -56,12 +56,14 @@ def stored(format: Format, elements: int) -> int:
     return format.length(elements) if isinstance(format, EightBit) else elements * format.itemsize
 
 
-def state_bytes(update: Update, weight: Weight, rests: Rests) -> int:
+def state_bytes(update: Update, weight: Weight, storage: Storage) -> int:
     """The bytes that an optimizer keeps for one tensor: states, what was lost in rounding, step number, scalars."""
     if weight.format is None:
         return 0
     pair = weight.dtype.startswith("complex")
-    layout = choice.layout(update, weight.format, weight.elements, rests._replace(state="float32") if pair else rests)
+    layout = choice.layout(
+        update, weight.format, weight.elements, storage._replace(state="float32") if pair else storage
+    )
     formats = [*map(layout.of, update.states), *[BFLOAT16] * (COMPENSATION in layout.more)]
     counts = update.rule not in _UNCOUNTED or layout.blocks  # by which random bits are drawn
     numbers = STEP * counts + SCALAR * len(update.scalars)
@@ -188,19 +190,19 @@ def _rows(update: Update, weights: list[Weight]) -> Iterator[Row]:
     types = {w.dtype for w in weights if w.format is not None}
     computed = {format.compute.name for format in formats}
     narrow = computed == {"float32"} and bool(update.states)
-    states: tuple[State, ...] = get_args(State) if narrow else ("float32",)
+    states: tuple[StateDtype, ...] = get_args(StateDtype) if narrow else ("float32",)
     wide = _one(computed) if update.states else "none"
     # To the nearest takes the bytes of stochastic rounding, and loses small steps.
     for rounding in ("stochastic", "kahan") if BFLOAT16 in formats else ("",):
         for state in states:
-            rests = Rests(state, rounding or "nearest")
+            storage = Storage(state, rounding or "nearest")
             yield Row(
                 dtype=_one(types),
                 rounding=rounding,
                 state=state if narrow else wide,
                 weights=sum(w.nbytes for w in weights),
                 gradients=sum(w.nbytes for w in weights if w.format is not None),
-                states=sum(state_bytes(update, w, rests) for w in weights),
+                states=sum(state_bytes(update, w, storage) for w in weights),
             )
 
 

@@ -62,7 +62,7 @@ def evaluate(
     Coefficients may be arrays too, where a framework traces them. Beside the graph's own operations there must be
     `maximum` and `minimum`, which give NaN where either is NaN.
     """
-    return Reading(graph, coefficients).run(tensors, operations)
+    return Evaluation(graph, coefficients).run(tensors, operations)
 
 
 class _Step(NamedTuple):
@@ -75,7 +75,7 @@ class _Step(NamedTuple):
     writes: bool  # whether it may write over its first operand
 
 
-class Reading:
+class Evaluation:
     """A graph with the coefficients of one step.
 
     What is `named` is done by the framework's operation of that name, not by its definition in maths.py.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adamite.codegen.job import COUNTER, GRAIN, HEADER, LANES, TOTAL
+from adamite.codegen.job import COUNTER, GRAIN, HEADER, PARTIALS, TOTAL
 from adamite.codegen.text import Text
 
 AS_IT_IS = ", !llvm.loop !3"  # of a loop that isn't worth vectorising
@@ -68,7 +68,7 @@ declare i64 @llvm.smax.i64(i64, i64)
 """
     text += "".join(f"{line}\n" for line in out.declared)
     if "vector.reduce" in text:
-        text += f"declare double @llvm.vector.reduce.fadd.v{LANES}f64(double, <{LANES} x double>)\n"
+        text += f"declare double @llvm.vector.reduce.fadd.v{PARTIALS}f64(double, <{PARTIALS} x double>)\n"
     return text
 
 

@@ -6,8 +6,8 @@ A job is one block of 64-bit integers, in columns:
 
 Threads claim the next `grain` units out of `total` by adding to `counter` until nothing is left, so any number of
 them may be set on one job, and a call on a finished job does nothing. A unit is an element for the step (columns:
-length, coefficients, x, g, states...) and a block of `BLOCK` elements for the sum of squares (columns: length
-in blocks, elements, g, where the sums go).
+length, coefficients, x, g, states...) and a chunk of `CHUNK` elements for the sum of squares (columns: length
+in chunks, elements, g, where the sums go).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 
 ROWS, TOTAL, GRAIN, COUNTER, SCALE, HEADER = range(6)
 LENGTH, COEFFICIENTS, X, G, STATES = range(5)  # columns of a step
-LANES = 32  # partial sums kept in each block of a sum
-BLOCK = 8192  # elements of a block
+PARTIALS = 32  # sums that are kept side by side in a chunk
+CHUNK = 8192  # elements that are summed together, or go through a buffer together
 
 Call = Callable[[int], None]  # does what is left of the job at an address
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from adamite.backends.backend import BackendName
-from adamite.codegen.job import BLOCK, SCALE, Job
+from adamite.codegen.job import CHUNK, SCALE, Job
 from adamite.engine import kernels
 from adamite.engine.running import run
 from adamite.errors import NonFiniteError
@@ -22,7 +22,7 @@ class Squares:
 
     def __init__(self, format: Format, sizes: list[int], backend: BackendName) -> None:
         self.kernel = kernels.squares_kernel(format, backend)
-        self.blocks = blocks = [-(-size // BLOCK) for size in sizes]
+        self.blocks = blocks = [-(-size // CHUNK) for size in sizes]
         self.starts = np.concatenate([[0], np.cumsum(blocks)]).astype(int)
         self.sums = np.zeros(int(self.starts[-1]))
         self._running = np.zeros_like(self.sums)

@@ -127,7 +127,7 @@ def _arrays(
     coefficients: Any, *flat: Any, graph: Graph, layout: Layout, fused: bool, operations: arrays.Operations = OPERATIONS
 ) -> list[Any]:
     compute, columns = COMPUTE[layout.compute], _columns(graph, flat)
-    reading = arrays.Reading(graph, [coefficients[k] for k in range(graph.coefficient_count)])
+    reading = arrays.Evaluation(graph, [coefficients[k] for k in range(graph.coefficient_count)])
     new: dict[str, list[Any]] = {name: [] for name, _ in graph.outputs}
     for row in zip(*columns.values(), strict=True):
         inputs = dict(zip(columns, row, strict=True))

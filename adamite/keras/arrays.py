@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from adamite.backends.arrays import OPERATORS, Operations, Reading, exact
+from adamite.backends.arrays import OPERATORS, Evaluation, Operations, exact
 from adamite.graph.cuts import subtrahend
 from adamite.graph.nodes import Graph
 
@@ -160,12 +160,12 @@ def fits(gradient: Any, variable: Any) -> bool:
     )
 
 
-def read(graph: Graph, coefficients: Sequence[Any]) -> Reading:
+def read(graph: Graph, coefficients: Sequence[Any]) -> Evaluation:
     """The graph with the coefficients of a step, in one type; of the parameter it makes what is subtracted."""
-    return Reading(subtrahend(graph), coefficients, _NAMED)
+    return Evaluation(subtrahend(graph), coefficients, _NAMED)
 
 
-def step(reading: Reading, inputs: Mapping[str, Any], compute: str) -> dict[str, Any]:
+def step(reading: Evaluation, inputs: Mapping[str, Any], compute: str) -> dict[str, Any]:
     """What the graph stores for one variable, by name; of the parameter what is subtracted."""
     cast = {name: ops.cast(value, compute) for name, value in inputs.items()}
     new = reading.run(cast, _ON_ARRAYS)

@@ -22,11 +22,11 @@ from adamite.graph.idle import Factor, decays
 from adamite.graph.lowering import lower
 from adamite.keras import arrays
 from adamite.keras.rows import Rows, rows_of, with_rows
-from adamite.keras.settings import Reading, Settings
+from adamite.keras.settings import Resolved, Settings
 from adamite.language.rule import Rule
 from adamite.language.update import Update
 from adamite.storage import BFLOAT16, COMPENSATION, EIGHT_BIT_SIGNED, Format, Layout, Rounding, choice
-from adamite.storage.choice import Rests, State
+from adamite.storage.choice import StateDtype, Storage
 
 together: Any = None
 if arrays.BACKEND == "torch":
@@ -68,7 +68,7 @@ class Options(TypedDict, total=False):
 class Extras(Options, total=False):
     """What every class takes, Keras's and ours."""
 
-    state: State
+    state: StateDtype
     rounding: Rounding
     seed: int
 
@@ -87,7 +87,7 @@ class _Kept:
     """What an optimizer has made of its attributes; Keras looks for variables in all that isn't an object."""
 
     values: tuple[Any, ...] = ()
-    reading: Reading
+    reading: Resolved
     in_place: in_place.InPlace | None = None
     rows: tuple[Any, ...] = ()
 
@@ -127,7 +127,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
     _spelling: ClassVar[Spelling]
     _settings: ClassVar[Settings]
     _made_from: ClassVar[Rule | None] = None
-    _rests = Rests()
+    _storage = Storage()
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
@@ -141,14 +141,14 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         for name in options:
             if name not in Extras.__annotations__:
                 raise TypeError(unknown(owner, name, [*given, *Extras.__annotations__]))
-        rests = Rests(**{name: options[name] for name in Rests._fields if name in options})
-        choice.check(owner, rests, [])
-        if rests != Rests() and arrays.BACKEND != "torch":
+        storage = Storage(**{name: options[name] for name in Storage._fields if name in options})
+        choice.check(owner, storage, [])
+        if storage != Storage() and arrays.BACKEND != "torch":
             raise ValueError(
-                f"{owner}: {_shown(rests)} is for Keras's torch backend, and this is {arrays.BACKEND}; leave it out or "
-                "set KERAS_BACKEND=torch; to load a model that was saved with it: load_model(..., compile=False)"
+                f"{owner}: {_shown(storage)} is for Keras's torch backend, and this is {arrays.BACKEND}; leave it out "
+                "or set KERAS_BACKEND=torch; to load a model that was saved with it: load_model(..., compile=False)"
             )
-        options = {name: value for name, value in options.items() if name not in Rests._fields}
+        options = {name: value for name, value in options.items() if name not in Storage._fields}
         known = {name: self._settings.check(name, value) for name, value in {**given, **options}.items()}
         super().__init__(
             known.pop("learning_rate", 1.0),
@@ -156,7 +156,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
             **{n: known.pop(n) for n in options},
         )
         self._kept = _Kept()
-        self._rests = rests
+        self._storage = storage
         for name, value in known.items():
             setattr(self, name, value)
 
@@ -164,7 +164,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         for argument, own in self._spelling.arguments.items() if hasattr(type(self), "_spelling") else ():
             if name in own and name != argument:
                 raise AttributeError(f"{type(self).__name__} has no {name}: it is {argument} here")
-        if name in Rests._fields:
+        if name in Storage._fields:
             raise AttributeError(f"{type(self).__name__}: {name} is chosen when an optimizer is made; make a new one")
         super().__setattr__(name, self._settings.check(name, value))
 
@@ -175,8 +175,8 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         if self.built:
             return
         spelled, read = self._spelling, self._read()
-        if self._rests != Rests():
-            in_place.check(type(self).__name__, variables, self._rests)
+        if self._storage != Storage():
+            in_place.check(type(self).__name__, variables, self._storage)
             for variable in variables:  # refused before anything is made
                 self._layout(variable)
         super().build(variables)
@@ -189,7 +189,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
                 if not getattr(variable, "overwrite_with_gradient", False):
                     for name in block:
                         self._slots[name][index] = self._slot(variable, name)
-        if self._rests.rounding == "kahan":
+        if self._storage.rounding == "kahan":
             self._slots[COMPENSATION] = [
                 self._narrow(v, COMPENSATION, 0.0, BFLOAT16) if COMPENSATION in self._layout(v).more else None
                 for v in variables
@@ -212,7 +212,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
     def _slot(self, variable: Any, name: str) -> Any:
         """A new state of a variable: zero, a number, a hyperparameter's value, or the variable's own."""
         start = self._starts.get(name, 0.0)
-        if self._rests != Rests() and (format := dict(self._layout(variable).states).get(name)):
+        if self._storage != Storage() and (format := dict(self._layout(variable).states).get(name)):
             return self._narrow(variable, name, start, format)
         if start == "x":
             return self._made(variable, name, lambda shape, dtype, **_: ops.copy(ops.cast(variable, dtype)))
@@ -226,7 +226,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
 
     def _layout(self, variable: Any) -> Layout:
         """How a variable and its states rest, on the torch backend."""
-        return in_place.resting(type(self).__name__, variable, self._read().plain, self._rests)
+        return in_place.resting(type(self).__name__, variable, self._read().plain, self._storage)
 
     def _narrow(self, variable: Any, name: str, start: float | str, format: Format) -> Any:
         """A new state that doesn't rest as it is computed."""
@@ -241,7 +241,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
 
     # ---- a step
 
-    def _read(self) -> Reading:
+    def _read(self) -> Resolved:
         """What the attributes ask for, read anew where one has changed."""
         kept, values = self._kept, (*(getattr(self, name) for name in self._settings.names), self.weight_decay)
         if kept.values != values:
@@ -255,7 +255,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
             kept.values, kept.reading = values, read
         return kept.reading
 
-    def _update_of(self, variable: Any, read: Reading) -> Update:
+    def _update_of(self, variable: Any, read: Resolved) -> Update:
         decays = read.plain is not read.decaying and self._use_weight_decay(variable)
         return read.decaying if decays else read.plain
 
@@ -279,9 +279,9 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         if arrays.BACKEND == "torch" and not in_stateless_scope():
             in_place.outside_of_traces(self._step_in_place, grads, trainable_variables, learning_rate)
             return
-        if self._rests != Rests():
+        if self._storage != Storage():
             raise ValueError(
-                f"{type(self).__name__}: {_shown(self._rests)} is for steps in place; call apply, or leave it out"
+                f"{type(self).__name__}: {_shown(self._storage)} is for steps in place; call apply, or leave it out"
             )
         self._check_shapes(grads, trainable_variables)
         coefficients = self._coefficients(trainable_variables, learning_rate)
@@ -308,10 +308,10 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         grads = in_place.tensors(grads)
         plan = kept.in_place
         if plan is None or len(rows) != len(kept.rows) or not all(map(is_, rows, kept.rows)) or not plan.stands(grads):
-            slots, rests = map(self._slots_of, variables), map(self._layout, variables)
-            streams = map(self._rests.stream, map(self._get_variable_index, variables))
+            slots, layouts = map(self._slots_of, variables), map(self._layout, variables)
+            streams = map(self._storage.stream, map(self._get_variable_index, variables))
             types = [g.dtype for g in grads]
-            listed = map(in_place.Row, variables, types, slots, updates, rests, streams)
+            listed = map(in_place.Row, variables, types, slots, updates, layouts, streams)
             kept.in_place = plan = in_place.InPlace(list(listed))
             kept.rows = rows
         if not plan.fits(grads):
@@ -405,7 +405,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         config = super().get_config()
         if "learning_rate" not in self._spelling.arguments:
             del config["learning_rate"]
-        return {**config, **{name: getattr(self, name) for name in self._settings.names}, **self._rests.chosen()}
+        return {**config, **{name: getattr(self, name) for name in self._settings.names}, **self._storage.chosen()}
 
     def __repr__(self) -> str:
         """Every hyperparameter, and the options that aren't as they are by default."""
@@ -480,7 +480,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
 
     def _keeps_nothing(self) -> bool:
         """Whether no more variables come when it is built, as of SGD without momentum."""
-        update, kahan = self._read().plain, self._rests.rounding == "kahan"
+        update, kahan = self._read().plain, self._storage.rounding == "kahan"
         return not (update.states or update.scalars or kahan or self.use_ema or self.gradient_accumulation_steps)
 
     def _check_fits(self, value: Any, variable: Any, slot: tuple[str, Any] | None) -> None:
@@ -498,8 +498,8 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
             raise StateDictError(f"{wrong} has the shape {wanted} here and {shape} in it{note}")
 
 
-def _shown(rests: Rests) -> str:
-    return ", ".join(f"{name}={value!r}" for name, value in rests.chosen().items())
+def _shown(storage: Storage) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in storage.chosen().items())
 
 
 def _stepped(iterations: Any) -> bool:

@@ -14,12 +14,12 @@ from torch.compiler import is_dynamo_compiling
 
 from adamite.language.update import Update
 from adamite.storage import COMPENSATION, Format, Layout, choice
-from adamite.storage.choice import Rests
+from adamite.storage.choice import Storage
 from adamite.torch import state
 from adamite.torch.assigned import Written
 from adamite.torch.batch import FORMATS, ArrayBatch, Batch, MachineBatch, Member, format_of, native
 from adamite.torch.plan import run, shared
-from adamite.torch.settings import Reading
+from adamite.torch.settings import Resolved
 
 _shape, _dtype = attrgetter("shape"), attrgetter("dtype")
 _value = attrgetter("_value")  # as `value`, which looks for scopes first that an optimizer isn't in
@@ -43,18 +43,18 @@ def number(value: Any) -> float:
     return float(getattr(value, "_value", value))
 
 
-def check(owner: str, variables: Sequence[Any], rests: Rests) -> None:
+def check(owner: str, variables: Sequence[Any], storage: Storage) -> None:
     """Refuse variables whose states can't rest like that."""
-    choice.check(owner, rests, [format_of(variable.value) for variable in variables])
+    choice.check(owner, storage, [format_of(variable.value) for variable in variables])
 
 
-def resting(owner: str, variable: Any, update: Update, rests: Rests) -> Layout:
+def resting(owner: str, variable: Any, update: Update, storage: Storage) -> Layout:
     """How a variable and its states rest."""
     p = variable.value
-    found = state.resting(p, update, rests)
+    found = state.resting(p, update, storage)
     if found.blocks and not native(p):
         raise ValueError(
-            f"{owner}: state={rests.state!r}, rounding={rests.rounding!r} is for plain tensors on the CPU, and "
+            f"{owner}: state={storage.state!r}, rounding={storage.rounding!r} is for plain tensors on the CPU, and "
             f"{variable.path} is a {p.layout} tensor on {p.device}; leave it out"
         )
     return found
@@ -149,7 +149,7 @@ class InPlace:
             batch.counts.fill(done)
             if batch.scalars is not None:
                 batch.scalars[...] = scalars
-            readings = {0: Reading(batch.update, numbers)}
+            readings = {0: Resolved(batch.update, numbers)}
             if numbers != self._numbers:
                 batch.read(readings)
             batch.prepare(readings, 1.0)

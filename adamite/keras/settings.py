@@ -34,7 +34,7 @@ _COUNTS = {"gradient_accumulation_steps": 2, "ema_overwrite_frequency": 1}  # th
 _FLAG = Choice("", False, (False, True))
 
 
-class Reading(NamedTuple):
+class Resolved(NamedTuple):
     """An optimizer as its kernels need it."""
 
     plain: Update  # of the variables whose weights don't decay
@@ -103,7 +103,7 @@ class Settings:
             raise ValueError(f"{self.owner}: {name} must be a whole number of at least {least}, or None; got {value!r}")
         return int(value)
 
-    def read(self, values: tuple[Any, ...], weight_decay: float | None) -> Reading:
+    def read(self, values: tuple[Any, ...], weight_decay: float | None) -> Resolved:
         """What the values of `names` ask for."""
         given = dict(zip(self.names, values, strict=True))
         convention = self.spelling.convention
@@ -128,4 +128,4 @@ class Settings:
             build(rule, choices, frozenset(absent), Surroundings(decay=decay))
             for decay in (None, convention.decay if weight_decay else None)
         )
-        return Reading(plain, decaying, numbers)
+        return Resolved(plain, decaying, numbers)

@@ -25,7 +25,7 @@ from adamite.numpy.state import Loading, made, saved
 from adamite.numpy.tree import Tree
 from adamite.sparse.rows import Indices, Rows, Sparse, check_sparse, checked
 from adamite.storage import Layout
-from adamite.storage.choice import AVERAGE, Rests, State, layout
+from adamite.storage.choice import AVERAGE, StateDtype, Storage, layout
 
 
 class _Documented(type):
@@ -91,7 +91,7 @@ class Optimizer(metaclass=_Documented):
         nonfinite: NonFinite = "propagate",
         ema: float | Schedule | None = None,
         maximize: bool = False,
-        state: State = "float32",
+        state: StateDtype = "float32",
         seed: int = 0,
         sparse: Sparse | None = None,
         **hyperparameters: Any,
@@ -119,7 +119,7 @@ class Optimizer(metaclass=_Documented):
             self._conventions,
             convention,
             formats={s.format for s in self._slots},
-            rests=Rests(state, seed=seed),
+            storage=Storage(state, seed=seed),
             decay=decay,
             maximize=maximize,
             ema=ema,
@@ -128,7 +128,7 @@ class Optimizer(metaclass=_Documented):
             given=hyperparameters,
         )
         self.nonfinite = nonfinite
-        self._sparse = check_sparse(name, sparse, hyper.rests)
+        self._sparse = check_sparse(name, sparse, hyper.storage)
         self._skipped = 0
         self._norm: float | None = None
         self._swapped = False
@@ -329,12 +329,12 @@ class Optimizer(metaclass=_Documented):
     def _keep(self, slot: Slot) -> None:
         """Allocate the parameter's states."""
         starts, update = self._starts, self._hyper.update(slot.absent)
-        slot.rests = layout(update, slot.format, slot.size, self._hyper.rests)
-        slot.stream = self._hyper.rests.stream(slot.index)
+        slot.layout = layout(update, slot.format, slot.size, self._hyper.storage)
+        slot.stream = self._hyper.storage.stream(slot.index)
         for name in update.states:
             start = starts[name]
             value = None if start == "x" else self._start(slot, start)
-            slot.states[name] = made(slot.x, slot.rests.of(name), value)
+            slot.states[name] = made(slot.x, slot.layout.of(name), value)
 
     @property
     def _starts(self) -> dict[str, float | str]:
@@ -344,7 +344,7 @@ class Optimizer(metaclass=_Documented):
     def _begin(self, slots: Iterable[Slot]) -> None:
         """Averages begin at what parameters are before their first step, whatever was assigned since they were made."""
         for slot in slots:
-            slot.states[AVERAGE][...] = made(slot.x, slot.rests.of(AVERAGE), None)
+            slot.states[AVERAGE][...] = made(slot.x, slot.layout.of(AVERAGE), None)
 
     def _start(self, slot: Slot, start: float | str) -> float:
         """What a state starts at: a number, or a hyperparameter's."""
@@ -357,7 +357,7 @@ class Optimizer(metaclass=_Documented):
         self._by_rows = any(slot.by_rows for slot in self._slots)
         kinds: dict[tuple[Update, Layout, bool], list[Slot]] = {}
         for slot in self._slots:
-            kinds.setdefault((self._hyper.update(slot.absent), slot.rests, slot.by_rows), []).append(slot)
+            kinds.setdefault((self._hyper.update(slot.absent), slot.layout, slot.by_rows), []).append(slot)
         if self._sparse == "exact":
             from adamite.sparse.tables import refuse_inexact
 
@@ -376,19 +376,19 @@ class Optimizer(metaclass=_Documented):
         self._inspects = self._hyper.settings.source("clip_norm") is not None or self._nonfinite != "propagate"
         self._hyper.stale = False
 
-    def _batch(self, update: Update, rests: Layout, by_rows: bool, slots: list[Slot]) -> Batch:
+    def _batch(self, update: Update, layout: Layout, by_rows: bool, slots: list[Slot]) -> Batch:
         if by_rows and (mode := self._rows_mode(slots[0])) is not None:
             from adamite.numpy.sparse import RowsBatch
 
-            return RowsBatch(update, rests, slots, self._history, mode)
-        return Batch(update, rests, slots, self._history)
+            return RowsBatch(update, layout, slots, self._history, mode)
+        return Batch(update, layout, slots, self._history)
 
     def _rows_mode(self, slot: Slot) -> Sparse | None:
         """What is done with a gradient of some of a parameter's rows."""
         from adamite.sparse.tables import rows_mode
 
         mode = rows_mode(self._sparse, lower(self._hyper.update(slot.absent)))
-        return None if slot.rests.blocks else mode  # rows have no blocks of their own
+        return None if slot.layout.blocks else mode  # rows have no blocks of their own
 
     def _refuse_scattered(self, slot: Slot) -> None:
         from adamite.numpy.sparse import refuse_scattered
@@ -557,7 +557,9 @@ class Optimizer(metaclass=_Documented):
             "groups": ([*self.groups], []),
         }
         shown |= {name: value for name, (value, default) in options.items() if value != default}
-        settings = [f"{name}={value!r}" for name, value in (shown | hyper.rests.chosen()).items() if value is not None]
+        settings = [
+            f"{name}={value!r}" for name, value in (shown | hyper.storage.chosen()).items() if value is not None
+        ]
         count = counted(len(self._slots), "parameter")
         return f"{type(self).__name__}({', '.join([count, *settings, f'steps={self.steps}'])})"
 

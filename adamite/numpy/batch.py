@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from adamite.codegen.job import BLOCK, COEFFICIENTS, STATES, G, Job, X
+from adamite.codegen.job import CHUNK, COEFFICIENTS, STATES, G, Job, X
 from adamite.engine import kernels, norms, running
 from adamite.engine.coefficients import Coefficients
 from adamite.engine.memory import Array, Ranges, address, dense, overlaps_itself, pieces
@@ -68,7 +68,7 @@ class Slot:
         self.strides = x.strides
         self.boxed = np.zeros((), self.dtype)
         self.states: dict[str, Array] = {}
-        self.rests: Layout
+        self.layout: Layout
         self.stream = 0  # where its random bits begin
         self.settings: Settings
         self.absent: frozenset[str]
@@ -81,7 +81,7 @@ class Slot:
             self.boxed[()] = g
             found[self.index] = self.boxed
 
-    def layout(self) -> tuple[int, ...] | None:
+    def dense_strides(self) -> tuple[int, ...] | None:
         """The strides of the parameter, where it and its states lie alike and without gaps."""
         self.strides = strides = self.x.strides
         plain = dense(self.x) and all(self._alike(name, a) for name, a in self.states.items())
@@ -89,7 +89,7 @@ class Slot:
 
     def _alike(self, name: str, state: Array) -> bool:
         """Whether a state's elements lie in the parameter's order. 8-bit ones are a list, in the order of indices."""
-        if isinstance(self.rests.of(name), EightBit):
+        if isinstance(self.layout.of(name), EightBit):
             return self.x.flags.c_contiguous
         return state.flags.aligned and all(
             theirs * self.x.itemsize == ours * state.itemsize
@@ -146,7 +146,7 @@ class Cohort:
 
     def __init__(self, graph: Graph, slot: Slot, t: int, scalars: tuple[float, ...]) -> None:
         self.settings, self.t, self.scalars = slot.settings, t, scalars
-        self.coefficients = Coefficients(graph, slot.rests)
+        self.coefficients = Coefficients(graph, slot.layout)
         self.rows: set[int] = set()
         self.next = t, scalars  # after the step that is prepared
         self.names = graph.numbers[: len(graph.numbers) - len(graph.scalars)]
@@ -175,15 +175,15 @@ class Batch:
     by_rows = False  # whether in some of their rows alone
 
     def __init__(
-        self, update: Update, rests: Layout, slots: list[Slot], history: Mapping[str, tuple[int, Any]]
+        self, update: Update, layout: Layout, slots: list[Slot], history: Mapping[str, tuple[int, Any]]
     ) -> None:
         self.backend = kernels.default_backend()
-        self.graph, self.rests, self.slots = lower(update), rests, slots
-        self.kernel = kernels.step_kernel(update, rests, self.backend)
-        columns = 2 + len(self.graph.inputs) + len(rests.more)
+        self.graph, self.layout, self.slots = lower(update), layout, slots
+        self.kernel = kernels.step_kernel(update, layout, self.backend)
+        columns = 2 + len(self.graph.inputs) + len(layout.more)
         self.job, self.piece = Job(len(slots), columns), Job(1, columns)  # a piece is what needs buffers
-        self.units = [rests.units(s.size) for s in slots]
-        self.more = [[{"elements": s.size, "seed": s.stream}[name] for name in rests.more] for s in slots]
+        self.units = [layout.units(s.size) for s in slots]
+        self.more = [[{"elements": s.size, "seed": s.stream}[name] for name in layout.more] for s in slots]
         for column, cells in enumerate(zip(*self.more, strict=True), start=2 + len(self.graph.inputs)):
             self.job.fill(column, list(cells))
         self.tensors = [[s.states[name] for name in self.graph.inputs[2:]] for s in slots]
@@ -203,7 +203,7 @@ class Batch:
         self.active = self.cohorts
 
         # Strides of None never match: what isn't dense goes through buffers.
-        self.rows = [(s.index, s.x, s.x.dtype, s.shape, s.layout()) for s in slots]
+        self.rows = [(s.index, s.x, s.x.dtype, s.shape, s.dense_strides()) for s in slots]
         plain = all(strides is not None for *_, strides in self.rows) and self.backend == "llvm" and look.available()
         self.reader = look.Look([(s.index, s.x) for s in slots], self.job) if plain else None
         self.numbers = [s for s in slots if s.shape == ()]
@@ -220,11 +220,11 @@ class Batch:
 
     @cached_property
     def squares(self) -> norms.Squares:
-        return norms.Squares(self.rests.x, [s.size for s in self.slots], self.backend)
+        return norms.Squares(self.layout.x, [s.size for s in self.slots], self.backend)
 
     @cached_property
     def piece_squares(self) -> norms.Squares:
-        return norms.Squares(self.rests.x, [BLOCK], self.backend)
+        return norms.Squares(self.layout.x, [CHUNK], self.backend)
 
     def _point(self) -> None:
         self.job.fill(COEFFICIENTS, [cohort.coefficients.address for cohort in self.of])
@@ -319,7 +319,7 @@ class Batch:
             if row not in self.odd:
                 before = self.squares.total(before, row)
                 continue
-            for size, (place,) in pieces([self.found[slot.index]], [], BLOCK):
+            for size, (place,) in pieces([self.found[slot.index]], [], CHUNK):
                 before += float(self.piece_squares.run([place], scale, [size])[0])
         return before
 
@@ -399,14 +399,14 @@ class Batch:
         slot = self.slots[row]
         self.piece.fill(COEFFICIENTS, [self.of[row].coefficients.address])
         g, written = self.found[slot.index], [slot.x, *self.tensors[row]]
-        if self.rests.blocks:
+        if self.layout.blocks:
             copies = [np.array(a, order="C", subok=False) for a in (*written, g)]
             x, *states, gradient = map(address, copies)
             self._run_piece(self.units[row], [x, gradient, *states, *self.more[row]])
             for array, copy in zip(written, copies):
                 array[...] = copy
             return
-        for size, (gradient, x, *states) in pieces([g], written, BLOCK):
+        for size, (gradient, x, *states) in pieces([g], written, CHUNK):
             self._run_piece(size, [x, gradient, *states])
 
     def _run_piece(self, units: int, cells: Sequence[int]) -> None:

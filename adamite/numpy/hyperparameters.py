@@ -12,7 +12,7 @@ from adamite.frontend.settings import Schedule, Settings, unknown
 from adamite.graph.lowering import lower
 from adamite.language.update import CLIP_NORM, EMA, WEIGHT_DECAY, Decay, Surroundings, Update, build
 from adamite.storage import Format, choice
-from adamite.storage.choice import Rests
+from adamite.storage.choice import Storage
 
 _OPTIONS = (
     "convention", "groups", "weight_decay", "decay", "clip_norm", "nonfinite", "ema", "maximize", "state", "seed",
@@ -33,7 +33,7 @@ class Hyperparameters:
         framework: Framework,
         *,
         formats: Collection[Format],
-        rests: Rests,
+        storage: Storage,
         decay: Decay | None,
         maximize: bool,
         ema: float | Schedule | None,
@@ -47,9 +47,9 @@ class Hyperparameters:
             raise ValueError(f"{owner}: decay must be 'l2' or 'decoupled', got {decay!r}")
         if not isinstance(maximize, bool):
             raise TypeError(f"{owner}: maximize must be True or False, got {maximize!r}")
-        choice.check(owner, rests, formats)
+        choice.check(owner, storage, formats)
         convention = conventions[framework]
-        self.rests = rests
+        self.storage = storage
         self.owner, self.framework, self.rule = owner, framework, convention.rule
         self.maximize, self.ema = maximize, ema is not None
         self.decay = decay or convention.decay

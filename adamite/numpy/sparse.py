@@ -24,14 +24,14 @@ class RowsBatch(Batch):
     def __init__(
         self,
         update: Update,
-        rests: Layout,
+        layout: Layout,
         slots: list[Slot],
         history: Mapping[str, tuple[int, Any]],
         sparse: Sparse,
     ) -> None:
-        super().__init__(update, rests, slots, history)
-        format = rests.x
-        self.steps = Steps(update, rests, self.backend)
+        super().__init__(update, layout, slots, history)
+        format = layout.x
+        self.steps = Steps(update, layout, self.backend)
         self.gradients: list[tuple[Indices, Array] | None] = []
         self.behind: list[Behind | None] = [None] * len(slots)
         for row, slot in enumerate(slots):
@@ -55,8 +55,8 @@ class RowsBatch(Batch):
                 gradients[row] = g[0], g[1].copy()  # which the step would write
 
     def square(self, before: float, scale: float = 1.0) -> float:
-        values = [np.empty(0, self.rests.x.dtype) if g is None else g[1] for g in self.gradients]
-        self.sums = norms.Squares(self.rests.x, [v.size for v in values], self.backend)
+        values = [np.empty(0, self.layout.x.dtype) if g is None else g[1] for g in self.gradients]
+        self.sums = norms.Squares(self.layout.x, [v.size for v in values], self.backend)
         self.sums.run([address(v) for v in values], scale)
         return self.sums.total(before)
 

@@ -15,7 +15,7 @@ from adamite.frontend.settings import Settings
 from adamite.numpy.batch import Slot
 from adamite.numpy.hyperparameters import Hyperparameters
 from adamite.storage import FORMATS, Array, EightBit, Format, choice
-from adamite.storage.choice import State
+from adamite.storage.choice import StateDtype
 
 History = dict[str, tuple[int, tuple[float, ...]]]  # step number and Scalar states, by parameter
 
@@ -143,7 +143,7 @@ class Loading:
     def _format(self, slot: Slot, name: str, array: Array) -> Format | None:
         """How a saved state rests, by its type, if it is one of a state."""
         update = self.hyper.update(slot.absent)
-        words: dict[Any, State] = {np.dtype(np.uint8): "8bit", np.dtype(np.uint16): "bfloat16"}
+        words: dict[Any, StateDtype] = {np.dtype(np.uint8): "8bit", np.dtype(np.uint16): "bfloat16"}
         if array.dtype in words:
             return choice.format_of(update, name, words[array.dtype])
         return FORMATS.get(array.dtype)
@@ -235,7 +235,7 @@ class Loading:
             if not isinstance(theirs, np.ndarray) or isinstance(theirs, np.ma.MaskedArray):
                 self.problems.append(f"{label}, state {name}: expected an array, got {type(theirs).__name__}")
                 continue
-            here, there = slot.rests.of(name), self._format(slot, name, theirs)
+            here, there = slot.layout.of(name), self._format(slot, name, theirs)
             fits = (there.length(slot.size),) if isinstance(there, EightBit) else slot.shape
             if there is None or there.compute is not here.compute or theirs.shape != fits:
                 self.problems.append(

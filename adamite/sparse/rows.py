@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 import numpy as np
 
 if TYPE_CHECKING:
-    from adamite.storage.choice import Rests
+    from adamite.storage.choice import Storage
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Indices = np.ndarray[Any, np.dtype[np.int64]]
@@ -85,16 +85,16 @@ def merged(indices: Indices, values: Array) -> tuple[Indices, Array]:
         return ordered[starts], np.add.reduceat(values[order], starts, axis=0)
 
 
-def check_sparse(owner: str, value: Any, rests: Rests) -> Sparse | None:
+def check_sparse(owner: str, value: Any, storage: Storage) -> Sparse | None:
     """What is done with gradients of rows, or the error that lists what there is."""
     if value is not None and (not isinstance(value, str) or value not in get_args(Sparse)):
         raise ValueError(
             f'{owner}: sparse must be "lazy" (rows without a gradient stay as they are), "exact" (they end up '
             f"where dense gradients would have taken them) or None; got {value!r}"
         )
-    if value is not None and (rests.state, rests.rounding) != ("float32", "nearest"):
+    if value is not None and (storage.state, storage.rounding) != ("float32", "nearest"):
         raise ValueError(
-            f"{owner}: sparse={value!r} can't be combined with state={rests.state!r}, rounding={rests.rounding!r}: "
+            f"{owner}: sparse={value!r} can't be combined with state={storage.state!r}, rounding={storage.rounding!r}: "
             "rows have no blocks of their own; give the tables an optimizer of their own, with float32 states"
         )
     return cast("Sparse | None", value)

@@ -1,4 +1,4 @@
-"""How a tensor rests in memory: the formats that a kernel loads, computes in and stores; a file each."""
+"""How a tensor is stored: the formats that a kernel loads, computes in and writes; a file each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the states of an optimizer rest, chosen by one word: state="float32", "bfloat16" or "8bit"."""
+"""How optimizer state is stored, chosen by one word: state="float32", "bfloat16" or "8bit"."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from adamite.language.update import Update
 from adamite.storage import BFLOAT16, EIGHT_BIT_SIGNED, EIGHT_BIT_UNSIGNED, FLOAT32, Format, Layout, Rounding
 from adamite.storage.random import mixed
 
-State = Literal["float32", "bfloat16", "8bit"]
-# Below so many elements states stay as they are computed: there is little to save, and in the cache nothing to gain.
+StateDtype = Literal["float32", "bfloat16", "8bit"]
+# Smaller tensors keep the dtype that they are computed in: there is little to save, and in the cache nothing to gain.
 SMALLEST = 4096
 AVERAGE = "average"  # of the weights: it changes too little a step for a narrow format
 
 
-class Rests(NamedTuple):
-    """How states rest, how bfloat16 parameters are rounded, and from where random bits are drawn."""
+class Storage(NamedTuple):
+    """How optimizer state is stored, how bfloat16 parameters are rounded, and the seed of random rounding."""
 
-    state: State = "float32"
+    state: StateDtype = "float32"
     rounding: Rounding = "nearest"
     seed: int = 0
 
@@ -36,10 +36,10 @@ class Rests(NamedTuple):
         return mixed(mixed(self.seed) + number)
 
 
-def check(owner: str, rests: Rests, formats: Collection[Format]) -> None:
+def check(owner: str, storage: Storage, formats: Collection[Format]) -> None:
     """Refuse what isn't a choice, or can't be had for parameters of these formats."""
-    check_choices(owner, rests)
-    state, rounding, seed = rests
+    check_choices(owner, storage)
+    state, rounding, seed = storage
     if seed and state == "float32" and rounding != "stochastic":
         raise ValueError(f"{owner}: seed={seed!r} has no effect, since nothing is rounded at random; leave it out")
     others = [format.name for format in formats if format.compute is not FLOAT32]
@@ -52,12 +52,12 @@ def check(owner: str, rests: Rests, formats: Collection[Format]) -> None:
         raise ValueError(f"{owner}: rounding={rounding!r} is for bfloat16 parameters, and there are none; leave it out")
 
 
-def check_choices(owner: str, rests: Rests) -> None:
+def check_choices(owner: str, storage: Storage) -> None:
     """Refuse what isn't a choice, each for itself."""
-    state, rounding, seed = rests
+    state, rounding, seed = storage
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ValueError(f"{owner}: seed must be a whole number in [0, 2**32), got {seed!r}")
-    for name, value, allowed in (("state", state, get_args(State)), ("rounding", rounding, get_args(Rounding))):
+    for name, value, allowed in (("state", state, get_args(StateDtype)), ("rounding", rounding, get_args(Rounding))):
         if not isinstance(value, str) or value not in allowed:
             raise ValueError(f"{owner}: {name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
 
@@ -78,18 +78,18 @@ def subtracted(update: Update) -> frozenset[str]:
     return frozenset(name for e in differences for name in within(e))
 
 
-def layout(update: Update, x: Format, elements: int, rests: Rests) -> Layout:
+def layout(update: Update, x: Format, elements: int, storage: Storage) -> Layout:
     """How a parameter of so many elements and its states rest."""
-    rounding = rests.rounding if x is BFLOAT16 else "nearest"
-    if rests.state == "float32" or elements < SMALLEST:
+    rounding = storage.rounding if x is BFLOAT16 else "nearest"
+    if storage.state == "float32" or elements < SMALLEST:
         return Layout(x, rounding=rounding)
     kept = {AVERAGE, *subtracted(update), *(name for name, new in update.outputs.items() if new.scalar)}
     narrow = [name for name in update.states if name not in kept]
-    return Layout(x, tuple((name, format_of(update, name, rests.state)) for name in narrow), rounding)
+    return Layout(x, tuple((name, format_of(update, name, storage.state)) for name in narrow), rounding)
 
 
-def format_of(update: Update, name: str, state: State) -> Format:
-    """How one of the update's states rests."""
+def format_of(update: Update, name: str, state: StateDtype) -> Format:
+    """The format of one of the update's states."""
     if state == "float32" or name == AVERAGE:
         return FLOAT32
     if state == "bfloat16":
@@ -98,7 +98,7 @@ def format_of(update: Update, name: str, state: State) -> Format:
 
 
 def tell_converted(owner: str, there: str, here: str, count: int) -> None:
-    """Say that a loaded state rests in another way now."""
+    """Say that loaded state is stored in another format now."""
     words = {"eight_bit_signed": "8bit", "eight_bit_unsigned": "8bit"}
     warnings.warn(
         f"{owner}: states of {counted(count, 'parameter')} were {words.get(there, there)} when saved and are "

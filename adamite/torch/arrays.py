@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
-from adamite.backends.arrays import OPERATORS, Operations, Reading
+from adamite.backends.arrays import OPERATORS, Evaluation, Operations
 from adamite.graph.nodes import Graph
 
 Lists = Mapping[str, list[Tensor]]
@@ -28,7 +28,7 @@ PIECE = 1 << 24
 
 def step(graph: Graph, inputs: Lists, coefficients: Sequence[float], compute: torch.dtype) -> None:
     """Update `x` and the states in place, by the gradients under `g`."""
-    reading = Reading(graph, coefficients)
+    reading = Evaluation(graph, coefficients)
     flat = any(tensors[0].dtype != compute for tensors in inputs.values()) or not reading.operations <= _ON_LISTS.keys()
     for piece in _pieces(inputs):
         new = _on_one(reading, piece, compute) if flat else _on_lists(reading, piece)
@@ -36,7 +36,7 @@ def step(graph: Graph, inputs: Lists, coefficients: Sequence[float], compute: to
             torch._foreach_copy_(piece[name], values)
 
 
-def _on_lists(reading: Reading, inputs: Lists) -> dict[str, Any]:
+def _on_lists(reading: Evaluation, inputs: Lists) -> dict[str, Any]:
     new = {}
     for name, values in reading.run(inputs, _ON_LISTS, _ON_OWN_LISTS).items():
         if isinstance(values, float):
@@ -46,7 +46,7 @@ def _on_lists(reading: Reading, inputs: Lists) -> dict[str, Any]:
     return new
 
 
-def _on_one(reading: Reading, inputs: Lists, compute: torch.dtype) -> dict[str, Any]:
+def _on_one(reading: Evaluation, inputs: Lists, compute: torch.dtype) -> dict[str, Any]:
     flat = {name: _flatten(tensors).to(compute) for name, tensors in inputs.items()}
     operations: Operations = {**_ON_TENSORS, "where": functools.partial(_where, compute)}
     new = {}

@@ -24,7 +24,7 @@ from adamite.language.rule import Rule
 from adamite.sparse.rows import Sparse, check_sparse
 from adamite.sparse.tables import refuse_inexact
 from adamite.storage import Rounding, choice
-from adamite.storage.choice import Rests, State
+from adamite.storage.choice import StateDtype, Storage
 from adamite.torch import ranks
 from adamite.torch.assigned import Written
 from adamite.torch.batch import format_of, optimizable
@@ -33,7 +33,7 @@ from adamite.torch.plan import Plan
 from adamite.torch.scaling import Handed, overflown, scale_of, unscale
 from adamite.torch.settings import ACCEPTED, OPTIONS, RANGES, REFUSED, WHOLE, Settings
 from adamite.torch.sparse import Tables, indices_of
-from adamite.torch.state import AVERAGE, keys
+from adamite.torch.state import EMA, keys
 
 
 class Extras(TypedDict, total=False):
@@ -43,7 +43,7 @@ class Extras(TypedDict, total=False):
     nonfinite: NonFinite
     ema: float | None
     cautious: bool
-    state: State
+    state: StateDtype
     rounding: Rounding
     seed: int
     sparse: Sparse | None
@@ -101,7 +101,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
     _made_from: ClassVar[Rule | None] = None
     _clip_norm: float | None = None
     _nonfinite: NonFinite = "propagate"
-    _rests = Rests()
+    _storage = Storage()
     sparse: Sparse | None = None
     _tables: Tables
     _written: Written
@@ -121,9 +121,9 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
                 raise TypeError(unknown(type(self).__name__, name, [*defaults, *Extras.__annotations__]))
         self.skipped = 0
         self.gradient_norm: float | None = None
-        self._rests = Rests(**{name: extras[name] for name in Rests._fields if name in extras})
-        choice.check(type(self).__name__, self._rests, [])
-        self.sparse = check_sparse(type(self).__name__, extras.get("sparse"), self._rests)
+        self._storage = Storage(**{name: extras[name] for name in Storage._fields if name in extras})
+        choice.check(type(self).__name__, self._storage, [])
+        self.sparse = check_sparse(type(self).__name__, extras.get("sparse"), self._storage)
         # What isn't asked for isn't in the groups: other libraries expect torch's keys there.
         defaults = {
             **defaults,
@@ -134,7 +134,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         self._settings.check(defaults)
         super().__init__(params, {**defaults, **self._settings.tidied(defaults)})
         every = [p for group in self.param_groups for p in group["params"] if optimizable(p)]
-        choice.check(type(self).__name__, self._rests, [*map(format_of, every)])
+        choice.check(type(self).__name__, self._storage, [*map(format_of, every)])
 
     def _prepare(self, defaults: Mapping[str, Any]) -> None:
         self._settings = Settings(type(self).__name__, self._spelling, defaults)
@@ -194,7 +194,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
             for group in groups:
                 for name, value in self.defaults.items():
                     group.setdefault(name, value)
-        return Plan(self._settings, groups, state, self._multiplies, self._rests, self._tables, self._written, only)
+        return Plan(self._settings, groups, state, self._multiplies, self._storage, self._tables, self._written, only)
 
     @property
     def _multiplies(self) -> bool:
@@ -367,7 +367,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
 
     def _of_all(self, option: str) -> Any:
         """An option that isn't a group's."""
-        return getattr(self._rests if option in Rests._fields else self, option)
+        return getattr(self._storage if option in Storage._fields else self, option)
 
     def _whole(self, option: str, value: Any) -> Any:
         """A value of such an option, if it is one."""
@@ -377,14 +377,14 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         if option == "nonfinite":
             return check_nonfinite(value)
         if option == "sparse":
-            return check_sparse(owner, value, Rests())
-        choice.check_choices(owner, Rests(**{option: value}))
+            return check_sparse(owner, value, Storage())
+        choice.check_choices(owner, Storage(**{option: value}))
         return value
 
     def __repr__(self) -> str:
         """The groups, and what holds for all of them."""
         own = "".join(f"{name}: {getattr(self, name)}\n" for name in ("clip_norm", "nonfinite")) * self._needs_norm
-        own += "".join(f"{n}: {v}\n" for n, v in self._rests.chosen().items())
+        own += "".join(f"{n}: {v}\n" for n, v in self._storage.chosen().items())
         own += f"sparse: {self.sparse}\n" * (self.sparse is not None)
         return f"{super().__repr__()[:-1]}{own})"
 
@@ -444,7 +444,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
             raise ValueError(f"{type(self).__name__} keeps no average of the weights; make it with ema=0.999")
         if self._swapped:
             raise RuntimeError("the averages are swapped in already")
-        pairs = [(p, kept[AVERAGE]) for p, kept in self.state.items() if AVERAGE in kept]
+        pairs = [(p, kept[EMA]) for p, kept in self.state.items() if EMA in kept]
         with torch.no_grad():
             saved = [p.detach().clone() for p, _ in pairs]
         written = self._written.kept(p for p, _ in pairs)
@@ -514,14 +514,14 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
     @_disable_dynamo
     def _make_states(self) -> None:
         """Make every parameter's states now."""
-        kept = self._rests, self._tables, self._written
+        kept = self._storage, self._tables, self._written
         plan = Plan(self._settings, self.param_groups, self.state, False, *kept, early=True)
         plan.commit(self.state)
 
     @_disable_dynamo
     def __getstate__(self) -> dict[str, Any]:
         self._refuse_swapped()
-        kept = ("_clip_norm", "_nonfinite", "_rests", "sparse", "skipped", "gradient_norm")
+        kept = ("_clip_norm", "_nonfinite", "_storage", "sparse", "skipped", "gradient_norm")
         own = {name: getattr(self, name) for name in kept}
         # Not flushed: the parameters may have been copied already.
         return {**super().__getstate__(), **own, "_pending": self._tables.pending()}

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from adamite.codegen.job import BLOCK, COEFFICIENTS, STATES, G, Job, X
+from adamite.codegen.job import CHUNK, COEFFICIENTS, STATES, G, Job, X
 from adamite.engine import kernels, norms, running
 from adamite.engine.coefficients import Coefficients
 from adamite.engine.memory import pieces
@@ -40,7 +40,7 @@ from adamite.storage import (
 )
 from adamite.torch import arrays, look
 from adamite.torch.assigned import Compensated, alone
-from adamite.torch.settings import Reading
+from adamite.torch.settings import Resolved
 
 FORMATS: dict[torch.dtype, Format] = {
     torch.float16: FLOAT16,
@@ -69,7 +69,7 @@ _pointer: Callable[[Tensor], int] = _C.data_ptr
 _contiguous: Callable[[Tensor], bool] = _C.is_contiguous
 _negated: Callable[[Tensor], bool] = _C.is_neg
 _stride: Callable[[Tensor], tuple[int, ...]] = _C.stride
-Sparse = Callable[[int], str | None]
+SparseRefusal = Callable[[int], str | None]
 _NONE: list[int] = []
 _gradient, _dtype, _bytes = attrgetter("grad"), attrgetter("dtype"), attrgetter("nbytes")
 
@@ -184,7 +184,7 @@ class Cohort:
     """Rows of one group and history, whose coefficients are equal."""
 
     def __init__(
-        self, batch: Batch, readings: Mapping[int, Reading], group: int, t: float, scalars: tuple[float, ...]
+        self, batch: Batch, readings: Mapping[int, Resolved], group: int, t: float, scalars: tuple[float, ...]
     ) -> None:
         graph = batch.graph
         self.names = graph.numbers[: len(graph.numbers) - len(graph.scalars)]
@@ -196,7 +196,7 @@ class Cohort:
         self.where: Any  # the rows as an index
         self.read(readings)
 
-    def read(self, readings: Mapping[int, Reading]) -> None:
+    def read(self, readings: Mapping[int, Resolved]) -> None:
         """Take over the group's numbers."""
         numbers = readings[self.group].numbers
         self.numbers = [1.0 if name == "clip" else numbers[name] for name in self.names]
@@ -309,7 +309,7 @@ class Batch:
             seen[:] = now
         self._known = True
 
-    def divide(self, readings: Mapping[int, Reading]) -> None:
+    def divide(self, readings: Mapping[int, Resolved]) -> None:
         """Make the cohorts of the rows' present step numbers."""
         scalars = self.scalars.tolist() if self.scalars is not None else [()] * len(self.members)
         found: dict[Any, Cohort] = {}
@@ -323,12 +323,12 @@ class Batch:
             cohort.where = np.array(cohort.rows) if len(found) > 1 else slice(None)
         self._remember()
 
-    def read(self, readings: Mapping[int, Reading]) -> None:
+    def read(self, readings: Mapping[int, Resolved]) -> None:
         """Groups have other numbers than before."""
         for cohort in self.cohorts:
             cohort.read(readings)
 
-    def prepare(self, readings: Mapping[int, Reading], clip: float) -> None:
+    def prepare(self, readings: Mapping[int, Resolved], clip: float) -> None:
         """Evaluate the coefficients of the next update."""
         if not self._known or any(now != seen for now, seen in self._history):
             self.divide(readings)
@@ -354,7 +354,7 @@ class Batch:
 
     # ---- what the two kinds of batches do
 
-    def look(self, sparse: Sparse) -> None:
+    def look(self, sparse: SparseRefusal) -> None:
         """Find the gradients and check them; `sparse` says why a group refuses sparse ones, if it does."""
         raise NotImplementedError
 
@@ -370,7 +370,7 @@ class Batch:
         """Update; may be interrupted and called again."""
         raise NotImplementedError
 
-    def admit(self, row: int, sparse: Sparse) -> Tensor | None:
+    def admit(self, row: int, sparse: SparseRefusal) -> Tensor | None:
         """A gradient that isn't simply of its parameter's type and layout: made plain, or refused."""
         g, x, name = self.grads[row], self.tensors[row], self.members[row].name
         if g is None:
@@ -457,9 +457,9 @@ class MachineBatch(Batch):
 
     @cached_property
     def piece_squares(self) -> norms.Squares:
-        return norms.Squares(self.layout.g, [BLOCK], self.backend)
+        return norms.Squares(self.layout.g, [CHUNK], self.backend)
 
-    def divide(self, readings: Mapping[int, Reading]) -> None:
+    def divide(self, readings: Mapping[int, Resolved]) -> None:
         super().divide(readings)
         self._coefficients = [0] * len(self.members)
         for cohort in self.cohorts:
@@ -497,7 +497,7 @@ class MachineBatch(Batch):
         """Where the states lie, and how."""
         return [list(map(read, self._flat)) for read in (_pointer, _stride, _bytes)]
 
-    def look(self, sparse: Sparse) -> None:
+    def look(self, sparse: SparseRefusal) -> None:
         if self._read:
             self._read = False  # of one step
             self.missing = self._through_buffers = _NONE
@@ -526,7 +526,7 @@ class MachineBatch(Batch):
             self._gradient_places = places
             self.job.fill(G, places)
 
-    def _look_closely(self, sparse: Sparse) -> list[int]:
+    def _look_closely(self, sparse: SparseRefusal) -> list[int]:
         for row, x in enumerate(self.tensors):
             g = self.grads[row] = self.admit(row, sparse)
             if g is None:
@@ -546,7 +546,7 @@ class MachineBatch(Batch):
             if row not in self._through_buffers:
                 before = self.squares.total(before, row)
                 continue
-            for size, (place,) in pieces([view(self.grads[row])], [], BLOCK):
+            for size, (place,) in pieces([view(self.grads[row])], [], CHUNK):
                 before += float(self.piece_squares.run([place], scale, [size])[0])
         return before
 
@@ -559,7 +559,7 @@ class MachineBatch(Batch):
             if not torch.isfinite(g).all():  # the squares of float64 may overflow where the gradient is finite
                 yield self.members[row].name
 
-    def prepare(self, readings: Mapping[int, Reading], clip: float) -> None:
+    def prepare(self, readings: Mapping[int, Resolved], clip: float) -> None:
         super().prepare(readings, clip)
         out = self.missing + self._through_buffers if self.missing or self._through_buffers else []
         if out != self._left_out:
@@ -589,7 +589,7 @@ class MachineBatch(Batch):
                     t.copy_(copy)
             return
         views = [view(t) for t in (self.tensors[row], *self.states[row])]
-        for size, (g, x, *states) in pieces([view(self.grads[row])], views, BLOCK):
+        for size, (g, x, *states) in pieces([view(self.grads[row])], views, CHUNK):
             self._run_piece(size, [x, g, *states])
 
     def _run_piece(self, units: int, cells: Sequence[int]) -> None:
@@ -600,7 +600,7 @@ class MachineBatch(Batch):
 class ArrayBatch(Batch):
     """Rows elsewhere: the same graph, as array operations over all tensors at once."""
 
-    def look(self, sparse: Sparse) -> None:
+    def look(self, sparse: SparseRefusal) -> None:
         self.find()
         self.grads = [self.admit(row, sparse) for row in range(len(self.members))]
         self.missing = [row for row, g in enumerate(self.grads) if g is None]
@@ -620,7 +620,7 @@ class ArrayBatch(Batch):
             if g is not None and not torch.isfinite(g).all():
                 yield self.members[row].name
 
-    def prepare(self, readings: Mapping[int, Reading], clip: float) -> None:
+    def prepare(self, readings: Mapping[int, Resolved], clip: float) -> None:
         super().prepare(readings, clip)
         self._pending = list(self.cohorts)
 

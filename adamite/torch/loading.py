@@ -47,7 +47,7 @@ class Loading:
                     "loaded state dict contains a parameter group that doesn't match the size of optimizer's group: "
                     f"group {index} has {len(theirs['params'])} parameters in it and {len(mine['params'])} here"
                 )
-        self.rests, self.spelling = optimizer._rests, optimizer._spelling
+        self.storage, self.spelling = optimizer._storage, optimizer._spelling
         self.groups = [self._group(optimizer, mine, theirs) for mine, theirs in zip(here, saved)]
         self.converted: defaultdict[tuple[str, str], set[Tensor]] = defaultdict(set)  # parameters
         found: dict[Any, tuple[Tensor, str, list[str], Update]] = {}
@@ -94,7 +94,7 @@ class Loading:
 
     def _copy(self, name: str, state: Mapping[Any, Any], p: Tensor, update: Update) -> dict[Any, Any]:
         """A parameter's state: what is ours is held against the parameter, what is the user's may be anything."""
-        tensors = tensors_of(update, resting(p, update, self.rests), self.spelling) if optimizable(p) else {}
+        tensors = tensors_of(update, resting(p, update, self.storage), self.spelling) if optimizable(p) else {}
         numbers = numbers_of(update, self.spelling)
         made = {}
         for key, value in state.items():

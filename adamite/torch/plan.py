@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from adamite.engine import running
 from adamite.language.update import Update
 from adamite.storage import EightBit, Layout, choice
-from adamite.storage.choice import Rests
+from adamite.storage.choice import Storage
 from adamite.torch.assigned import Written
 from adamite.torch.batch import (
     ArrayBatch,
@@ -51,13 +51,13 @@ class Plan:
         groups: Groups,
         state: Any,
         clip: bool,
-        rests: Rests,
+        storage: Storage,
         tables: Tables,
         written: Written,
         only: Tensor | None = None,
         early: bool = False,
     ) -> None:
-        self.settings, self.clip, self.rests, self.only, self.early = settings, clip, rests, only, early
+        self.settings, self.clip, self.storage, self.only, self.early = settings, clip, storage, only, early
         self.tables, self.written = tables, written
         self.committed = False
         self._count = len(groups)
@@ -88,7 +88,7 @@ class Plan:
                     continue
                 if p.grad is not None or state.get(p) or (stateless and optimizable(p)):
                     name = names[k] if len(names) == len(params) else f"parameter {k} of group {index}"
-                    stream = self.rests.stream(self._before[index] + k)
+                    stream = self.storage.stream(self._before[index] + k)
                     yield Member(p, index, name, dict(state.get(p, {})), stream)
 
     def _bind(self, times: Mapping[int, int]) -> None:
@@ -99,21 +99,21 @@ class Plan:
         for row, m in enumerate(self.members):
             p, reading = m.parameter, self.readings[m.group]
             own = local(p)
-            rests = self._layout(m)
-            known = complete(p, m.state, reading, spelling, m.name, rests)
+            layout = self._layout(m)
+            known = complete(p, m.state, reading, spelling, m.name, layout)
             mesh = (p.device_mesh, p.placements) if own is not p else None  # type: ignore[attr-defined]
             alone = row if row in sharing or times[id(p)] > 1 else None
-            machine = native(own) and not FORCE_ARRAYS and rests.native
-            rows = self._rows(m, reading.update, rests)
-            key = (reading.update, rests, machine, rows, p.device, p.dtype, mesh, alone)
+            machine = native(own) and not FORCE_ARRAYS and layout.native
+            rows = self._rows(m, reading.update, layout)
+            key = (reading.update, layout, machine, rows, p.device, p.dtype, mesh, alone)
             members, started = found.setdefault(key, ([], []))
             members.append(m)
             started.append(known)
-        for (update, rests, machine, rows, *_), (members, started) in found.items():
+        for (update, layout, machine, rows, *_), (members, started) in found.items():
             kind: Any = MachineBatch if machine else ArrayBatch
             if rows:
                 kind = partial(RowsBatch, tables=self.tables)
-            batch = kind(update, rests, members, keys(spelling))
+            batch = kind(update, layout, members, keys(spelling))
             batch.densifies = not rows and any(of_rows(m.parameter.grad) for m in members)
             bind(batch, update.rule, spelling, started)
             self.batches.append(batch)
@@ -122,13 +122,13 @@ class Plan:
     def _layout(self, m: Member) -> Layout:
         """How a parameter, its gradient and its states rest."""
         p = m.parameter
-        found = with_gradient(resting(p, self.readings[m.group].update, self.rests), p.grad)
+        found = with_gradient(resting(p, self.readings[m.group].update, self.storage), p.grad)
         if not found.blocks:
             return found
-        choice.check(self.settings.owner, self.rests._replace(rounding="nearest"), [format_of(p)])
+        choice.check(self.settings.owner, self.storage._replace(rounding="nearest"), [format_of(p)])
         if not found.native:
             raise ValueError(
-                f"{self.settings.owner}: state={self.rests.state!r}, rounding={self.rests.rounding!r} is for steps "
+                f"{self.settings.owner}: state={self.storage.state!r}, rounding={self.storage.rounding!r} is for steps "
                 f"that are computed in float32, and the gradient of {m.name} is of {found.g.name}; make it float32"
             )
         whole = local(p) is p or not any(isinstance(format, EightBit) for _, format in found.states)
@@ -136,8 +136,9 @@ class Plan:
             return found
         kind = "sharded" if not whole else f"a {p.layout} tensor on {p.device}"
         raise ValueError(
-            f"{self.settings.owner}: state={self.rests.state!r}, rounding={self.rests.rounding!r} is for plain tensors "
-            f"on the CPU, and {m.name} is {kind}; leave it out" + (', or take state="bfloat16"' if not whole else "")
+            f"{self.settings.owner}: state={self.storage.state!r}, rounding={self.storage.rounding!r} is for plain "
+            f"tensors on the CPU, and {m.name} is {kind}; leave it out"
+            + (', or take state="bfloat16"' if not whole else "")
         )
 
     def _rows(self, m: Member, update: Update, layout: Layout) -> bool:

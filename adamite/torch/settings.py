@@ -55,7 +55,7 @@ def as_float(value: Any) -> float:
         raise TypeError(f"not a number: {value!r:.60}") from None
 
 
-class Reading(NamedTuple):
+class Resolved(NamedTuple):
     """A group as its kernel needs it."""
 
     update: Update
@@ -172,7 +172,7 @@ class Settings:
         spec = self.spelling.convention.rule.choices.get(name)
         check_choice(self.owner, name, spec.allowed if spec else (False, True), value)
 
-    def read(self, group: Mapping[str, Any], clip: bool) -> Reading:
+    def read(self, group: Mapping[str, Any], clip: bool) -> Resolved:
         """The update that a group asks for, and its numbers."""
         convention = self.spelling.convention
         rule = convention.rule
@@ -213,4 +213,4 @@ class Settings:
         choices = tuple(
             (name, type(spec.default)(group.get(name, spec.default))) for name, spec in rule.choices.items()
         )
-        return Reading(build(rule, choices, frozenset(absent), around), numbers)
+        return Resolved(build(rule, choices, frozenset(absent), around), numbers)

@@ -17,9 +17,8 @@ from adamite.language.update import Update
 from adamite.sparse.rows import Indices, Sparse, checked, distinct
 from adamite.sparse.tables import Behind, CatchUp, Memory, Steps, Touched, refuse_inexact
 from adamite.storage import Format, Layout
-from adamite.torch.batch import Batch, Cohort, Member, of_rows, with_gradient
-from adamite.torch.batch import Sparse as Refusal
-from adamite.torch.settings import Reading
+from adamite.torch.batch import Batch, Cohort, Member, SparseRefusal, of_rows, with_gradient
+from adamite.torch.settings import Resolved
 
 
 class Table:
@@ -134,7 +133,7 @@ class RowsBatch(Batch):
             g is None or (of_whole_rows(g) and with_gradient(self.layout, g) == self.layout) for g in self.gradients()
         )
 
-    def look(self, refusal: Refusal) -> None:
+    def look(self, refusal: SparseRefusal) -> None:
         rows = zip(self.gradients(), self.parameters, self._types, self.members, strict=True)
         self.grads = [None if g is None else admitted(m.name, p, g.detach(), dtype) for g, p, dtype, m in rows]
         self.missing = [row for row, g in enumerate(self.grads) if g is None]
@@ -155,11 +154,11 @@ class RowsBatch(Batch):
             if not torch.isfinite(values).all():
                 yield self.members[row].name
 
-    def divide(self, readings: Mapping[int, Reading]) -> None:
+    def divide(self, readings: Mapping[int, Resolved]) -> None:
         super().divide(readings)
         self._of: dict[int, Cohort] = {row: cohort for cohort in self.cohorts for row in cohort.rows}
 
-    def prepare(self, readings: Mapping[int, Reading], clip: float) -> None:
+    def prepare(self, readings: Mapping[int, Resolved], clip: float) -> None:
         super().prepare(readings, clip)
         touched = []
         for row, values in self._values():

@@ -15,16 +15,16 @@ from adamite.frontend.conventions import Spelling
 from adamite.language.rule import Rule
 from adamite.language.update import Update
 from adamite.storage import COMPENSATION, Array, EightBit, Format, Layout, choice
-from adamite.storage.choice import Rests
+from adamite.storage.choice import Storage
 from adamite.torch.batch import Batch, format_of, kept_type, view
-from adamite.torch.settings import Reading
+from adamite.torch.settings import Resolved
 
-AVERAGE = "ema"  # the averaged weights
+EMA = "ema"  # the averaged weights
 
 
 def keys(spelling: Spelling) -> dict[str, str]:
     """What is kept for a parameter, by torch's names."""
-    return {**spelling.states, "average": AVERAGE, COMPENSATION: COMPENSATION}
+    return {**spelling.states, "average": EMA, COMPENSATION: COMPENSATION}
 
 
 def tensors_of(update: Update, layout: Layout, spelling: Spelling) -> dict[str, tuple[str, Format]]:
@@ -43,9 +43,9 @@ def one_number(value: Any) -> bool:
     return value.numel() == 1 if isinstance(value, Tensor) else isinstance(value, numbers.Real)
 
 
-def resting(p: Tensor, update: Update, rests: Rests) -> Layout:
+def resting(p: Tensor, update: Update, storage: Storage) -> Layout:
     """How a parameter and its states rest."""
-    own = rests._replace(state="float32") if p.is_complex() else rests
+    own = storage._replace(state="float32") if p.is_complex() else storage
     return choice.layout(update, format_of(p), p.numel(), own)
 
 
@@ -118,7 +118,9 @@ def adapted(old: Any, p: Tensor, own: str, format: Format, update: Update) -> Te
     return rested(old, p, format)
 
 
-def complete(p: Tensor, state: dict[str, Any], reading: Reading, spelling: Spelling, name: str, layout: Layout) -> bool:
+def complete(
+    p: Tensor, state: dict[str, Any], reading: Resolved, spelling: Spelling, name: str, layout: Layout
+) -> bool:
     """Make the tensor states that are missing, convert those of another type; whether any of the rule's was there."""
     starts = {s.name: s.start for s in reading.update.rule.states} | {"average": "x", COMPENSATION: 0.0}
     found = False

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from adamite import rule
-from adamite.backends.arrays import Operations, Reading, evaluate
+from adamite.backends.arrays import Evaluation, Operations, evaluate
 from adamite.backends.numpy import elements as reference
 from adamite.graph.lowering import lower
 from adamite.graph.nodes import Graph
@@ -88,7 +88,7 @@ def test_the_references_numbers(case: Case, format: Format, around: bool) -> Non
             array.flags.writeable = False  # an input is never written over
         wanted = expected(graph, tensors, coefficients, format)
         assert_same(evaluate(graph, tensors, coefficients, NUMPY), wanted)
-        assert_same(Reading(graph, coefficients).run(tensors, NUMPY, WRITING), wanted)
+        assert_same(Evaluation(graph, coefficients).run(tensors, NUMPY, WRITING), wanted)
         traced = [np.array(c, format.dtype) for c in coefficients]
         assert_same(evaluate(graph, tensors, traced, NUMPY), wanted)
         tensors |= {name: np.array(value) for name, value in wanted.items()}
@@ -173,7 +173,7 @@ def test_either_operand_may_be_written_over() -> None:
     graph = lower(build(decayed))
     tensors = {name: np.ones(2) for name in graph.inputs}
     without_add = {name: function for name, function in NUMPY.items() if name != "add"}
-    assert Reading(graph, [2.0]).run(tensors, without_add, WRITING)["m"].tolist() == [3, 3]
+    assert Evaluation(graph, [2.0]).run(tensors, without_add, WRITING)["m"].tolist() == [3, 3]
 
 
 class Alive:
@@ -212,6 +212,6 @@ def test_a_sign_is_the_frameworks_where_it_is_ours() -> None:
     graph = lower(build(RULES["lion"]))
     tensors = {name: np.array([1.0, -2.0, 0.0, np.nan]) for name in graph.inputs}
     coefficients = [0.5] * graph.coefficient_count
-    named = Reading(graph, coefficients, ("sign",))
+    named = Evaluation(graph, coefficients, ("sign",))
     assert named.operations == {"add", "mul", "sub", "sign"}
     assert_same(named.run(tensors, {**NUMPY, "sign": np.sign}), evaluate(graph, tensors, coefficients, NUMPY))

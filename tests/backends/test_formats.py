@@ -17,7 +17,7 @@ from adamite.backends import llvm
 from adamite.backends.backend import BackendName, Kernel
 from adamite.backends.llvm.squares import squares_text
 from adamite.codegen import compiler
-from adamite.codegen.job import BLOCK, COEFFICIENTS, LANES, Job, X
+from adamite.codegen.job import CHUNK, COEFFICIENTS, PARTIALS, Job, X
 from adamite.engine import kernels, norms, running
 from adamite.graph.lowering import lower
 from adamite.language.update import Decay, Surroundings, build
@@ -196,16 +196,16 @@ def test_loops_use_vectors(format: Format) -> None:
         assert "sqrtps" in loop or level == "x86-64", level
 
 
-LENGTHS = [1, 31, 32, 33, BLOCK - 1, BLOCK, BLOCK + 1, 20_011]
+LENGTHS = [1, 31, 32, 33, CHUNK - 1, CHUNK, CHUNK + 1, 20_011]
 
 
 def in_order(g: Array, scale: float) -> list[float]:
     """The sums of blocks: each lane in index order, then the lanes."""
     sums = []
-    for start in range(0, g.size, BLOCK):
-        lanes = [0.0] * LANES
-        for index, value in enumerate(g[start : start + BLOCK].tolist()):
-            lanes[index % LANES] += (value * scale) * (value * scale)
+    for start in range(0, g.size, CHUNK):
+        lanes = [0.0] * PARTIALS
+        for index, value in enumerate(g[start : start + CHUNK].tolist()):
+            lanes[index % PARTIALS] += (value * scale) * (value * scale)
         total = 0.0
         for lane in lanes:
             total += lane

@@ -14,12 +14,12 @@ from adamite.backends import jobs, llvm
 from adamite.backends.llvm import blocks
 from adamite.backends.llvm.catch_up import catch_up_text
 from adamite.backends.llvm.squares import squares_text
-from adamite.codegen.job import BLOCK, GRAIN, SCALE, Job
+from adamite.codegen.job import CHUNK, GRAIN, SCALE, Job
 from adamite.engine import kernels, norms
 from adamite.graph.lowering import lower
 from adamite.language.update import Surroundings, Update
 from adamite.storage import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, Format, Layout, choice
-from adamite.storage.choice import Rests
+from adamite.storage.choice import Storage
 from tests.backends.guest import MACHINE, PROCESSORS, Program
 from tests.storage.test_bits import (
     DECOUPLED,
@@ -80,8 +80,8 @@ def test_steps(format: Format, program: Program, tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("rests", [FIRST, LAST, (FLOAT16, Rests("bfloat16"))], ids=named)
-def test_blocks(rests: tuple[Format, Rests], program: Program, tmp_path: Path) -> None:
+@pytest.mark.parametrize("rests", [FIRST, LAST, (FLOAT16, Storage("bfloat16"))], ids=named)
+def test_blocks(rests: tuple[Format, Storage], program: Program, tmp_path: Path) -> None:
     updates = [built(case, L2) for case in (FEW[3:] if program.processor == PROCESSORS[0] else FEW[4:])]
     assert_the_references_bits(
         program,
@@ -96,7 +96,7 @@ def test_blocks(rests: tuple[Format, Rests], program: Program, tmp_path: Path) -
 
 def test_sums_of_squares(program: Program, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    lengths, scale = [0, 1, 31, 33, BLOCK, BLOCK + 1, 20_011], 0.3
+    lengths, scale = [0, 1, 31, 33, CHUNK, CHUNK + 1, 20_011], 0.3
     found = []
     for format in FORMATS:
         tensors = [

@@ -22,14 +22,14 @@ from adamite.engine import kernels, running, threads
 from adamite.graph.lowering import lower
 from adamite.language.update import Surroundings, Update, build
 from adamite.storage import BFLOAT16, COMPENSATION, FLOAT16, FLOAT32, EightBit, Format, Layout, choice
-from adamite.storage.choice import Rests
+from adamite.storage.choice import Storage
 from adamite.storage.random import mixed
 from tests.backends.test_bits import EXPRESSIONS
 from tests.support import VARIANTS, Array, Case, awkward, levels, same_bits, snapshot
 
 # Every way to rest that goes by blocks: the parameter's format, the states', the rounding.
-RESTS: list[tuple[Format, Rests]] = [
-    (x, Rests(state, rounding))
+RESTS: list[tuple[Format, Storage]] = [
+    (x, Storage(state, rounding))
     for x in (FLOAT32, FLOAT16, BFLOAT16)
     for state in ("8bit", "bfloat16", "float32")
     for rounding in ("nearest", "stochastic", "kahan")
@@ -187,7 +187,7 @@ def both(update: Update, layout: Layout, grain: int | None = None) -> dict[str, 
     return compared | {"llvm": (machine.call, None)} | ({"pieces": (machine.call, grain)} if grain else {})
 
 
-def agree(update: Update, rests: tuple[Format, Rests], grain: int | None = 3, **more: Any) -> dict[str, list[Row]]:
+def agree(update: Update, rests: tuple[Format, Storage], grain: int | None = 3, **more: Any) -> dict[str, list[Row]]:
     layout = choice.layout(update, rests[0], LARGE, rests[1])
     assert layout.blocks or {"average", *choice.subtracted(update)}.issuperset(update.states)
     if not layout.blocks:
@@ -200,7 +200,7 @@ def agree(update: Update, rests: tuple[Format, Rests], grain: int | None = 3, **
 
 # ---- every rule -----------------------------------------------------------------------------------
 
-FIRST, LAST = (FLOAT32, Rests("8bit")), (BFLOAT16, Rests("8bit", "kahan"))
+FIRST, LAST = (FLOAT32, Storage("8bit")), (BFLOAT16, Storage("8bit", "kahan"))
 OTHERS = [rests for rests in RESTS if rests not in (FIRST, LAST)]
 FEW = [
     next(c for c in VARIANTS if str(c) == name)
@@ -228,7 +228,7 @@ def test_every_rule_and_option(case: Case) -> None:
 
 @pytest.mark.parametrize("rests", RESTS, ids=named)
 @pytest.mark.parametrize("case", FEW, ids=str)
-def test_every_way_to_rest(case: Case, rests: tuple[Format, Rests]) -> None:
+def test_every_way_to_rest(case: Case, rests: tuple[Format, Storage]) -> None:
     agree(built(case, surrounded(case)), rests, seed=7)
 
 
@@ -238,8 +238,8 @@ def test_each_surrounding_alone(around: Surroundings) -> None:
     agree(built(FEW[1], around), LAST)
 
 
-@pytest.mark.parametrize("rests", [FIRST, LAST, (BFLOAT16, Rests("bfloat16", "stochastic"))], ids=named)
-def test_wild_gradients_meet_every_branch(rests: tuple[Format, Rests]) -> None:
+@pytest.mark.parametrize("rests", [FIRST, LAST, (BFLOAT16, Storage("bfloat16", "stochastic"))], ids=named)
+def test_wild_gradients_meet_every_branch(rests: tuple[Format, Storage]) -> None:
     """What is compared above isn't all NaN, nor all finite: blocks are mended, and blocks are not."""
     update = built(FEW[0], Surroundings())
     layout = choice.layout(update, rests[0], LARGE, rests[1])
@@ -252,7 +252,7 @@ def test_wild_gradients_meet_every_branch(rests: tuple[Format, Rests]) -> None:
 
 
 @pytest.mark.parametrize("rests", RESTS, ids=named)
-def test_a_gradient_that_is_the_parameter(rests: tuple[Format, Rests]) -> None:
+def test_a_gradient_that_is_the_parameter(rests: tuple[Format, Storage]) -> None:
     agree(built(FEW[0], surrounded(FEW[0])), rests, own_gradient=True)
 
 
@@ -260,7 +260,7 @@ def test_a_gradient_that_is_the_parameter(rests: tuple[Format, Rests]) -> None:
 
 
 @pytest.mark.parametrize("rests", [FIRST, LAST], ids=named)
-def test_any_size(rests: tuple[Format, Rests]) -> None:
+def test_any_size(rests: tuple[Format, Storage]) -> None:
     update = built(FEW[0], L2)
     agree(update, rests, sizes=[*range(1, 70), *range(250, 262)], count=2)
     agree(update, rests, sizes=[70_000, 65_537, 8_191], grain=37, count=2)
@@ -272,8 +272,8 @@ def test_pieces_of_any_size(grain: int) -> None:
     agree(built(FEW[3], L2), LAST, grain)
 
 
-@pytest.mark.parametrize("rests", [FIRST, LAST, (BFLOAT16, Rests("float32", "stochastic"))], ids=named)
-def test_any_number_of_threads(rests: tuple[Format, Rests]) -> None:
+@pytest.mark.parametrize("rests", [FIRST, LAST, (BFLOAT16, Storage("float32", "stochastic"))], ids=named)
+def test_any_number_of_threads(rests: tuple[Format, Storage]) -> None:
     update = built(FEW[0], L2)
     layout = choice.layout(update, rests[0], LARGE, rests[1])
     sizes = [250_001, 5, 70_001]
@@ -294,8 +294,8 @@ def test_any_number_of_threads(rests: tuple[Format, Rests]) -> None:
 
 
 @pytest.mark.parametrize("level", levels())
-@pytest.mark.parametrize("rests", [FIRST, LAST, (FLOAT16, Rests("bfloat16"))], ids=named)
-def test_older_processors(rests: tuple[Format, Rests], level: str) -> None:
+@pytest.mark.parametrize("rests", [FIRST, LAST, (FLOAT16, Storage("bfloat16"))], ids=named)
+def test_older_processors(rests: tuple[Format, Storage], level: str) -> None:
     for case in FEW[3:]:
         update = built(case, surrounded(case))
         layout = choice.layout(update, rests[0], LARGE, rests[1])
@@ -305,8 +305,8 @@ def test_older_processors(rests: tuple[Format, Rests], level: str) -> None:
         assert_same(update, layout, found[level], found["numpy"])
 
 
-@pytest.mark.parametrize("rests", [FIRST, (BFLOAT16, Rests("8bit", "stochastic"))], ids=named)
-def test_loops_use_vectors_and_call_nothing(rests: tuple[Format, Rests]) -> None:
+@pytest.mark.parametrize("rests", [FIRST, (BFLOAT16, Storage("8bit", "stochastic"))], ids=named)
+def test_loops_use_vectors_and_call_nothing(rests: tuple[Format, Storage]) -> None:
     update = built(FEW[0], DECOUPLED)
     text = blocks.step_text(lower(update), choice.layout(update, rests[0], LARGE, rests[1]), llvm.machine())
     for level in levels():
@@ -368,9 +368,9 @@ def number_only(x, g, m, *, t, lr=0.1):
 OWN = [swap, keep, take, scale_twice, odd, number_only]
 
 
-@pytest.mark.parametrize("rests", [FIRST, (FLOAT16, Rests("bfloat16")), LAST], ids=named)
+@pytest.mark.parametrize("rests", [FIRST, (FLOAT16, Storage("bfloat16")), LAST], ids=named)
 @pytest.mark.parametrize("body", OWN, ids=lambda b: b.__name__)
-def test_rules_of_ones_own(body: Callable[..., Any], rests: tuple[Format, Rests]) -> None:
+def test_rules_of_ones_own(body: Callable[..., Any], rests: tuple[Format, Storage]) -> None:
     around = Surroundings("l2", ema=True) if rests == LAST else Surroundings()
     agree(build(adamite.rule(body), around=around), rests)
 
@@ -385,9 +385,9 @@ def counting_state(g, m, v, *, t, lr=0.1):
 
 @pytest.mark.parametrize("body", [constant_state, counting_state], ids=lambda b: b.__name__)
 @pytest.mark.parametrize(
-    "rests", [FIRST, LAST, (FLOAT16, Rests("bfloat16")), (BFLOAT16, Rests("bfloat16", "kahan"))], ids=named
+    "rests", [FIRST, LAST, (FLOAT16, Storage("bfloat16")), (BFLOAT16, Storage("bfloat16", "kahan"))], ids=named
 )
-def test_states_that_depend_on_numbers_alone(body: Callable[..., Any], rests: tuple[Format, Rests]) -> None:
+def test_states_that_depend_on_numbers_alone(body: Callable[..., Any], rests: tuple[Format, Storage]) -> None:
     agree(build(adamite.rule(body)), rests)
 
 
@@ -397,14 +397,14 @@ def compared_twice(x, g, m, *, t):
 
 
 @pytest.mark.parametrize("rests", [FIRST, LAST], ids=named)
-def test_a_comparison_on_which_a_state_and_the_step_depend(rests: tuple[Format, Rests]) -> None:
+def test_a_comparison_on_which_a_state_and_the_step_depend(rests: tuple[Format, Storage]) -> None:
     agree(build(adamite.rule(compared_twice)), rests)
 
 
 @pytest.mark.parametrize("rests", [FIRST, LAST], ids=named)
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(builds=st.tuples(EXPRESSIONS, EXPRESSIONS, EXPRESSIONS), seed=st.integers(0, 99))
-def test_arbitrary_graphs(rests: tuple[Format, Rests], builds: Any, seed: int) -> None:
+def test_arbitrary_graphs(rests: tuple[Format, Storage], builds: Any, seed: int) -> None:
     @adamite.rule
     def drawn(x: Any, g: Any, m: Any, v: Any, *, t: Any, a: float = 0.1, b: float = -3.0) -> Any:
         at = dict(x=x, g=g, m=m, v=v, t=t, a=a, b=b)

@@ -34,7 +34,7 @@ from adamite.storage import (
     Layout,
     choice,
 )
-from adamite.storage.choice import SMALLEST, Rests
+from adamite.storage.choice import SMALLEST, Storage
 from adamite.storage.random import BLOCK, VECTORS, hashed, mixed, places
 from tests.support import VARIANTS, Array, Case
 
@@ -418,11 +418,11 @@ def test_small_parameters_keep_float32_states(x: Format, elements: int) -> None:
     assert SMALLEST == 4096  # as the documentation says
     update = build(RULES["adam"], around=Surroundings(ema=True))
     for state, m, v in (("bfloat16", BFLOAT16, BFLOAT16), ("8bit", EIGHT_BIT_SIGNED, EIGHT_BIT_UNSIGNED)):
-        found = choice.layout(update, x, elements, Rests(state))  # type: ignore[arg-type]
+        found = choice.layout(update, x, elements, Storage(state))  # type: ignore[arg-type]
         large = elements >= 4096
         assert [found.of(n) for n in ("m", "v", "average")] == ([m, v] if large else [FLOAT32] * 2) + [FLOAT32]
         assert found.blocks == large and found.of("x") is found.of("g") is x
-    plain = choice.layout(update, x, elements, Rests())
+    plain = choice.layout(update, x, elements, Storage())
     assert plain == Layout(x) and not plain.blocks
 
 
@@ -430,11 +430,11 @@ def test_small_parameters_keep_float32_states(x: Format, elements: int) -> None:
 def test_rounding_is_of_bfloat16_parameters(rounding: Any) -> None:
     update = build(RULES["adam"])
     for elements in (1, 10_000):
-        found = choice.layout(update, BFLOAT16, elements, Rests("float32", rounding))
+        found = choice.layout(update, BFLOAT16, elements, Storage("float32", rounding))
         assert found.rounding == rounding and found.blocks and found.of("m") is FLOAT32
         assert ("compensation" in found.more) == (rounding == "kahan")
         for x in (FLOAT32, FLOAT16, FLOAT64):
-            assert choice.layout(update, x, elements, Rests("float32", rounding)).rounding == "nearest"
+            assert choice.layout(update, x, elements, Storage("float32", rounding)).rounding == "nearest"
 
 
 # ---- which states can't be negative, in rules of one's own ----------------------------------------

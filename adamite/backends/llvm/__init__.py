@@ -9,7 +9,7 @@ import platform
 
 from adamite.backends.backend import Kernel
 from adamite.codegen.compiler import compile, cpu_name
-from adamite.codegen.job import BLOCK
+from adamite.codegen.job import CHUNK
 from adamite.graph.nodes import Graph
 from adamite.storage import Format, Layout
 
@@ -40,7 +40,7 @@ class LLVM:
     def squares(self, format: Format) -> Kernel:
         from adamite.backends.llvm.squares import squares_text
 
-        return _compiled(squares_text(format, machine()), BLOCK)
+        return _compiled(squares_text(format, machine()), CHUNK)
 
     def catch_up(self, graph: Graph, format: Format, width: int) -> Kernel:
         from adamite.backends.llvm.catch_up import catch_up_text

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 from adamite.codegen.frame import frame
-from adamite.codegen.job import BLOCK, LANES, SCALE
+from adamite.codegen.job import CHUNK, PARTIALS, SCALE
 from adamite.codegen.text import Lanes, Text
 from adamite.storage import Format
 
 
 def squares_text(format: Format, machine: str) -> str:
     """The kernel that sums scaled squares: blocks of 32 float64 lanes, lanes then added in order."""
-    wide, narrow = f"<{LANES} x double>", f"<{LANES} x {format.llvm}>"
+    wide, narrow = f"<{PARTIALS} x double>", f"<{PARTIALS} x {format.llvm}>"
     out = Text()
     elements, place, sums = out.cell(1), out.cell(2, "ptr"), out.cell(3, "ptr")
     out.line(f"%scale.one = load double, ptr {out.at('%job', SCALE, 'i64')}")
     out.line(f"%scale.ins = insertelement {wide} poison, double %scale.one, i64 0")
-    out.line(f"%scale = shufflevector {wide} %scale.ins, {wide} poison, <{LANES} x i32> zeroinitializer")
+    out.line(f"%scale = shufflevector {wide} %scale.ins, {wide} poison, <{PARTIALS} x i32> zeroinitializer")
     out.line("%lanes = load ptr, ptr %lanes.place")
     out.line("br label %block")
 
     out.label("block")
     out.line("%b = phi i64 [ %low, %body ], [ %b.next, %sum ]")
-    begin = out.value(f"mul i64 %b, {BLOCK}")
-    limit = out.value(f"add i64 {begin}, {BLOCK}")
+    begin = out.value(f"mul i64 %b, {CHUNK}")
+    limit = out.value(f"add i64 {begin}, {CHUNK}")
     stop = out.value(f"call i64 @llvm.smin.i64(i64 {limit}, i64 {elements})")
-    whole = out.value(f"sub i64 {stop}, {LANES - 1}")
+    whole = out.value(f"sub i64 {stop}, {PARTIALS - 1}")
     out.line(f"%some = icmp slt i64 {begin}, {whole}")
     out.line("br i1 %some, label %whole, label %rest")
 
@@ -32,12 +32,12 @@ def squares_text(format: Format, machine: str) -> str:
     out.line(f"%i = phi i64 [ {begin}, %block ], [ %i.next, %whole ]")
     out.line(f"%acc = phi {wide} [ zeroinitializer, %block ], [ %acc.next, %whole ]")
     x = out.value(f"load {narrow}, ptr {out.at(place, '%i', format.llvm)}, align {format.itemsize}")
-    x = format.widened(Lanes(out, LANES), x)
+    x = format.widened(Lanes(out, PARTIALS), x)
     computed = format.compute.llvm
-    x = out.value(f"fpext <{LANES} x {computed}> {x} to {wide}") if computed != "double" else x
+    x = out.value(f"fpext <{PARTIALS} x {computed}> {x} to {wide}") if computed != "double" else x
     x = out.value(f"fmul {wide} {x}, %scale")
     out.line(f"%acc.next = fadd {wide} %acc, {out.value(f'fmul {wide} {x}, {x}')}")
-    out.line(f"%i.next = add nsw i64 %i, {LANES}")
+    out.line(f"%i.next = add nsw i64 %i, {PARTIALS}")
     out.line(f"%whole.more = icmp slt i64 %i.next, {whole}")
     out.line("br i1 %whole.more, label %whole, label %rest")
 
@@ -62,7 +62,7 @@ def squares_text(format: Format, machine: str) -> str:
 
     out.label("sum")
     lanes = out.value(f"load {wide}, ptr %lanes.place")
-    reduced = out.value(f"call double @llvm.vector.reduce.fadd.v{LANES}f64(double -0.0, {wide} {lanes})")
+    reduced = out.value(f"call double @llvm.vector.reduce.fadd.v{PARTIALS}f64(double -0.0, {wide} {lanes})")
     out.line(f"store double {reduced}, ptr {out.at(sums, '%b', 'double')}")
     out.line("%b.next = add nsw i64 %b, 1")
     out.line("%b.more = icmp slt i64 %b.next, %high")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from adamite.backends.backend import Kernel
 from adamite.backends.numpy import elements
-from adamite.codegen.job import BLOCK, Call
+from adamite.codegen.job import CHUNK, Call
 from adamite.graph.nodes import Graph
 from adamite.storage import Format, Layout
 
@@ -20,7 +20,7 @@ class NumPy:
         return _kernel(elements.step(graph, layout), layout.unit)
 
     def squares(self, format: Format) -> Kernel:
-        return _kernel(elements.squares(format), BLOCK)
+        return _kernel(elements.squares(format), CHUNK)
 
     def catch_up(self, graph: Graph, format: Format, width: int) -> Kernel:
         from adamite.backends.numpy.catch_up import catch_up

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from adamite.backends.numpy.elements import claims, evaluate, view
-from adamite.codegen.job import BLOCK as PART
+from adamite.codegen.job import CHUNK
 from adamite.graph.nodes import Graph
 from adamite.graph.passes import scaled
 from adamite.storage import BFLOAT16, COMPENSATION, TOGETHER, Array, EightBit, Layout
@@ -35,8 +35,8 @@ class Step:
             step = int(numbers[-1:].view(np.uint32)[0])
             words = {n: hashed(np.arange(VECTORS) + k * VECTORS, step)[self.vectors] for n, k in self.draws.items()}
             cells = dict(zip(self.columns, row[2:], strict=True))
-            for first in range(begin, end, PART // BLOCK):
-                blocks = np.arange(first, min(first + PART // BLOCK, end))
+            for first in range(begin, end, CHUNK // BLOCK):
+                blocks = np.arange(first, min(first + CHUNK // BLOCK, end))
                 drawn = hashed(blocks[:, None] * VECTORS + np.arange(VECTORS), cells["seed"])[:, self.lanes]
                 self._step(cells, row[0], blocks, numbers, {name: drawn ^ word for name, word in words.items()})
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from adamite.backends.jobs import FIRST, X, catch_up_columns, catching_up, steps_column
 from adamite.backends.numpy.elements import applied, claims, view
-from adamite.codegen.job import BLOCK, Call
+from adamite.codegen.job import CHUNK, Call
 from adamite.graph.missed import ONCE, missed
 from adamite.graph.nodes import Graph, Node
 from adamite.storage import Format, Layout
@@ -40,8 +40,8 @@ def catch_up(graph: Graph, format: Format) -> Call:
             steps, factors = row[steps_column(graph)], np.array(row[steps_column(graph) + 1 :]).view(np.float64)
             count = graph.coefficient_count
             table = view(row[FIRST], steps * count, computed.dtype).reshape(steps, count)
-            for at in range(begin, end, BLOCK):
-                size = min(BLOCK, end - at)
+            for at in range(begin, end, CHUNK):
+                size = min(CHUNK, end - at)
                 parts = {
                     name: view(place + at * formats[name].itemsize, size, formats[name].dtype)
                     for name, place in zip(names, row[X:], strict=False)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from adamite.codegen.job import BLOCK, COUNTER, GRAIN, HEADER, LANES, ROWS, SCALE, TOTAL, Call
+from adamite.codegen.job import CHUNK, COUNTER, GRAIN, HEADER, PARTIALS, ROWS, SCALE, TOTAL, Call
 from adamite.graph.nodes import Graph, Node
 from adamite.storage import Format, Layout
 
@@ -73,9 +73,9 @@ def step(graph: Graph, layout: Layout) -> Call:
     def kernel(address: int) -> None:
         for row, begin, end in claims(address, 2 + len(graph.inputs)):
             coefficients = view(row[1], graph.coefficient_count, layout.compute.dtype)
-            for at in range(begin, end, BLOCK):
+            for at in range(begin, end, CHUNK):
                 parts = {
-                    name: view(place + at * formats[name].itemsize, min(BLOCK, end - at), formats[name].dtype)
+                    name: view(place + at * formats[name].itemsize, min(CHUNK, end - at), formats[name].dtype)
                     for name, place in zip(graph.inputs, row[2:], strict=True)
                 }
                 wide = {name: formats[name].widen(part) for name, part in parts.items()}
@@ -93,13 +93,13 @@ def squares(format: Format) -> Call:
         scale = ctypes.c_double.from_address(address + 8 * SCALE).value
         for (_, elements, place, sums), begin, end in claims(address, 4):
             for block in range(begin, end):
-                at = block * BLOCK
-                part = view(place + at * format.itemsize, min(BLOCK, elements - at), format.dtype)
-                padded = np.zeros(-(-part.size // LANES) * LANES)
+                at = block * CHUNK
+                part = view(place + at * format.itemsize, min(CHUNK, elements - at), format.dtype)
+                padded = np.zeros(-(-part.size // PARTIALS) * PARTIALS)
                 padded[: part.size] = format.widen(part)
                 with np.errstate(all="ignore"):
                     padded *= scale
-                    lanes = np.add.reduce(np.square(padded).reshape(-1, LANES), axis=0)
+                    lanes = np.add.reduce(np.square(padded).reshape(-1, PARTIALS), axis=0)
                     view(sums + 8 * block, 1, np.dtype(float))[0] = np.add.accumulate(lanes)[-1]
 
     return kernel
