@@ -17,9 +17,10 @@ from adamite.storage import COMPENSATION, Format, Layout, choice
 from adamite.storage.choice import Storage
 from adamite.torch import state
 from adamite.torch.assigned import Written
-from adamite.torch.batch import FORMATS, ArrayBatch, Batch, MachineBatch, Member, format_of, native
+from adamite.torch.batch import ArrayBatch, Batch, MachineBatch, Member
 from adamite.torch.plan import run, shared
 from adamite.torch.settings import Resolved
+from adamite.torch.tensors import FORMATS, format_of, native
 
 _shape, _dtype = attrgetter("shape"), attrgetter("dtype")
 _value = attrgetter("_value")  # as `value`, which looks for scopes first that an optimizer isn't in

@@ -9,8 +9,9 @@ from adamite.frontend.conventions import TORCH
 from adamite.frontend.named import named
 from adamite.language.rule import Rule
 from adamite.torch import threads
-from adamite.torch.base import Extras, Optimizer, StepInBackward, class_of
+from adamite.torch.base import Extras, Optimizer, class_of
 from adamite.torch.groups import param_groups
+from adamite.torch.step_in_backward import StepInBackward
 
 if TYPE_CHECKING:
     import torch

@@ -13,10 +13,10 @@ from torch import Tensor
 from adamite.errors import StateDictError
 from adamite.language.update import Update
 from adamite.storage import Format, choice
-from adamite.torch.batch import optimizable
 from adamite.torch.names import pairs
 from adamite.torch.settings import OPTIONS, REFUSED, WHOLE
 from adamite.torch.state import adapted, numbers_of, one_number, required, resting, tensors_of
+from adamite.torch.tensors import optimizable
 
 if TYPE_CHECKING:
     from adamite.torch.base import Optimizer

@@ -19,21 +19,11 @@ from adamite.language.update import Update
 from adamite.storage import EightBit, Layout, choice
 from adamite.storage.choice import Storage
 from adamite.torch.assigned import Written
-from adamite.torch.batch import (
-    ArrayBatch,
-    Batch,
-    MachineBatch,
-    Member,
-    format_of,
-    local,
-    native,
-    of_rows,
-    optimizable,
-    with_gradient,
-)
+from adamite.torch.batch import ArrayBatch, Batch, MachineBatch, Member
 from adamite.torch.settings import Settings
 from adamite.torch.sparse import RowsBatch, Tables
 from adamite.torch.state import bind, complete, keys, resting
+from adamite.torch.tensors import format_of, local, native, of_rows, optimizable, with_gradient
 
 _stands = methodcaller("stands")
 Groups = Sequence[dict[str, Any]]

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from adamite.torch.batch import local
 from adamite.torch.settings import as_float
+from adamite.torch.tensors import local
 
 
 class Scaled(Protocol):

@@ -17,8 +17,9 @@ from adamite.language.update import Update
 from adamite.sparse.rows import Indices, Sparse, checked, distinct
 from adamite.sparse.tables import Behind, CatchUp, Memory, Steps, Touched, refuse_inexact
 from adamite.storage import Format, Layout
-from adamite.torch.batch import Batch, Cohort, Member, SparseRefusal, of_rows, with_gradient
+from adamite.torch.batch import Batch, Cohort, Member, SparseRefusal
 from adamite.torch.settings import Resolved
+from adamite.torch.tensors import of_rows, with_gradient
 
 
 class Table:

@@ -16,8 +16,9 @@ from adamite.language.rule import Rule
 from adamite.language.update import Update
 from adamite.storage import COMPENSATION, Array, EightBit, Format, Layout, choice
 from adamite.storage.choice import Storage
-from adamite.torch.batch import Batch, format_of, kept_type, view
+from adamite.torch.batch import Batch
 from adamite.torch.settings import Resolved
+from adamite.torch.tensors import format_of, kept_type, view
 
 EMA = "ema"  # the averaged weights
 

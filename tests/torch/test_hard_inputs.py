@@ -25,8 +25,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 import adamite
 import adamite.torch as ours
 from adamite import NonFiniteError, rules
-from adamite.torch import OPTIMIZERS, look, plan
-from adamite.torch import batch as batches
+from adamite.torch import OPTIMIZERS, look, plan, tensors
 from tests.torch.race import (
     NAMES,
     copied,
@@ -1078,7 +1077,7 @@ def test_low_precision_keeps_its_moments_in_float32(kind: torch.dtype) -> None:
 def test_every_class_is_listed() -> None:
     assert [cls.__name__ for cls in OPTIMIZERS.values()] == [*NAMES, "AdaBelief", "Lion", "ADOPT"]
     assert all(issubclass(cls, torch.optim.Optimizer) for cls in OPTIMIZERS.values())
-    assert batches.native(torch.zeros(1))
+    assert tensors.native(torch.zeros(1))
 
 
 # ---- what a reviewer found
