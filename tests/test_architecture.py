@@ -48,7 +48,11 @@ LAYERS: list[set[str]] = [
     {"engine.norms"},
     {"sparse.rows"},
     {"sparse.tables"},
-    {"schedules", "frontend.settings", "frontend.conventions"},
+    {"schedules.arguments"},
+    {"schedules.form"},
+    {"schedules.closed_forms", "schedules.plateau"},
+    {"schedules"},
+    {"frontend.settings", "frontend.conventions"},
     {"frontend.named", "frontend.about"},
     {"numpy", "torch", "jax"},
     {"keras"},  # of the other frameworks on the backend that runs

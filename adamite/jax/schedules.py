@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from adamite.schedules import Operations, Schedule, evaluate
+from adamite.schedules.form import Operations, Schedule, evaluate
 
 _ON_TRACED = Operations(
     jnp.cos,

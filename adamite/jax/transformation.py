@@ -25,7 +25,8 @@ from adamite.jax.leaves import Gradients, as_complex_as, cast, format_of, is_fun
 from adamite.jax.schedules import at
 from adamite.language.rule import Choice, Number, Rule
 from adamite.language.update import WEIGHT_DECAY, Surroundings, build
-from adamite.schedules import Schedule, refuse_metrics
+from adamite.schedules.form import Schedule
+from adamite.schedules.plateau import refuse_metrics
 from adamite.storage import Format, Layout
 
 Tree = Any

@@ -10,7 +10,8 @@ from keras import ops
 
 from adamite import schedules
 from adamite.keras import arrays
-from adamite.schedules import Operations, evaluate
+from adamite.schedules.form import Operations, evaluate
+from adamite.schedules.plateau import refuse_metrics
 
 FOR_METRICS = "use keras.callbacks.ReduceLROnPlateau"
 _TRACED: type | None = None  # what a step is in a program that is compiled
@@ -73,7 +74,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore
     """
 
     def __init__(self, schedule: schedules.Schedule) -> None:
-        schedules.refuse_metrics("Schedule", "schedule", schedule, FOR_METRICS)
+        refuse_metrics("Schedule", "schedule", schedule, FOR_METRICS)
         if not isinstance(schedule, schedules.Schedule):
             raise TypeError(
                 f"Schedule takes one of adamite.schedules, such as cosine(0.1, steps=100); got {schedule!r:.60}"

@@ -16,6 +16,7 @@ from adamite.keras.arrays import constant
 from adamite.keras.schedules import FOR_METRICS, Schedule
 from adamite.language.rule import REQUIRED, Choice, Number
 from adamite.language.update import CLIP_NORM, WEIGHT_DECAY, Surroundings, Update, build
+from adamite.schedules.plateau import refuse_metrics
 
 
 def _option(name: str, allowed: str, meaning: str) -> Number:
@@ -79,7 +80,7 @@ class Settings:
     def _rate(self, value: Any) -> Any:
         if "learning_rate" not in self.numbers:
             raise TypeError(f"{self.owner} has no learning_rate: its rule has no lr")
-        schedules.refuse_metrics(self.owner, "learning_rate", value, FOR_METRICS)
+        refuse_metrics(self.owner, "learning_rate", value, FOR_METRICS)
         if isinstance(value, schedules.Schedule):
             value = Schedule(value)
             self._rate(value(0))

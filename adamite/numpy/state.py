@@ -77,7 +77,7 @@ def _stateful(value: Any) -> list[Any]:
     """What of a hyperparameter has state, if it is a schedule."""
     if not callable(value):
         return []
-    from adamite.schedules import stateful
+    from adamite.schedules.plateau import stateful
 
     return stateful(value)
 

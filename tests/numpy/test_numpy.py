@@ -19,6 +19,7 @@ from adamite.frontend import conventions
 from adamite.lab import oracles
 from adamite.numpy import OPTIMIZERS
 from adamite.rules import RULES
+from adamite.schedules.plateau import stateful
 from tests.support import process_environment
 
 
@@ -783,9 +784,9 @@ def test_a_schedule_refers_to_what_has_no_end():
         return even(step - 1)
 
     plateau = schedules.ReduceOnPlateau(0.5)
-    assert schedules.stateful(odd) == [] and schedules.stateful(np.cos) == []
+    assert stateful(odd) == [] and stateful(np.cos) == []
     later = 2.0
-    assert schedules.stateful(odd) == [plateau]
+    assert stateful(odd) == [plateau]
 
 
 @pytest.mark.parametrize("mine", [None, 0.5])
