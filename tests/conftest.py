@@ -33,6 +33,7 @@ def _nothing_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def small_shares(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Jobs of some thousand elements are shared among threads, in ranges that end within a vector."""
     monkeypatch.setattr(threads, "_crew", threads._crew._replace(worth=1_000))
+    monkeypatch.setattr(running, "HOLD", 1_000)
     monkeypatch.setattr(running, "SHARE", 8_195)
     yield
     threads.set_threads(None)

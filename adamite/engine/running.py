@@ -12,7 +12,7 @@ from adamite.backends.backend import Kernel
 from adamite.codegen.job import GRAIN, Job
 from adamite.engine.threads import crew, threads
 
-HOLD = 20_000  # elements up to which a call keeps the GIL: a few microseconds
+HOLD = 20_000  # elements up to which a call keeps the GIL and is never shared: a few microseconds
 SHARE = 1 << 15  # elements that a thread claims at a time, at the least
 _CLAIMS = 4  # about how often a thread claims: seldom, since each range starts cold, but so that none waits long
 
@@ -35,9 +35,12 @@ def run(kernel: Kernel, job: Job) -> None:
         return
     cells, unit = job.cells, kernel.unit
     elements = job.total * unit
-    if elements < crew().worth or (count := min(threads(), elements // SHARE)) < 2:
+    if elements < HOLD:
         cells[GRAIN] = job.total
-        (kernel.call_held if elements < HOLD else kernel.call)(job.address)
+        kernel.call_held(job.address)
+    elif elements < crew().worth or (count := min(threads(), elements // SHARE)) < 2:
+        cells[GRAIN] = job.total
+        kernel.call(job.address)
     else:
         cells[GRAIN] = max(1, SHARE // unit, job.total // (count * _CLAIMS))
         crew().run(kernel, job.address, count)

@@ -198,7 +198,8 @@ class Optimizer(metaclass=_Documented):
                 self._skipped += 1
                 return
             clip = inspected
-        self._begin(slot for slot in self._unmoved if found[slot.index] is not None)
+        if self._unmoved:
+            self._begin(slot for slot in self._unmoved if found[slot.index] is not None)
         for batch in self._batches:
             batch.prepare(hyper.steps, clip)
         after = hyper.steps + 1

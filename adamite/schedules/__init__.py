@@ -17,8 +17,9 @@ once with a ``ValueError``, one of a wrong type with a ``TypeError``; a bool is 
 and infinities are refused, and a count of steps may be written as a whole float (``1e4``).
 `ReduceOnPlateau` is the one schedule with state: it follows a metric, not the step.
 
-A closed form (closed_forms.py) is one text for Python's numbers and for steps that a framework traces: beside arithmetic it uses what an
-`Operations` has. `evaluate` is where a front-end says how a step of its framework's is read.
+A closed form (closed_forms.py) is one text for Python's numbers and for steps that a framework traces: beside
+arithmetic it uses what an `Operations` has. `form.evaluate` is where a front-end says how a step of its framework's is
+read.
 """
 
 from adamite.schedules.closed_forms import (
