@@ -155,10 +155,7 @@ class InPlace:
                 batch.read(readings)
             batch.prepare(readings, 1.0)
         self._numbers = numbers
-        for batch, _ in self._batches:
-            self._written.forget(batch.compensated)
-        torch.autograd.graph.increment_version(self.parameters)
-        run([batch for batch, _ in self._batches], self._written)
+        run([batch for batch, _ in self._batches], self._written, self.parameters)
         for batch, _ in self._batches:
             batch.grads = batch.given = []
         return self._batches[0][0].cohorts[0].scalars if scalars else ()

@@ -219,8 +219,6 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
             plan.prepare(factor)
             plan.commit(self.state)
             self._plans[id(plan.only) if plan.only is not None else 0] = plan
-            plan.forget()
-            torch.autograd.graph.increment_version(plan.active())
             plan.go(factor)
             if self._scales:
                 unscale(plan.active(), scale_of(self))

@@ -202,15 +202,10 @@ class Plan:
 
     def go(self, clip: float) -> None:
         """Update everything."""
-        run(self.batches, self.written)
+        run(self.batches, self.written, self.active())
         for batch in self._again:
             batch.prepare(self.readings, clip)
-            run([batch], self.written)
-
-    def forget(self) -> None:
-        """What was lost of numbers that somebody has assigned over since is nobody's."""
-        for batch in self.batches:
-            self.written.forget(batch.compensated)
+            run([batch], self.written, ())
 
     def active(self) -> list[Tensor]:
         """The parameters that have a gradient."""
@@ -227,8 +222,11 @@ class Plan:
             batch.grads = []
 
 
-def run(batches: Sequence[Batch], written: Written) -> None:
-    """Update batches that are prepared; an interrupt is raised after it."""
+def run(batches: Sequence[Batch], written: Written, moved: Sequence[Tensor]) -> None:
+    """Update batches that are prepared, and count a change of what is moved; an interrupt is raised after it."""
+    for batch in batches:
+        written.forget(batch.compensated)
+    torch.autograd.graph.increment_version(moved)
     running.to_the_end(partial(_go, batches, written))
 
 
