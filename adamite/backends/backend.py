@@ -37,7 +37,7 @@ class Backend(Protocol):
         """The kernel that updates every tensor of a job: length, coefficients, x, g, states, and `layout.more`."""
 
     def squares(self, format: Format, /) -> Kernel:
-        """The kernel that sums squares: blocks, elements, g, where the sums go."""
+        """The kernel that sums squares: chunks, elements, g, where the sums go."""
 
     def catch_up(self, graph: Graph, format: Format, width: int, /) -> Kernel:
         """The kernel that does steps with gradients of zero, on `width` elements at once: jobs.py."""

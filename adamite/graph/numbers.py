@@ -39,13 +39,8 @@ class Program:
         """It as a function of Python's numbers, several times as fast; first the text."""
         body = []
         for variable, op, operands in self.lines:
-            if op == "div":
-                body.append(
-                    f"{variable} = {operands[0]} / {operands[1]} if {operands[1]} else div({', '.join(operands)})"
-                )
-            else:
-                text = OPERATIONS[op].text or f"{op}({', '.join(['{}'] * len(operands))})"
-                body.append(f"{variable} = {text.format(*operands)}")
+            text = OPERATIONS[op].text or f"{op}({', '.join(['{}'] * len(operands))})"
+            body.append(f"{variable} = {text.format(*operands)}")
         returned = "".join(f"{r}, " for r in self.results)
         source = "\n    ".join(
             [f"def coefficients({', '.join(f'n_{n}' for n in self.numbers)}):", *body, f"return ({returned})"]

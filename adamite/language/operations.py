@@ -16,7 +16,7 @@ class Operation(NamedTuple):
 
     arity: int
     on_numbers: Callable[..., Any] | None  # IEEE float64 arithmetic; None where it is of tensors alone
-    text: str | None = None  # in Python; None where `on_numbers` is called
+    text: str | None = None  # in Python; None where `on_numbers` is called by the operation's name
     boolean: bool = False  # whether it gives true or false
     on_tensors: bool = True  # whether it may stand in a graph; else it is lowered to others
 
@@ -48,7 +48,7 @@ OPERATIONS: dict[str, Operation] = {
     "add": Operation(2, operator.add, "{} + {}"),
     "sub": Operation(2, operator.sub, "{} - {}"),
     "mul": Operation(2, operator.mul, "{} * {}"),
-    "div": Operation(2, _div),
+    "div": Operation(2, _div, "{0} / {1} if {1} else div({0}, {1})"),
     "neg": Operation(1, operator.neg, "-{}"),
     "pow": Operation(2, _pow, on_tensors=False),
     "sqrt": Operation(1, _sqrt),
