@@ -144,7 +144,7 @@ class Optimizer(metaclass=_Documented):
             for s in self._slots
         }
         self._batches: list[Batch] = []
-        self._unmoved: list[Slot] = []  # with an average that hasn't begun
+        self._unmoved = [*self._slots] if hyper.ema else []  # those whose average hasn't begun
         self._refresh()
 
     @classmethod
@@ -372,8 +372,6 @@ class Optimizer(metaclass=_Documented):
         for batch in self._batches:
             for cohort in batch.cohorts:
                 cohort.read(self.steps)
-        histories = self._histories() if self._hyper.ema else {}
-        self._unmoved = [slot for slot in self._slots if slot.name in histories and not histories[slot.name][0]]
         self._inspects = self._hyper.settings.source("clip_norm") is not None or self._nonfinite != "propagate"
         self._hyper.stale = False
 
@@ -508,6 +506,7 @@ class Optimizer(metaclass=_Documented):
         load = Loading(self._hyper, self._slots, self._history, state)
         load.apply()
         self._skipped = int(state["skipped"])
+        self._unmoved = [slot for slot in self._slots if self._hyper.ema and not self._history[slot.name][0]]
         self._batches = []
         self._refresh()
 
