@@ -409,7 +409,7 @@ def _losses(problem: Problem, entrant: Entrant, lr: Any, seed: int) -> Iterator[
         with np.errstate(all="ignore"), fault.blamed_on(run.loss):
             loss = forward()
         if not done and not math.isfinite(loss):
-            raise fault.about(run.loss, f"loss() gave {loss:g} at the first step, before anything had moved")
+            raise training.bad_start(run, f"{loss:g}")
         yield loss
         with np.errstate(all="ignore"), fault.blamed_on(run.loss):
             move(done)

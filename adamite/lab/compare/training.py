@@ -118,7 +118,7 @@ def _trained(
             stepping.append(end - middle)
             if not abs(loss) < HUGE:
                 if step == 1:
-                    raise fault.about(run.loss, f"loss() gave {loss:g} at the first step, before anything had moved")
+                    raise bad_start(run, f"{loss:g}")
                 seen.diverge(step)
                 break
             if step == 1:
@@ -276,11 +276,15 @@ def _number(value: Any, what: str, function: Any) -> float:
     return float(value)
 
 
+def bad_start(run: Run, given: str) -> fault.Fault:
+    """What a first loss or gradient is told as that is no number: no learning rate is the cause."""
+    return fault.about(run.loss, f"loss() gave {given} at the first step, before anything had moved")
+
+
 def _check_gradient(run: Run, gradient: Sequence[Any]) -> None:
     """Refuse a first gradient that is no number; of later ones the learning rate may be the cause."""
     if not _finite(gradient):
-        where = "at the first step, before anything had moved"
-        raise fault.about(run.loss, f"loss() gave a gradient with NaN or infinity {where}")
+        raise bad_start(run, "a gradient with NaN or infinity")
 
 
 def _leaves(params: Any) -> list[Any]:
