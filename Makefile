@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo mnist test check tests bench verify clean
+.PHONY: demo mnist test check tests stubs bench verify clean
 
 demo: $(VENV)/lab
 	$(BIN)/adamite demo
@@ -30,6 +30,10 @@ check: $(VENV)/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The signatures that editors and type checkers read, from the catalogue of optimizers.
+stubs: $(VENV)/test
+	$(BIN)/python scripts/stubs.py
 
 bench: $(VENV)/lab
 	$(BIN)/adamite bench

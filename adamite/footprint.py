@@ -13,7 +13,7 @@ import numpy as np
 
 from adamite.errors import counted
 from adamite.frontend.about import about
-from adamite.frontend.conventions import TORCH
+from adamite.frontend.catalogue import TORCH
 from adamite.language.rule import Rule
 from adamite.language.update import Update
 from adamite.numpy import optimizer as class_of

@@ -52,8 +52,9 @@ LAYERS: list[set[str]] = [
     {"schedules.form"},
     {"schedules.closed_forms", "schedules.plateau"},
     {"schedules"},
-    {"frontend.settings", "frontend.conventions"},
-    {"frontend.named", "frontend.about"},
+    {"frontend.settings", "frontend.spelling"},
+    {"frontend.catalogue", "frontend.about", "frontend.named"},
+    {"frontend.classes"},
     {"numpy", "torch", "jax"},
     {"keras"},  # of the other frameworks on the backend that runs
     {"minimization", "testing", "footprint"},

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from adamite.backends.text import Equation, equations, symbol
-from adamite.frontend.conventions import Convention, Spelling
+from adamite.frontend.spelling import Convention, Spelling
 from adamite.language.rule import REQUIRED
 from adamite.language.update import WEIGHT_DECAY, Surroundings, Update, build
 
@@ -121,25 +120,7 @@ class Words(NamedTuple):
     after: tuple[str, ...] = ()
 
 
-class Documented(type):
-    """Classes of a framework whose documentation is printed from their rule, when somebody asks for it.
-
-    The base says `_about` itself and has the framework's `_words`; the others have a `_spelling`.
-    """
-
-    @property
-    def __doc__(cls: Any) -> str | None:  # type: ignore[override]
-        own = cls.__dict__.get("__doc__")
-        if own is not None or "_spelling" not in cls.__dict__:
-            return inspect.cleandoc(own or cls._about)
-        given = inspect.signature(cls.__init__).parameters.values()
-        defaults = cls.__dict__.get("_settings_of_rule") or {
-            p.name: p.default for p in given if p.default is not p.empty
-        }
-        return spelled(cls._spelling, defaults, cls._words)
-
-
-def spelled(spelling: Spelling, defaults: Mapping[str, object], words: Words) -> str:
+def spelled(spelling: Spelling, words: Words) -> str:
     """The docstring of a framework's class: its equations, and its arguments, with defaults, by its own names."""
     rule = spelling.convention.rule
     title = spelling.convention.title or rule.title
@@ -147,8 +128,8 @@ def spelled(spelling: Spelling, defaults: Mapping[str, object], words: Words) ->
     lines = [title, "", *([summary, ""] if summary else [])]
     lines += [f"    {e}" for e in equations(_update(spelling.convention))]
     lines += ["", "Args:", *words.before]
-    for argument, default in defaults.items():
-        numbers = [rule.numbers[own] for own in spelling.arguments.get(argument, ())]
+    for argument, default in spelling.form.arguments.items():
+        numbers = [rule.numbers[name] for name in spelling.arguments.get(argument, ())]
         choice = rule.choices.get(argument)
         if numbers:
             others = spelling.ranges.get(argument) or words.ranges.get(argument)

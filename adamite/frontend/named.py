@@ -50,7 +50,6 @@ ABSENT: dict[str, tuple[str, str]] = {
     "adan": ("keeps the gradients' differences", "nadam"),
     "adabound": ("bounds the rates", "amsgrad"),
     "adamp": ("projects steps off the weights", "adamw"),
-    "yogi": ("lets the second moment grow slowly", "amsgrad"),
     "ftrl": ("makes weights zero", "adagrad"),
     "lookahead": ("goes around another optimizer", "adamw with ema=0.999"),
     "sam": ("goes around another optimizer", "adamw"),

@@ -15,16 +15,16 @@ import optax
 
 from adamite.backends.complex_numbers import MAY, over_complex
 from adamite.errors import RuleError
-from adamite.frontend.conventions import Spelling
 from adamite.frontend.settings import check_choice, check_function, check_number
+from adamite.frontend.spelling import Spelling, is_zero
 from adamite.graph.cuts import halves
 from adamite.graph.lowering import lower
 from adamite.graph.nodes import Graph
 from adamite.jax.call import COMPUTE, EXACT, FORMATS, Columns, as_complex, call, dtype_of, is_complex
 from adamite.jax.leaves import Gradients, as_complex_as, cast, format_of, is_function, wide
 from adamite.jax.schedules import at
-from adamite.language.rule import Choice, Number, Rule
-from adamite.language.update import WEIGHT_DECAY, Surroundings, build
+from adamite.language.rule import REQUIRED, Number, Rule
+from adamite.language.update import WEIGHT_DECAY, Surroundings
 from adamite.schedules.form import Schedule
 from adamite.schedules.plateau import refuse_metrics
 from adamite.storage import Format, Layout
@@ -101,7 +101,6 @@ class Core:
 
     def __init__(
         self,
-        name: str,
         spelling: Spelling,
         given: Mapping[str, Any],
         start: Callable[[Tree], Tree],
@@ -109,31 +108,27 @@ class Core:
         ranges: Mapping[str, str] = MappingProxyType({}),
         made_by: tuple[Any, ...] = (),
     ) -> None:
-        self.name, self.spelling, self.given, self.start, self.mask = name, spelling, given, start, mask
+        self.name = spelling.name
+        self.spelling, self.given, self.start, self.mask = spelling, given, start, mask
         self.made_by = made_by  # a function, and its arguments: what pickle writes
         self.ranges = ranges  # of arguments, where they aren't the rule's
-        self.rule = spelling.convention.rule
-        for flag, other in spelling.switches.items():
-            if given.get(flag):
-                self.rule = other
-        convention = spelling.convention
-        self.numbers: dict[str, Any] = {
-            n: convention.default(n) for n in self.rule.numbers if convention.default(n) is not None
+        rule = spelling.rule(given)
+        for argument, (name,) in spelling.arguments.items():
+            if given[argument] is REQUIRED or (given[argument] is None and not rule.numbers[name].optional):
+                default = rule.numbers[name].default
+                usual = "" if default is REQUIRED else f", {default!r} as in the paper"
+                raise TypeError(f"{self.name} needs a {argument}{usual}; give {argument}=...")
+        numbers = {
+            argument: self._checked(argument, rule.numbers[name], given[argument])
+            for argument, (name,) in spelling.arguments.items()
         }
-        for argument, (own,) in spelling.arguments.items():
-            value = self._checked(argument, self.rule.numbers[own], given[argument])
-            if value is None or (own in spelling.without and _is_zero(value)):
-                self.numbers.pop(own, None)
-            else:
-                self.numbers[own] = value
+        for name in rule.choices.keys() & given.keys():
+            check_choice(self.name, name, rule.choices[name].allowed, given[name])
+        self.meaning = spelling.read({**given, **numbers})
+        self.rule = rule
         decay = self._checked("weight_decay", WEIGHT_DECAY, given.get("weight_decay", 0.0))
-        self.decay = None if _is_zero(decay) else convention.decay
-        self.numbers["weight_decay"] = decay
-        self.choices = tuple(
-            (own, self._chosen(choice, given.get(own, convention.default(own))))
-            for own, choice in self.rule.choices.items()
-        )
-        self.absent = frozenset(self.rule.numbers) - set(self.numbers)
+        self.decay = None if is_zero(decay) else spelling.convention.decay
+        self.numbers = {**self.meaning.numbers, "weight_decay": decay}
 
     def _checked(self, argument: str, spec: Number, value: Any) -> Any:
         """A number in its range, a schedule, or what JAX traces."""
@@ -157,10 +152,6 @@ class Core:
             check_number(f"{self.name}, at step 0 of its schedule", spec, value(0))
             return value
         return check_number(self.name, spec, value)
-
-    def _chosen(self, choice: Choice, value: Any) -> Any:
-        check_choice(self.name, choice.name, choice.allowed, value)
-        return value
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Core:
         return self  # as functions do: nothing of it changes
@@ -230,12 +221,12 @@ class Core:
 
     @functools.cached_property
     def _states(self) -> tuple[str, ...]:
-        return build(self.rule, self.choices, self.absent).states
+        return self.meaning.update(Surroundings()).states
 
     def _graph(self, format: Format, decays: bool = False, moves: bool = True) -> Graph:
         """The update of leaves that are stored so."""
         around = Surroundings(decay=self.decay if decays else None, moves=moves)
-        graph = lower(build(self.rule, self.choices, self.absent, around))
+        graph = lower(self.meaning.update(around))
         if not is_complex(format):
             return graph
         try:
@@ -426,7 +417,3 @@ def _float64(value: Any) -> jax.Array:
     """A number as a Scalar state is kept, whatever JAX computes in."""
     with jax.enable_x64(True):
         return jnp.asarray(value, jnp.float64)
-
-
-def _is_zero(value: Any) -> bool:
-    return isinstance(value, (int, float)) and value == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import warnings
 from collections import Counter
@@ -15,9 +14,10 @@ import keras
 from keras import initializers, ops
 
 from adamite.errors import StateDictError
-from adamite.frontend.about import Documented, Words
-from adamite.frontend.conventions import Spelling, spelling
+from adamite.frontend.about import Words
+from adamite.frontend.classes import Documented
 from adamite.frontend.settings import unknown
+from adamite.frontend.spelling import Spelling
 from adamite.graph.idle import Factor, decays
 from adamite.graph.lowering import lower
 from adamite.keras import arrays
@@ -127,6 +127,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
     _spelling: ClassVar[Spelling]
     _settings: ClassVar[Settings]
     _made_from: ClassVar[Rule | None] = None
+    _pickled: ClassVar[tuple[Callable[..., Any], Rule]]  # of a rule's class: what makes an optimizer again, of the rule
     _storage = Storage()
 
     def __init_subclass__(cls, **more: Any) -> None:
@@ -420,9 +421,9 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
 
     def __reduce__(self) -> Any:
         """A copy is made from the config, unbuilt, as Keras's are; it has counted steps only if it keeps no states."""
-        rule = type(self).__dict__.get("_made_from")
+        make, kind = type(self).__dict__.get("_pickled", (again, type(self)))
         steps = int(ops.convert_to_numpy(self.iterations)) if self._keeps_nothing() else 0
-        return _again, (rule or type(self), keras.saving.serialize_keras_object(self), steps)
+        return make, (kind, keras.saving.serialize_keras_object(self), steps)
 
     def load_own_variables(self, store: Any) -> None:
         """Go on from saved states; where they don't fit, stay as it is, and warn.
@@ -513,37 +514,15 @@ def _type(value: Any) -> str:
     return name
 
 
-@functools.cache
-def class_of(rule: Rule) -> type[Optimizer]:
-    """The optimizer class of a rule."""
-    spelled = spelling(rule, {"lr": "learning_rate"})
-    choices = {name: choice.default for name, choice in rule.choices.items()}
-    numbers = {argument: rule.numbers[name].default for argument, (name,) in spelled.arguments.items()}
-    known = {**numbers, **choices, "weight_decay": None}
-
-    def __init__(self: Optimizer, *args: Any, **options: Any) -> None:
-        if len(args) > len(known):
-            raise TypeError(f"{cls.__name__} takes {len(known)} positional arguments at most, got {len(args)}")
-        given = {**dict(zip(known, args)), **options}
-        extras = {name: value for name, value in given.items() if name not in known}
-        Optimizer.__init__(self, {**known, **{k: v for k, v in given.items() if k in known}}, extras)
-
-    name = "".join(part.capitalize() for part in rule.name.split("_"))
-    body = {"_spelling": spelled, "_made_from": rule, "_settings_of_rule": known, "__init__": __init__}
-    cls: Any = Documented(name, (Optimizer,), {**body, "__module__": __name__})
-    made: type[Optimizer] = register(cls, f"{rule.function.__module__}.{rule.name}")
-    return made
-
-
-def _again(kind: Rule | type[Optimizer], config: dict[str, Any], steps: int) -> Optimizer:
-    cls = class_of(kind) if isinstance(kind, Rule) else kind
-    known = {config["registered_name"]: cls}
-    new: Optimizer = keras.saving.deserialize_keras_object(config, known, safe_mode=False)  # pickle's own risk
-    new.iterations.assign(steps)
-    return new
-
-
 def register(cls: type[Optimizer], name: str | None = None) -> type[Optimizer]:
     """Let Keras find a class again when it loads a model."""
     registered: type[Optimizer] = keras.saving.register_keras_serializable("adamite", name)(cls)
     return registered
+
+
+def again(cls: type[Optimizer], config: dict[str, Any], steps: int) -> Optimizer:
+    """An optimizer from its config, after so many steps; for pickle."""
+    known = {config["registered_name"]: cls}
+    new: Optimizer = keras.saving.deserialize_keras_object(config, known, safe_mode=False)  # pickle's own risk
+    new.iterations.assign(steps)
+    return new

@@ -10,12 +10,12 @@ import numpy as np
 from keras.optimizers.schedules import LearningRateSchedule
 
 from adamite import schedules
-from adamite.frontend.conventions import Spelling
 from adamite.frontend.settings import check_choice, check_function, check_number
+from adamite.frontend.spelling import Spelling
 from adamite.keras.arrays import constant
 from adamite.keras.schedules import FOR_METRICS, Schedule
 from adamite.language.rule import REQUIRED, Choice, Number
-from adamite.language.update import CLIP_NORM, WEIGHT_DECAY, Surroundings, Update, build
+from adamite.language.update import CLIP_NORM, WEIGHT_DECAY, Surroundings, Update
 from adamite.schedules.plateau import refuse_metrics
 
 
@@ -106,27 +106,7 @@ class Settings:
 
     def read(self, values: tuple[Any, ...], weight_decay: float | None) -> Resolved:
         """What the values of `names` ask for."""
-        given = dict(zip(self.names, values, strict=True))
-        convention = self.spelling.convention
-        rule = convention.rule
-        for flag, other in self.spelling.switches.items():
-            rule = other if given[flag] else rule
-        numbers, absent = {"weight_decay": weight_decay or 0.0}, set()
-        for argument, (name,) in self.spelling.arguments.items():
-            value = given.get(argument)
-            if argument == "learning_rate":
-                continue
-            if value is None and name in convention.follows:
-                continue
-            if value is None or (value == 0 and name in self.spelling.without):
-                absent.add(name)
-            else:
-                numbers[name] = value
-        for name in rule.numbers.keys() - {"lr", *numbers, *absent}:
-            numbers[name] = numbers.get(convention.follows.get(name, ""), convention.default(name))
-        choices = tuple((name, given.get(name, spec.default)) for name, spec in rule.choices.items())
-        plain, decaying = (
-            build(rule, choices, frozenset(absent), Surroundings(decay=decay))
-            for decay in (None, convention.decay if weight_decay else None)
-        )
-        return Resolved(plain, decaying, numbers)
+        meaning = self.spelling.read(dict(zip(self.names, values, strict=True)))
+        decay = self.spelling.convention.decay if weight_decay else None
+        plain, decaying = (meaning.update(Surroundings(decay=kind)) for kind in (None, decay))
+        return Resolved(plain, decaying, {**meaning.numbers, "weight_decay": weight_decay or 0.0})

@@ -619,7 +619,25 @@ def adopt_nesterov() -> Stepper:
     return step
 
 
+def yogi() -> Stepper:
+    """Zaheer et al. 2018, algorithm 2, with the bias correction and the start at 1e-6 of the authors' code."""
+    m = v = 1e-6
+
+    def step(t: int, x: float, g: float, *, lr: float, beta1: float, beta2: float, eps: float) -> float:
+        nonlocal m, v
+        m = beta1 * m + (1 - beta1) * g
+        square = g * g
+        if v > square:
+            v = v - (1 - beta2) * square
+        elif v < square:
+            v = v + (1 - beta2) * square
+        return lr * (m / _correction(beta1, t)) / (math.sqrt(v / _correction(beta2, t)) + eps)
+
+    return step
+
+
 ORACLES: dict[str, Callable[[], Stepper]] = {
+    "yogi": yogi,
     "sgd": sgd,
     "sgd_lr_inside": sgd_lr_inside,
     "rmsprop": rmsprop,

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 import adamite.torch as ours
+from adamite.frontend.catalogue import TORCH
 
-NAMES = ("SGD", "RMSprop", "Adagrad", "Adadelta", "Adam", "AdamW", "Adamax", "NAdam", "RAdam")
+NAMES = tuple(name for name, spelling in TORCH.items() if not spelling.ours)
 STEPS = 100
 LIMIT = 1e-12  # of the displacement, in float64
 NEAR = 1.05  # times torch's median distance from a float64 run, in other types

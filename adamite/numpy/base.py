@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import get_ident
 from typing import Any, ClassVar
@@ -14,10 +14,10 @@ import numpy as np
 from adamite.engine import norms, running
 from adamite.engine.memory import Ranges
 from adamite.errors import counted
-from adamite.frontend.conventions import Convention, Framework
 from adamite.frontend.settings import NonFinite, Schedule, check_nonfinite
+from adamite.frontend.spelling import Convention, Framework
 from adamite.graph.lowering import lower
-from adamite.language.rule import DEFAULT, Rule
+from adamite.language.rule import DEFAULT
 from adamite.language.update import Decay, Update
 from adamite.numpy.batch import Batch, RowsGiven, Slot
 from adamite.numpy.hyperparameters import Group, Hyperparameters
@@ -76,6 +76,7 @@ class Optimizer(metaclass=_Documented):
         TypeError, ValueError: for parameters that can't be updated in place and settings out of range.
     """
     _conventions: ClassVar[Mapping[str, Convention]]
+    _pickled: ClassVar[tuple[Callable[..., Any], tuple[Any, ...]]]  # of a rule's class: what makes a blank optimizer
     __doc__: str | None
 
     def __init__(
@@ -539,9 +540,8 @@ class Optimizer(metaclass=_Documented):
             batch.resume(pending)
 
     def __reduce__(self) -> Any:
-        cls = type(self)
-        made = cls.__dict__.get("_made_from")
-        return (_again, (made or cls,), self.__getstate__())
+        made = type(self).__dict__.get("_pickled", (blank, (type(self),)))
+        return (*made, self.__getstate__())
 
     def __repr__(self) -> str:
         """Every hyperparameter, and the options that aren't as they are by default."""
@@ -564,15 +564,7 @@ class Optimizer(metaclass=_Documented):
         return f"{type(self).__name__}({', '.join([count, *settings, f'steps={self.steps}'])})"
 
 
-@functools.cache
-def class_of(rule: Rule) -> type[Optimizer]:
-    """The optimizer class of a rule."""
-    name = "".join(part.capitalize() for part in rule.name.split("_"))
-    body = {"_conventions": {"paper": Convention(rule, {}, "decoupled")}, "_made_from": rule}
-    return type(name, (Optimizer,), {**body, "__module__": __name__})
-
-
-def _again(kind: Rule | type[Optimizer]) -> Optimizer:
-    cls = class_of(kind) if isinstance(kind, Rule) else kind
+def blank(cls: type[Optimizer]) -> Optimizer:
+    """An optimizer that is still to be filled, by pickle."""
     new: Optimizer = object.__new__(cls)
     return new

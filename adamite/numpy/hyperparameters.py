@@ -7,8 +7,8 @@ from fnmatch import fnmatchcase
 from typing import Any, get_args
 
 from adamite.errors import counted
-from adamite.frontend.conventions import Convention, Framework
 from adamite.frontend.settings import Schedule, Settings, unknown
+from adamite.frontend.spelling import Convention, Framework
 from adamite.graph.lowering import lower
 from adamite.language.update import CLIP_NORM, EMA, WEIGHT_DECAY, Decay, Surroundings, Update, build
 from adamite.storage import Format, choice

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
@@ -16,9 +15,10 @@ from torch.compiler import is_dynamo_compiling
 from torch.optim import optimizer as torch_optimizer
 
 from adamite.engine import norms
-from adamite.frontend.about import Documented, Words
-from adamite.frontend.conventions import Spelling, spelling
+from adamite.frontend.about import Words
+from adamite.frontend.classes import Documented
 from adamite.frontend.settings import NonFinite, check_nonfinite, unknown
+from adamite.frontend.spelling import Spelling
 from adamite.graph.lowering import lower
 from adamite.language.rule import Rule
 from adamite.sparse.rows import Sparse, check_sparse
@@ -30,7 +30,7 @@ from adamite.torch.assigned import Written
 from adamite.torch.loading import Loading
 from adamite.torch.plan import Plan
 from adamite.torch.scaling import Handed, overflown, scale_of, unscale
-from adamite.torch.settings import ACCEPTED, OPTIONS, RANGES, REFUSED, WHOLE, Settings
+from adamite.torch.settings import OPTIONS, RANGES, WHOLE, Settings
 from adamite.torch.sparse import Tables, indices_of
 from adamite.torch.state import EMA, keys
 from adamite.torch.step_in_backward import StepInBackward
@@ -100,6 +100,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
     _words: ClassVar[Words] = _WORDS
     _spelling: ClassVar[Spelling]
     _made_from: ClassVar[Rule | None] = None
+    _pickled: ClassVar[tuple[Callable[..., Any], tuple[Any, ...]]]  # of a rule's class: what makes a blank optimizer
     _clip_norm: float | None = None
     _nonfinite: NonFinite = "propagate"
     _storage = Storage()
@@ -535,6 +536,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         for group in self.param_groups:
             for name, value in self.defaults.items():
                 group.setdefault(name, value)
+            group.update(self._spelling.fixed)  # whatever was loaded, as in torch
         for p, steps in pending:
             self._resume(p, steps)
 
@@ -547,8 +549,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         self._tables.resume(p, states, update, format_of(p), steps)
 
     def __reduce__(self) -> Any:
-        rule = type(self).__dict__.get("_made_from")
-        made = (_again, (rule,)) if rule is not None else (_blank, (type(self),))
+        made = type(self).__dict__.get("_pickled", (blank, (type(self),)))
         return (*made, self.__getstate__())
 
 
@@ -574,39 +575,6 @@ _untraced = _disabled(_STEP)  # not the optimizer's own `step`, which may be a w
 _with_hooks = torch.optim.Optimizer.profile_hook_step(Optimizer._bare)
 
 
-@functools.cache
-def class_of(rule: Rule) -> type[Optimizer]:
-    """The optimizer class of a rule."""
-    spelled = spelling(rule)
-    flags = {"maximize": False, "decoupled_weight_decay": spelled.convention.decay == "decoupled"}
-    choices = {name: choice.default for name, choice in rule.choices.items()}
-    numbers = {name: number.default for name, number in rule.numbers.items()}
-    known = {
-        **numbers,
-        "weight_decay": 0.0,
-        **choices,
-        **flags,
-        **dict.fromkeys(ACCEPTED),
-        **dict.fromkeys(REFUSED, False),
-    }
-
-    def __init__(self: Optimizer, params: Any, *args: Any, **options: Any) -> None:
-        if len(args) > len(numbers):
-            raise TypeError(f"{cls.__name__} takes {len(numbers)} positional settings at most, got {len(args)}")
-        given = {**dict(zip(numbers, args)), **options}
-        extras = {name: value for name, value in given.items() if name not in known}
-        Optimizer.__init__(self, params, {**known, **{k: v for k, v in given.items() if k in known}}, extras)
-
-    name = "".join(part.capitalize() for part in rule.name.split("_"))
-    body = {"_spelling": spelled, "_made_from": rule, "_settings_of_rule": known, "__init__": __init__}
-    cls: Any = Documented(name, (Optimizer,), {**body, "__module__": __name__})
-    made: type[Optimizer] = cls
-    return made
-
-
-def _again(rule: Rule) -> Optimizer:
-    return _blank(class_of(rule))
-
-
-def _blank(cls: type[Optimizer]) -> Optimizer:
+def blank(cls: type[Optimizer]) -> Optimizer:
+    """An optimizer that is still to be filled, by pickle."""
     return cls.__new__(cls)

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from adamite.frontend.conventions import Spelling
 from adamite.frontend.settings import check_choice
+from adamite.frontend.spelling import Spelling
 from adamite.language.rule import REQUIRED, Number
-from adamite.language.update import Surroundings, Update, build
+from adamite.language.update import Surroundings, Update
 
 # torch's name of an argument in its messages, and the range that it allows.
 RANGES: dict[str, tuple[str, str]] = {
@@ -175,31 +175,12 @@ class Settings:
     def read(self, group: Mapping[str, Any], clip: bool) -> Resolved:
         """The update that a group asks for, and its numbers."""
         convention = self.spelling.convention
-        rule = convention.rule
-        for flag, other in self.spelling.switches.items():
-            if group[flag]:
-                rule = other
-        numbers: dict[str, float] = {}
-        absent = set()
-        for argument, names in self.spelling.arguments.items():
-            value = group[argument]
-            for name, part in zip(names, self.parts(argument, value) if len(names) > 1 else (value,), strict=True):
-                if part is None and name in convention.follows:
-                    continue
-                if (part is None and self._optional(name)) or (part == 0 and name in self.spelling.without):
-                    absent.add(name)
-                elif part is None or isinstance(part, (str, bytes)):
-                    raise TypeError(f"{self.owner}: {argument} must be a number, got {part!r}")
-                else:
-                    numbers[name] = as_float(part)
-                    if len(names) > 1 and not 0 <= numbers[name] < 1:  # set since they were checked
-                        raise ValueError(self._no_pair(argument, value))
-        for name in rule.numbers:
-            if name not in numbers and name not in absent:
-                numbers[name] = numbers.get(convention.follows.get(name, ""), convention.default(name))
-        decay = as_float(group["weight_decay"])
+        given = {argument: self._floats(argument, group[argument]) for argument in self.arguments}
+        given |= {flag: group[flag] for flag in self.spelling.switches}
+        given |= {name: type(convention.rule.choices[name].default)(group[name]) for name in self.choices}
+        meaning = self.spelling.read(given)
+        decay, ema = as_float(group["weight_decay"]), group.get("ema")
         decoupled = group.get("decoupled_weight_decay", convention.decay == "decoupled")
-        ema = group.get("ema")
         around = Surroundings(
             decay=None if decay == 0 else "decoupled" if decoupled else "l2",
             clip=clip,
@@ -207,10 +188,24 @@ class Settings:
             ema=ema is not None,
             cautious=bool(group.get("cautious", False)),
         )
-        numbers["weight_decay"] = decay
+        numbers = {**meaning.numbers, "weight_decay": decay}
         if ema is not None:
             numbers["ema"] = as_float(ema)
-        choices = tuple(
-            (name, type(spec.default)(group.get(name, spec.default))) for name, spec in rule.choices.items()
-        )
-        return Resolved(build(rule, choices, frozenset(absent), around), numbers)
+        return Resolved(meaning.update(around), numbers)
+
+    def _floats(self, argument: str, value: Any) -> Any:
+        """The number that a group gives for an argument, or all of them where it gives several."""
+        names = self.spelling.arguments[argument]
+        if len(names) == 1:
+            if value is None and self._optional(names[0]):
+                return None
+            return self._float(argument, value)
+        numbers = tuple(self._float(argument, part) for part in self.parts(argument, value))
+        if not all(0 <= number < 1 for number in numbers):  # set since they were checked
+            raise ValueError(self._no_pair(argument, value))
+        return numbers
+
+    def _float(self, argument: str, value: Any) -> float:
+        if value is None or isinstance(value, (str, bytes)):
+            raise TypeError(f"{self.owner}: {argument} must be a number, got {value!r}")
+        return as_float(value)

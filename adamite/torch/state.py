@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from adamite.errors import StateDictError
-from adamite.frontend.conventions import Spelling
+from adamite.frontend.spelling import Spelling
 from adamite.language.rule import Rule
 from adamite.language.update import Update
 from adamite.storage import COMPENSATION, Array, EightBit, Format, Layout, choice

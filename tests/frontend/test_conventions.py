@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import adamite
-from adamite.frontend.conventions import CONVENTIONS
+from adamite.frontend.catalogue import CONVENTIONS
 
 FRAMEWORKS = ("torch", "keras", "optax")
 

@@ -444,8 +444,8 @@ def test_arguments(case):
 
 
 SENTENCES = [
-    lambda: adamite.Adam(np.zeros(2), learning_rate=1),
-    lambda: adamite.Adam(np.zeros(2), beta_1=1),
+    lambda: adamite.optimizer("adam")(np.zeros(2), learning_rate=1),
+    lambda: adamite.optimizer("adam")(np.zeros(2), beta_1=1),
     lambda: adamite.optimizer("gradient"),
     lambda: adamite.Adam(np.zeros(2)).momentum,
 ]

@@ -15,7 +15,8 @@ import pytest
 
 import adamite
 from adamite import schedules
-from adamite.frontend import conventions
+from adamite.frontend.catalogue import CONVENTIONS
+from adamite.frontend.spelling import FRAMEWORKS
 from adamite.lab import oracles
 from adamite.numpy import OPTIMIZERS
 from adamite.rules import RULES
@@ -430,10 +431,10 @@ def test_weight_decay_switched_on_off_and_on(decay, name):
     assert error(always, run.parameters[-1], noise(3)) <= 1e-12
 
 
-@pytest.mark.parametrize("framework", conventions.FRAMEWORKS)
-@pytest.mark.parametrize("name", conventions.CONVENTIONS)
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("name", CONVENTIONS)
 def test_conventions_against_the_oracles(name, framework):
-    row = conventions.CONVENTIONS[name][framework]
+    row = CONVENTIONS[name][framework]
     given = {"lr": 0.01} if framework == "optax" else {}
     x, gradients = noise(3), [noise(3, k) for k in range(12)]
     opt = getattr(adamite, name)(x, convention=framework, **given)

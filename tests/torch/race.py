@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 import adamite.torch as ours
+from adamite.frontend.catalogue import TORCH
 
-NAMES = ("SGD", "RMSprop", "Adagrad", "Adadelta", "Adam", "AdamW", "Adamax", "NAdam", "RAdam")
+EVERY = [*TORCH]
+NAMES = [name for name, spelling in TORCH.items() if not spelling.ours]  # torch's
 Shapes = Sequence[tuple[int, ...]]
 SHAPES: Shapes = ((3, 4), (), (7,), (0,), (2, 1, 3), (5, 5))
 

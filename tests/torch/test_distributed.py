@@ -12,22 +12,19 @@ from typing import Any
 import pytest
 import torch
 
+from adamite.frontend.catalogue import TORCH
 from tests.torch import workers
 from tests.torch.workers import OURS, THEIRS, Ranks, Values, alone, network, optimizer, train, values
 
 OPTIONS: dict[str, dict[str, Any]] = {
+    **{name: {"lr": 0.01} for name in TORCH},
     "SGD": {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01},
     "RMSprop": {"lr": 0.003, "momentum": 0.5, "centered": True},
     "Adagrad": {"lr": 0.1},
     "Adadelta": {},
     "Adam": {"lr": 0.01, "amsgrad": True},
     "AdamW": {"lr": 0.01, "weight_decay": 0.1},
-    "Adamax": {"lr": 0.01},
-    "NAdam": {"lr": 0.01},
-    "RAdam": {"lr": 0.01},
-    "AdaBelief": {"lr": 0.01},
     "Lion": {"lr": 0.001},
-    "ADOPT": {"lr": 0.01},
 }
 pytestmark = [
     pytest.mark.usefixtures("double"),

@@ -27,6 +27,7 @@ import adamite.torch as ours
 from adamite import NonFiniteError, rules
 from adamite.torch import OPTIMIZERS, look, plan, tensors
 from tests.torch.race import (
+    EVERY,
     NAMES,
     copied,
     distance,
@@ -193,7 +194,7 @@ def test_a_negated_view_as_a_gradient() -> None:
     agree(theirs, mine, give=negated)
 
 
-@each([*NAMES, "AdaBelief", "Lion", "ADOPT"])
+@each(EVERY)
 @pytest.mark.parametrize("more", [{}, {"state": "8bit"}, {"state": "bfloat16", "ema": 0.9}], ids=str)
 def test_memory_can_be_given_back_after_a_step(name: str, more: dict[str, Any]) -> None:
     """Weights, gradients and states, as sharding and offloading do it; a tensor that was NumPy's for a moment can't."""
@@ -315,7 +316,7 @@ STARTING: dict[str, dict[str, Any]] = {  # states that don't start at zero, and 
 
 
 @pytest.mark.parametrize("arrays", [False, True], ids=["machine", "arrays"])
-@each([*NAMES, "AdaBelief", "Lion", "ADOPT"])
+@each(EVERY)
 def test_a_complex_number_is_a_pair(name: str, arrays: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same problem in pairs of real numbers has the same bits, also after it was saved and loaded."""
     monkeypatch.setattr(plan, "FORCE_ARRAYS", arrays)
@@ -674,7 +675,7 @@ def test_steps_within_a_subclass() -> None:
 # ---- copies and processes
 
 
-@each([*NAMES, "AdaBelief", "Lion", "ADOPT"])
+@each(EVERY)
 def test_copies_go_on_alone(name: str) -> None:
     mine = getattr(ours, name)(parameters(), **options(name), clip_norm=1.0, nonfinite="skip", ema=0.9, cautious=True)
     run(mine, range(3))
@@ -718,7 +719,7 @@ def test_a_rule_of_ones_own() -> None:
         cls([p], bta=0.5)
 
 
-@each([*NAMES, "AdaBelief", "Lion", "ADOPT"])
+@each(EVERY)
 def test_the_same_bits_as_in_numpy(name: str) -> None:
     """One rule: the NumPy front-end under torch's convention, and this one."""
     rng = torch.Generator().manual_seed(0)
@@ -890,7 +891,7 @@ def test_the_cautious_mask() -> None:
     assert torch.allclose(p.detach(), x, rtol=1e-12)
 
 
-@each([*NAMES, "AdaBelief", "Lion", "ADOPT"])
+@each(EVERY)
 def test_differentiable_and_unknown_arguments_are_refused(name: str) -> None:
     with pytest.raises(RuntimeError, match="differentiable"):
         getattr(ours, name)(parameters(), differentiable=True)
@@ -1019,7 +1020,7 @@ def test_steps_that_are_captured_are_refused(name: str, monkeypatch: pytest.Monk
     run(mine, range(1, 2))
 
 
-@each([*NAMES, "AdaBelief", "Lion", "ADOPT"])
+@each(EVERY)
 def test_capturable_is_refused(name: str) -> None:
     cls = getattr(ours, name)
     group: Any = [{"params": parameters(), "capturable": True}]
@@ -1075,7 +1076,7 @@ def test_low_precision_keeps_its_moments_in_float32(kind: torch.dtype) -> None:
 
 
 def test_every_class_is_listed() -> None:
-    assert [cls.__name__ for cls in OPTIMIZERS.values()] == [*NAMES, "AdaBelief", "Lion", "ADOPT"]
+    assert [cls.__name__ for cls in OPTIMIZERS.values()] == EVERY
     assert all(issubclass(cls, torch.optim.Optimizer) for cls in OPTIMIZERS.values())
     assert tensors.native(torch.zeros(1))
 
@@ -1083,7 +1084,7 @@ def test_every_class_is_listed() -> None:
 # ---- what a reviewer found
 
 
-@each([*NAMES, "AdaBelief", "Lion", "ADOPT"])
+@each(EVERY)
 def test_another_default_device(name: str) -> None:
     params = parameters(((3, 2),))
     with torch.device("meta"):

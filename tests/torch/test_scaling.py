@@ -11,10 +11,21 @@ from torch import Tensor, nn
 
 import adamite.torch as ours
 from adamite import NonFiniteError
-from tests.torch.race import NAMES, distance, give, gradient, pair, parameters, params_of, run, same, snapshot, starts
+from tests.torch.race import (
+    EVERY,
+    distance,
+    give,
+    gradient,
+    pair,
+    parameters,
+    params_of,
+    run,
+    same,
+    snapshot,
+    starts,
+)
 
 pytestmark = pytest.mark.usefixtures("double")
-EVERY = [*NAMES, "AdaBelief", "Lion", "ADOPT"]
 FUSED = ["SGD", "Adagrad", "Adam", "AdamW"]  # torch's that take a scale
 SCALE = 3.7 * 2**10
 

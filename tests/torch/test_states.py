@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 import adamite.torch as ours
 from adamite import StateDictError
 from tests.torch.race import (
+    EVERY,
     NAMES,
     copied,
     distance,
@@ -32,7 +33,6 @@ from tests.torch.race import (
 from tests.torch.test_numbers import OPTIONS
 
 pytestmark = pytest.mark.usefixtures("double")
-EVERY = [*NAMES, "AdaBelief", "Lion", "ADOPT"]
 
 
 def saved(optimizer: Any) -> Any:

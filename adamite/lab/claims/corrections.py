@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import adamite
-from adamite.frontend.conventions import CONVENTIONS
+from adamite.frontend.catalogue import CONVENTIONS
 from adamite.lab.claims import lab as labs
 from adamite.lab.claims.claim import HOLDS, NOT, WHEN, Claim, Finding, plainly
 from adamite.lab.claims.lab import Lab, moves, states
