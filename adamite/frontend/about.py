@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 from adamite.backends.text import Equation, equations, symbol
 from adamite.frontend.spelling import Convention, Spelling
-from adamite.language.rule import REQUIRED
+from adamite.language.rule import REQUIRED, Rule
 from adamite.language.update import WEIGHT_DECAY, Surroundings, Update, build
 
 
@@ -81,27 +82,29 @@ def about(name: str, conventions: Mapping[str, Convention]) -> About:
             Argument(decay.name, symbol(decay.name), _shown(paper.default(decay.name)), decay.range, decay.meaning)
         )
     differences = [_difference(framework, c, paper) for framework, c in conventions.items() if framework != "paper"]
-    title = paper.title or rule.title
-    return About(
-        name, title, rule.summary.removeprefix(rule.title).strip(), update, (*numbers, *choices), tuple(differences)
-    )
+    return About(name, _title(paper), _summary(rule), update, (*numbers, *choices), tuple(differences))
 
 
-def documentation(name: str, conventions: Mapping[str, Convention]) -> str:
-    """The docstring of an optimizer's class."""
-    it = about(name, conventions)
-    lines = [it.title, "", *([it.summary, ""] if it.summary else [])]
-    lines += [f"    {e}" for e in equations(it.update)]
-    lines += ["", "Args:", "    params: an array, or any nesting of dicts, lists and tuples of arrays."]
-    for argument in it.arguments:
+class Words(NamedTuple):
+    """What the docstrings of a framework's classes say beside the rules' own words."""
+
+    ranges: Mapping[str, str] = MappingProxyType({})  # of arguments, where they aren't the rule's
+    before: tuple[str, ...] = ()  # lines ahead of the rule's arguments
+    after: tuple[str, ...] = ()
+
+
+def documentation(convention: Convention, arguments: Iterable[Argument], words: Words) -> str:
+    """The docstring of a class or function: its title, its equations, and its arguments."""
+    lines = [_title(convention), ""]
+    summary = _summary(convention.rule)
+    lines += [summary, ""] if summary else []
+    lines += [f"    {equation}" for equation in equations(_update(convention))]
+    lines += ["", "Args:", *words.before]
+    for argument in arguments:
         allowed = f" in {argument.allowed}" if argument.allowed else ""
         text = f"{argument.name}{allowed}, default {argument.default}: {argument.meaning}"
         lines += textwrap.wrap(text, 96, initial_indent="    ", subsequent_indent="        ")
-    lines += [
-        "",
-        "The arguments of every optimizer (convention, groups, clip_norm, ...): help(adamite.Optimizer).",
-    ]
-    return "\n".join(lines)
+    return "\n".join([*lines, *words.after])
 
 
 _FLAGS = {
@@ -112,40 +115,41 @@ _FLAGS = {
 }
 
 
-class Words(NamedTuple):
-    """What the docstrings of a framework's classes say beside the rules' own words."""
-
-    ranges: Mapping[str, str]  # of arguments, where they aren't the rule's
-    before: tuple[str, ...] = ()  # lines ahead of the rule's arguments
-    after: tuple[str, ...] = ()
-
-
 def spelled(spelling: Spelling, words: Words) -> str:
-    """The docstring of a framework's class: its equations, and its arguments, with defaults, by its own names."""
-    rule = spelling.convention.rule
-    title = spelling.convention.title or rule.title
-    summary = rule.summary.removeprefix(rule.title).strip()
-    lines = [title, "", *([summary, ""] if summary else [])]
-    lines += [f"    {e}" for e in equations(_update(spelling.convention))]
-    lines += ["", "Args:", *words.before]
+    """The docstring of a framework's class or function, by the framework's names."""
+    return documentation(spelling.convention, _arguments(spelling, words.ranges), words)
+
+
+def _arguments(spelling: Spelling, ranges: Mapping[str, str]) -> Iterator[Argument]:
+    """The hyperparameters and choices of a framework's class, by the framework's names.
+
+    Args:
+        ranges: of the framework's arguments, where they aren't the rule's.
+    """
+    convention = spelling.convention
+    rule = convention.rule
     for argument, default in spelling.form.arguments.items():
         numbers = [rule.numbers[name] for name in spelling.arguments.get(argument, ())]
         choice = rule.choices.get(argument)
         if numbers:
-            others = spelling.ranges.get(argument) or words.ranges.get(argument)
-            ranges = others or " and ".join(n.range for n in numbers if n.range)
+            own_ranges = " and ".join(n.range for n in numbers if n.range)
+            allowed = spelling.ranges.get(argument) or ranges.get(argument) or own_ranges
             meaning = " ".join(f"{n.name}: {n.meaning}" if len(numbers) > 1 else n.meaning for n in numbers)
+            if numbers[0].name in convention.follows:
+                default = convention.default(numbers[0].name)
+                meaning = _follows(convention, numbers[0].name) + meaning
+            yield Argument(argument, "", repr(default), allowed, meaning)
         elif choice or argument in _FLAGS:
-            ranges, meaning = "", choice.meaning if choice else _FLAGS[argument]
-        else:
-            continue
-        shown = f"{argument} in {ranges}" if ranges else argument
-        if numbers and numbers[0].name in spelling.convention.follows:
-            default = spelling.convention.default(numbers[0].name)
-            meaning = _follows(spelling.convention, numbers[0].name) + meaning
-        text = f"{shown}, default {default!r}: {meaning}"
-        lines += textwrap.wrap(text, 96, initial_indent="    ", subsequent_indent="        ")
-    return "\n".join([*lines, *words.after])
+            yield Argument(argument, "", repr(default), "", choice.meaning if choice else _FLAGS[argument])
+
+
+def _title(convention: Convention) -> str:
+    return convention.title or convention.rule.title
+
+
+def _summary(rule: Rule) -> str:
+    """What a rule's docstring says after its first line."""
+    return rule.summary.removeprefix(rule.title).strip()
 
 
 def _update(convention: Convention) -> Update:

@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from adamite.frontend.about import spelled
 from adamite.frontend.spelling import Form, Spelling
+
+if TYPE_CHECKING:
+    from adamite.frontend.about import Words
 
 T = TypeVar("T", bound=type)
 
 
 class Documented(type):
-    """Classes of a framework whose documentation is printed from their rule, when somebody asks for it.
+    """Classes whose documentation is printed when somebody asks for it: by the `_document` that they were made with.
 
-    The base says `_about` itself and has the framework's `_words`; the others have a `_spelling`.
+    The base has its own text in `_about`, which a class without either has too.
     """
 
     @property
     def __doc__(cls: Any) -> str | None:  # type: ignore[override]
         written = cls.__dict__.get("__doc__")
-        if written is not None or "_spelling" not in cls.__dict__:
-            return inspect.cleandoc(written or cls._about)
-        return spelled(cls._spelling, cls._words)
+        if written is None and "_document" in cls.__dict__:
+            text: str = cls.__dict__["_document"]()
+            return text
+        return inspect.cleandoc(written or cls._about)
+
+
+def class_of_spelling(
+    spelling: Spelling,
+    base: type,
+    initialize: Callable[..., None],
+    form: inspect.Signature,
+    words: Words,
+    **attributes: Any,
+) -> Any:
+    """A class that is spelled so, with this `__init__`, whose signature is shown as `form`."""
+    from adamite.frontend.about import spelled
+
+    initialize.__signature__ = form  # type: ignore[attr-defined]
+    body = {"_spelling": spelling, "__init__": initialize, "_document": functools.partial(spelled, spelling, words)}
+    return Documented(spelling.name, (base,), {**body, **attributes})
 
 
 def one_each(spellings: Mapping[str, Spelling], base: T, make: Callable[[Spelling, T], T]) -> dict[str, T]:

@@ -19,7 +19,7 @@ from adamite.jax.transformation import Core, Transformation, start_of_rule
 from adamite.language.rule import Rule
 from adamite.language.update import WEIGHT_DECAY
 
-WORDS = Words(
+_WORDS = Words(
     ranges={"eps": "[0, inf)"},  # as in optax
     after=(
         "    learning_rate, weight_decay: schedules too, functions of the steps done. Every number may be traced;",
@@ -53,7 +53,7 @@ def _make(kind: str | Rule) -> Callable[..., Transformation]:
     make.__name__ = make.__qualname__ = form.name
     written.__signature__ = signature(form)  # where optax.inject_hyperparams finds what it may inject
     if isinstance(kind, str):
-        make.__module__, make.__doc__ = "adamite.jax", spelled(spelling, WORDS)
+        make.__module__, make.__doc__ = "adamite.jax", spelled(spelling, _WORDS)
     return make
 
 
@@ -74,7 +74,7 @@ def _core(kind: str | Rule, given: Mapping[str, Any]) -> Core:
         return Core(spelling, given, start_of_rule(kind, given), given["mask"], made_by=made_by)
     peer = getattr(optax, kind, None) or getattr(optax.contrib, kind)
     mask = given.get("mask", given.get("weight_decay_mask"))
-    return Core(spelling, given, peer(**given).init, mask, WORDS.ranges, made_by)
+    return Core(spelling, given, peer(**given).init, mask, _WORDS.ranges, made_by)
 
 
 FUNCTIONS = {name: _make(name) for name in OPTAX}

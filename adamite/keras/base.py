@@ -14,7 +14,6 @@ import keras
 from keras import initializers, ops
 
 from adamite.errors import StateDictError
-from adamite.frontend.about import Words
 from adamite.frontend.classes import Documented
 from adamite.frontend.settings import unknown
 from adamite.frontend.spelling import Spelling
@@ -73,16 +72,6 @@ class Extras(Options, total=False):
     seed: int
 
 
-_WORDS = Words(
-    {},
-    after=(
-        "",
-        "learning_rate may be a schedule, of Keras or of adamite.schedules, or a function without arguments. The",
-        "arguments of every optimizer (clipnorm, use_ema, state, rounding, ...): help(adamite.keras.Optimizer).",
-    ),
-)
-
-
 class _Kept:
     """What an optimizer has made of its attributes; Keras looks for variables in all that isn't an object."""
 
@@ -123,7 +112,6 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
     """
     __doc__: str | None
 
-    _words: ClassVar[Words] = _WORDS
     _spelling: ClassVar[Spelling]
     _settings: ClassVar[Settings]
     _made_from: ClassVar[Rule | None] = None

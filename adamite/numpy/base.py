@@ -14,6 +14,7 @@ import numpy as np
 from adamite.engine import norms, running
 from adamite.engine.memory import Ranges
 from adamite.errors import counted
+from adamite.frontend.classes import Documented
 from adamite.frontend.settings import NonFinite, Schedule, check_nonfinite
 from adamite.frontend.spelling import Convention, Framework
 from adamite.graph.lowering import lower
@@ -28,23 +29,8 @@ from adamite.storage import Layout
 from adamite.storage.choice import AVERAGE, StateDtype, Storage, layout
 
 
-class _Documented(type):
-    """Classes whose documentation is printed from their rule, when somebody asks for it."""
-
-    @property
-    def __doc__(cls) -> str | None:  # type: ignore[override]
-        convention = cls.__dict__.get("_conventions")
-        if convention is None:
-            from inspect import cleandoc
-
-            return cleandoc(cls.__dict__.get("__doc__") or Optimizer._about)
-        from adamite.frontend.about import documentation
-
-        return documentation(cls.__name__, convention)
-
-
-class Optimizer(metaclass=_Documented):
-    _about = """An optimizer of NumPy arrays, in place.
+class Optimizer(metaclass=Documented):
+    _about: ClassVar[str] = """An optimizer of NumPy arrays, in place.
 
     Args:
         params: an array, or any nesting of dicts, lists and tuples of arrays; float32 or float64, of any layout.

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from adamite.frontend.catalogue import CATALOGUE
+from adamite.frontend.classes import Documented
 from adamite.frontend.named import named
 from adamite.frontend.spelling import Convention, class_name
 from adamite.language.rule import Rule
@@ -14,7 +15,20 @@ from adamite.numpy.base import Optimizer, blank
 
 
 def _make(name: str, conventions: Mapping[str, Convention], module: str, **more: Any) -> type[Optimizer]:
-    return type(name, (Optimizer,), {"_conventions": conventions, "__module__": module, **more})
+    body = {"_conventions": conventions, "__module__": module, **more}
+    made: Any = Documented(name, (Optimizer,), {**body, "_document": functools.partial(_document, name, conventions)})
+    cls: type[Optimizer] = made
+    return cls
+
+
+def _document(name: str, conventions: Mapping[str, Convention]) -> str:
+    from adamite.frontend.about import Words, about, documentation  # when somebody asks for it
+
+    words = Words(
+        before=("    params: an array, or any nesting of dicts, lists and tuples of arrays.",),
+        after=("", "The arguments of every optimizer (convention, groups, clip_norm, ...): help(adamite.Optimizer)."),
+    )
+    return documentation(conventions["paper"], about(name, conventions).arguments, words)
 
 
 CLASSES = {row.name: _make(row.name, row.conventions, "adamite.numpy") for row in CATALOGUE}

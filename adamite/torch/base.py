@@ -15,7 +15,6 @@ from torch.compiler import is_dynamo_compiling
 from torch.optim import optimizer as torch_optimizer
 
 from adamite.engine import norms
-from adamite.frontend.about import Words
 from adamite.frontend.classes import Documented
 from adamite.frontend.settings import NonFinite, check_nonfinite, unknown
 from adamite.frontend.spelling import Spelling
@@ -30,7 +29,7 @@ from adamite.torch.assigned import Written
 from adamite.torch.loading import Loading
 from adamite.torch.plan import Plan
 from adamite.torch.scaling import Handed, overflown, scale_of, unscale
-from adamite.torch.settings import OPTIONS, RANGES, WHOLE, Settings
+from adamite.torch.settings import OPTIONS, WHOLE, Settings
 from adamite.torch.sparse import Tables, indices_of
 from adamite.torch.state import EMA, keys
 from adamite.torch.step_in_backward import StepInBackward
@@ -48,19 +47,6 @@ class Extras(TypedDict, total=False):
     rounding: Rounding
     seed: int
     sparse: Sparse | None
-
-
-_WORDS = Words(
-    {name: allowed for name, (_, allowed) in RANGES.items()},
-    ("    params: tensors, (name, tensor) pairs, or groups of them; as in torch.",),
-    (
-        "    foreach, fused: accepted where torch has them; there is one engine.",
-        "    differentiable, capturable: True is refused; the step is machine code, and is prepared on the host.",
-        "",
-        "The arguments of every optimizer (clip_norm, nonfinite, ema, cautious, sparse): "
-        "help(adamite.torch.Optimizer).",
-    ),
-)
 
 
 class Optimizer(torch.optim.Optimizer, metaclass=Documented):
@@ -97,7 +83,6 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
     """
     __doc__: str | None
 
-    _words: ClassVar[Words] = _WORDS
     _spelling: ClassVar[Spelling]
     _made_from: ClassVar[Rule | None] = None
     _pickled: ClassVar[tuple[Callable[..., Any], tuple[Any, ...]]]  # of a rule's class: what makes a blank optimizer

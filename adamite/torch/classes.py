@@ -5,13 +5,26 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from adamite.frontend.about import Words
 from adamite.frontend.catalogue import TORCH
-from adamite.frontend.classes import Documented, one_each, signature
+from adamite.frontend.classes import class_of_spelling, one_each, signature
 from adamite.frontend.named import named
 from adamite.frontend.spelling import Spelling, of_rule
 from adamite.language.rule import Rule
 from adamite.torch.base import Optimizer, blank
-from adamite.torch.settings import ACCEPTED, REFUSED
+from adamite.torch.settings import ACCEPTED, RANGES, REFUSED
+
+_WORDS = Words(
+    {name: allowed for name, (_, allowed) in RANGES.items()},
+    ("    params: tensors, (name, tensor) pairs, or groups of them; as in torch.",),
+    (
+        "    foreach, fused: accepted where torch has them; there is one engine.",
+        "    differentiable, capturable: True is refused; the step is machine code, and is prepared on the host.",
+        "",
+        "The arguments of every optimizer (clip_norm, nonfinite, ema, cautious, sparse): "
+        "help(adamite.torch.Optimizer).",
+    ),
+)
 
 
 def _make(spelling: Spelling, base: type[Optimizer], module: str = "adamite.torch", **more: Any) -> type[Optimizer]:
@@ -23,13 +36,9 @@ def _make(spelling: Spelling, base: type[Optimizer], module: str = "adamite.torc
         if spelling.early:
             self._make_states()
 
-    written: Any = __init__
-    written.__signature__ = signature(spelling.form, "self", "params", options="extras")
-    made: Any = Documented(
-        spelling.name, (base,), {"_spelling": spelling, "__init__": __init__, "__module__": module, **more}
-    )
-    cls: type[Optimizer] = made
-    return cls
+    form = signature(spelling.form, "self", "params", options="extras")
+    made: type[Optimizer] = class_of_spelling(spelling, base, __init__, form, _WORDS, __module__=module, **more)
+    return made
 
 
 CLASSES = one_each(TORCH, Optimizer, _make)
