@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -19,12 +18,13 @@ from adamite.frontend.settings import unknown
 from adamite.frontend.spelling import Spelling
 from adamite.graph.idle import Factor, decays
 from adamite.graph.lowering import lower
-from adamite.keras import arrays
+from adamite.keras import arrays, loading
+from adamite.keras.loading import stepped
 from adamite.keras.rows import Rows, rows_of, with_rows
 from adamite.keras.settings import Resolved, Settings
 from adamite.language.rule import Rule
 from adamite.language.update import Update
-from adamite.storage import BFLOAT16, COMPENSATION, EIGHT_BIT_SIGNED, Format, Layout, Rounding, choice
+from adamite.storage import BFLOAT16, COMPENSATION, Format, Layout, Rounding, choice
 from adamite.storage.choice import StateDtype, Storage
 
 together: Any = None
@@ -37,8 +37,6 @@ elif arrays.BACKEND == "jax":
         from adamite.keras import together
 
 Coefficients = dict[tuple[Update, str], Sequence[Any]]  # by the type that is computed in
-EIGHT_BIT = "uint8"  # the type of such states
-_NARROW = {EIGHT_BIT: "8bit", "bfloat16": "bfloat16"}  # as they are asked for
 
 
 class _Part(NamedTuple):
@@ -438,68 +436,29 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         owner = type(self).__name__
         variables = [v for v in (self._iterations, self._learning_rate) if isinstance(v, keras.Variable)]
         # Before the first step there is nothing else to know of either.
-        if count != len(variables) or _stepped(saved(0)) or _stepped(self._iterations):
-            variables, complete = self.variables, self.built or self._keeps_nothing()
-            if not complete or count != len(variables):
-                more = "" if complete else "; it isn't built yet: call build(model.trainable_variables) first"
-                raise StateDictError(
-                    f"the optimizer's state doesn't fit this {owner}, nothing of it was loaded: {count} variables in "
-                    f"it, {len(variables)} here{more}. Was it saved by another optimizer, or with other options?"
-                )
-        slots = {
+        if count != len(variables) or stepped(saved(0)) or stepped(self._iterations):
+            variables = self.variables
+            loading.check_count(owner, count, len(variables), self.built or self._keeps_nothing())
+        states = {
             id(slot): (name, variable)
             for name, column in (self._slots.items() if self.built else ())
             for variable, slot in zip(self._trainable_variables, column, strict=True)
         }
-        for i, variable in enumerate(variables):
-            self._check_fits(saved(i), variable, slots.get(id(variable)))
-        converted: dict[tuple[str, str], set[int]] = {}  # types there and here -> the model's variables
-        for i, variable in enumerate(variables):
-            value, slot = saved(i), slots.get(id(variable))
-            there, here = map(_type, (value, variable))
-            if slot is not None and there != here:
-                name, of = slot
-                if here in _NARROW or (there in _NARROW and there != _type(of)):  # Keras's are of the variable's type
-                    converted.setdefault((there, here), set()).add(id(of))
-                if EIGHT_BIT in (there, here):
-                    value = in_place.adapted(value, of, name, self._layout(of), self._read().plain)
-            variable.assign(value)
-        for (there, here), found in converted.items():
-            choice.tell_converted(owner, _NARROW.get(there, there), _NARROW.get(here, here), len(found))
+        targets = [loading.Target(variable, *states.get(id(variable), ("", None))) for variable in variables]
+        loading.load(owner, targets, saved, self._adapted)
+
+    def _adapted(self, value: Any, name: str, of: Any) -> Any:
+        """A saved state of a variable as it is kept here, where either is of 8 bits."""
+        return in_place.adapted(value, of, name, self._layout(of), self._read().plain)
 
     def _keeps_nothing(self) -> bool:
         """Whether no more variables come when it is built, as of SGD without momentum."""
         update, kahan = self._read().plain, self._storage.rounding == "kahan"
         return not (update.states or update.scalars or kahan or self.use_ema or self.gradient_accumulation_steps)
 
-    def _check_fits(self, value: Any, variable: Any, slot: tuple[str, Any] | None) -> None:
-        """Refuse a value of another size than the variable's; a slot is the state's name, and the model's variable."""
-        wrong = (
-            f"the optimizer's state doesn't fit this {type(self).__name__}, nothing of it was loaded: {variable.path}"
-        )
-        shape, of = tuple(value.shape), slot[1] if slot else variable
-        wanted, note = tuple(of.shape), ""
-        if slot and _type(value) == EIGHT_BIT:
-            if arrays.BACKEND != "torch":
-                raise StateDictError(f"{wrong} is of 8 bits, which are read on Keras's torch backend alone")
-            wanted, note = (EIGHT_BIT_SIGNED.length(math.prod(wanted)),), ", of 8 bits"
-        if shape != wanted:
-            raise StateDictError(f"{wrong} has the shape {wanted} here and {shape} in it{note}")
-
 
 def _shown(storage: Storage) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in storage.chosen().items())
-
-
-def _stepped(iterations: Any) -> bool:
-    """Whether a count of steps, a variable or as it was saved, isn't zero."""
-    return bool(ops.convert_to_numpy(iterations).any())
-
-
-def _type(value: Any) -> str:
-    """The type of what was saved, or of a variable."""
-    name: str = keras.backend.standardize_dtype(value.dtype)
-    return name
 
 
 def register(cls: type[Optimizer], name: str | None = None) -> type[Optimizer]:
