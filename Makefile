@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo mnist test check tests stubs bench verify clean
+.PHONY: demo mnist test check tests generate bench verify clean
 
 demo: $(VENV)/lab
 	$(BIN)/adamite demo
@@ -31,9 +31,9 @@ check: $(VENV)/test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The signatures that editors and type checkers read, from the catalogue of optimizers.
-stubs: $(VENV)/test
-	$(BIN)/python scripts/stubs.py
+# From the catalogue of optimizers: the signatures that editors and type checkers read, and the table in the docs.
+generate: $(VENV)/test
+	$(BIN)/python scripts/generate.py
 
 bench: $(VENV)/lab
 	$(BIN)/adamite bench

@@ -1,6 +1,6 @@
 """Optimizers for Keras 3: Keras's names, arguments, defaults and numbers, on TensorFlow, JAX and torch.
 
-The classes are made from the catalogue; `__init__.pyi`, which `make stubs` writes, has their signatures.
+The classes are made from the catalogue; `__init__.pyi`, which `make generate` writes, has their signatures.
 """
 
 from adamite.keras.base import Extras, Optimizer, Options

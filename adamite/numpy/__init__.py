@@ -1,6 +1,6 @@
 """The NumPy front-end: arrays in any nesting, updated in place.
 
-The classes are made from the catalogue; `__init__.pyi`, which `make stubs` writes, has their signatures.
+The classes are made from the catalogue; `__init__.pyi`, which `make generate` writes, has their signatures.
 """
 
 from adamite.numpy.base import Optimizer

@@ -1,4 +1,4 @@
-# Written by scripts/stubs.py from the catalogue; don't edit it, run `make stubs`.
+# Written by scripts/generate.py from the catalogue; don't edit it, run `make generate`.
 
 from adamite.language.rule import Rule
 

@@ -1,6 +1,6 @@
 """Optimizers for PyTorch: torch's names, arguments, defaults and numbers, in one native call a step.
 
-The classes are made from the catalogue; `__init__.pyi`, which `make stubs` writes, has their signatures.
+The classes are made from the catalogue; `__init__.pyi`, which `make generate` writes, has their signatures.
 """
 
 from adamite.torch import threads

@@ -1,6 +1,6 @@
-"""Write the `.pyi` files of the packages whose names come from the catalogue: what editors and type checkers read.
+"""Write what follows from the catalogue of optimizers: `.pyi` files for editors and type checkers, a page of the docs.
 
-`make stubs` runs it; tests/frontend/test_stubs.py says when one is stale.
+`make generate` runs it; tests/frontend/test_generated.py says when a file is stale.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from adamite.numpy.base import Optimizer
 from adamite.rules import RULES
 
 ROOT = Path(__file__).resolve().parent.parent
-_HEAD = "# Written by scripts/stubs.py from the catalogue; don't edit it, run `make stubs`.\n\n"
+_HEAD = "# Written by scripts/generate.py from the catalogue; don't edit it, run `make generate`.\n\n"
 
 
-def stubs() -> dict[Path, str]:
+def files() -> dict[Path, str]:
     """The text of each file, by its path."""
-    texts = {
+    packages = {
         "": _adamite(),
         "rules": _rules(),
         "numpy": _numpy(),
@@ -32,10 +32,13 @@ def stubs() -> dict[Path, str]:
         "keras": _keras(),
         "jax": _jax(),
     }
-    return {ROOT / "adamite" / package / "__init__.pyi": _HEAD + text for package, text in texts.items()}
+    stubs = {
+        ROOT / "adamite" / package / "__init__.pyi": _formatted(_HEAD + text) for package, text in packages.items()
+    }
+    return {**stubs, ROOT / "docs" / "optimizers.md": _page()}
 
 
-def formatted(text: str) -> str:
+def _formatted(text: str) -> str:
     """The text as ruff writes it."""
     ruff = [str(Path(sys.executable).with_name("ruff"))]
     sort = [*ruff, "check", "--select", "I,RUF022", "--fix", "--quiet", "--stdin-filename", "stub.pyi", "-"]
@@ -201,7 +204,11 @@ def _class(name: str, base: str, doc: str, arguments: str) -> str:
 
 
 def _doc(row: Row) -> str:
-    return f'"""{row.paper.title or row.paper.rule.title}"""'
+    return f'"""{_title(row)}"""'
+
+
+def _title(row: Row) -> str:
+    return row.paper.title or row.paper.rule.title
 
 
 def _default(value: Any) -> str:
@@ -220,7 +227,38 @@ def _again(names: Iterable[str]) -> str:
     return ", ".join(f"{name} as {name}" for name in names)
 
 
+def _page() -> str:
+    """The table of the docs."""
+    rows = ["| adamite | what it is | `adamite.torch` | `adamite.keras` | `adamite.jax` |", "|---|---|---|---|---|"]
+    for row in CATALOGUE:
+        names = [
+            ", ".join(_shown(column) for column in columns if isinstance(column, Spelling)) or "–"
+            for columns in ((row.torch,), (row.keras,), (row.optax, *row.also))
+        ]
+        rows.append(f"| {row.name} | {_title(row)} | {' | '.join(names)} |")
+    return "\n".join([_INTRODUCTION, *rows, "", _NOTES])
+
+
+_INTRODUCTION = """# Optimizers
+
+<!-- Written by scripts/generate.py from the catalogue; don't edit it, run `make generate`. -->
+
+Each row is one optimizer, written once in `adamite/rules/`. `adamite show NAME` prints its equations, its
+hyperparameters with their ranges, and how the frameworks differ.
+"""
+_NOTES = """An asterisk marks what the framework itself doesn't have: there the class follows the framework's conventions.
+All others have the framework's signature, defaults and numbers.
+
+`adamite.optimizer(rule)`, `adamite.torch.optimizer(rule)`, `adamite.keras.optimizer(rule)` and
+`adamite.jax.optimizer(rule)` make the same from a rule of your own, or from a variant such as `"radam_eps_hat"`.
+"""
+
+
+def _shown(spelling: Spelling) -> str:
+    return spelling.name + r" \*" * spelling.ours
+
+
 if __name__ == "__main__":
-    for path, text in stubs().items():
-        path.write_text(formatted(text), encoding="utf-8")
+    for path, text in files().items():
+        path.write_text(text, encoding="utf-8")
         print(path.relative_to(ROOT))
