@@ -246,7 +246,7 @@ _INTRODUCTION = """# Optimizers
 Each row is one optimizer, written once in `adamite/rules/`. `adamite show NAME` prints its equations, its
 hyperparameters with their ranges, and how the frameworks differ.
 """
-_NOTES = """An asterisk marks what the framework itself doesn't have: there the class follows the framework's conventions.
+_NOTES = """An asterisk marks what the framework itself lacks: there the class follows the framework's conventions.
 All others have the framework's signature, defaults and numbers.
 
 `adamite.optimizer(rule)`, `adamite.torch.optimizer(rule)`, `adamite.keras.optimizer(rule)` and
