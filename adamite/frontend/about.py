@@ -161,8 +161,8 @@ def _update(convention: Convention) -> Update:
 
 
 def _difference(framework: str, convention: Convention, paper: Convention) -> Difference:
-    known = {str(e) for e in equations(_update(paper))}
-    other = tuple(e for e in equations(_update(convention)) if str(e) not in known)
+    of_the_paper = {str(e) for e in equations(_update(paper))}
+    other = tuple(e for e in equations(_update(convention)) if str(e) not in of_the_paper)
     names = [*convention.rule.numbers, "weight_decay"]
     defaults = {
         name: _shown(convention.default(name))

@@ -57,16 +57,16 @@ ABSENT: dict[str, tuple[str, str]] = {
 }
 
 
-def absent(owner: str, name: str, known: Collection[str]) -> str:
+def absent(owner: str, name: str, names: Collection[str]) -> str:
     """The message for an optimizer that isn't there: what comes nearest, or what may have been meant."""
     plain = name.lower().translate({ord(sign): None for sign in "-_ ."})
-    if plain in ABSENT and plain not in known:
+    if plain in ABSENT and plain not in names:
         does, nearest = ABSENT[plain]
         return f"{owner} has no optimizer {name!r}, which {does}; the nearest here is {nearest}."
-    return unknown(owner, name, known, "optimizer")
+    return unknown(owner, name, names, "optimizer")
 
 
-def named(owner: str, rule: Rule | str, known: Mapping[str, T], make: Callable[[Rule], T]) -> T:
+def named(owner: str, rule: Rule | str, by_name: Mapping[str, T], make: Callable[[Rule], T]) -> T:
     """What a front-end knows by this name, else what it makes of the rule.
 
     Raises:
@@ -74,11 +74,11 @@ def named(owner: str, rule: Rule | str, known: Mapping[str, T], make: Callable[[
         TypeError: for what is neither a name nor a rule.
     """
     if isinstance(rule, str):
-        found = known.get(rule.lower())
-        if found is not None:
-            return found
+        known = by_name.get(rule.lower())
+        if known is not None:
+            return known
         if rule not in RULES:
-            raise ValueError(absent(owner, rule, [*known, *RULES]))
+            raise ValueError(absent(owner, rule, [*by_name, *RULES]))
         rule = RULES[rule]
     if not isinstance(rule, Rule):
         raise TypeError(f"optimizer takes a rule (a function with @adamite.rule) or a name, got {rule!r:.60}")

@@ -112,19 +112,20 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
 }
 
 
-def unknown(owner: str, name: str, known: Collection[str], kind: str = "argument") -> str:
+def unknown(owner: str, name: str, allowed: Collection[str], kind: str = "argument") -> str:
     """The message for a name that isn't there."""
     from difflib import SequenceMatcher, get_close_matches
 
     def likeness(other: str) -> float:
         return SequenceMatcher(None, name.lower(), other.lower()).ratio() - 0.05 * abs(len(name) - len(other))
 
-    lower = {n.lower(): n for n in known}
-    meant = [names for names in _SYNONYMS.get(name.lower(), ()) if all(n in known for n in names.split(" and "))]
+    lower = {n.lower(): n for n in allowed}
+    synonyms = _SYNONYMS.get(name.lower(), ())
+    meant = [names for names in synonyms if all(n in allowed for n in names.split(" and "))]
     meant = meant or [lower[n] for n in sorted(get_close_matches(name.lower(), lower, n=5), key=likeness)[-1:]]
     hint = f"; did you mean {' or '.join(meant)}?" if meant else "."
-    names = sorted(set(known))
-    return f"{owner} has no {kind} {name!r}{hint} It takes {', '.join(names) or 'none'}"
+    listed = sorted(set(allowed))
+    return f"{owner} has no {kind} {name!r}{hint} It takes {', '.join(listed) or 'none'}"
 
 
 class Settings:

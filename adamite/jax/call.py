@@ -77,7 +77,7 @@ def _check(graph: Graph, layout: Layout, columns: Columns) -> None:
 
 def dtype_of(format: Format) -> Any:
     """JAX's type of the arrays that are stored so."""
-    return next(dtype for dtype, known in FORMATS.items() if known == format)
+    return next(dtype for dtype, its_format in FORMATS.items() if its_format == format)
 
 
 def is_complex(format: Format) -> bool:
@@ -131,8 +131,8 @@ def _arrays(
     new: dict[str, list[Any]] = {name: [] for name, _ in graph.outputs}
     for row in zip(*columns.values(), strict=True):
         inputs = dict(zip(columns, row, strict=True))
-        found = reading.run({name: array.astype(compute) for name, array in inputs.items()}, operations)
-        for name, value in found.items():
+        results = reading.run({name: array.astype(compute) for name, array in inputs.items()}, operations)
+        for name, value in results.items():
             old = inputs[name]
             new[name].append(jnp.broadcast_to(jnp.asarray(value, compute), old.shape).astype(old.dtype))
     return [array for column in new.values() for array in column]
@@ -144,8 +144,8 @@ def _batched(args: Sequence[Any], axes: Sequence[Any], **how: Any) -> tuple[list
 
 
 def _derivative(primals: Sequence[Any], tangents: Sequence[Any], **how: Any) -> Any:
-    known = tuple(map(_instantiate, tangents))
-    return jax.jvp(functools.partial(_arrays, **how), tuple(primals), known)
+    instantiated = tuple(map(_instantiate, tangents))
+    return jax.jvp(functools.partial(_arrays, **how), tuple(primals), instantiated)
 
 
 _instantiate: Any = ad.instantiate_zeros

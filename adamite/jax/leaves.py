@@ -58,12 +58,12 @@ class Gradients:
         mine, theirs = _paths(self.grads), _paths(tree)
         parts = [
             text
-            for text, found in (
+            for text, paths in (
                 ("the gradients lack", [path for path in theirs if path not in mine]),
                 (f"the {what} lacks", [path for path in mine if path not in theirs]),
             )
-            for text in [f"{text} {', '.join(found[:5])}{' and more' if len(found) > 5 else ''}"]
-            if found
+            for text in [f"{text} {', '.join(paths[:5])}{' and more' if len(paths) > 5 else ''}"]
+            if paths
         ]
         return f"{self.owner}: the gradients' tree isn't that of the {what}: {'; '.join(parts) or 'other containers'}"
 
@@ -73,8 +73,8 @@ def _missing(leaf: Any) -> bool:
 
 
 def _paths(tree: Tree) -> list[str]:
-    found, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_missing)
-    return [jax.tree_util.keystr(path) or "the array" for path, _ in found]
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_missing)
+    return [jax.tree_util.keystr(path) or "the array" for path, _ in leaves]
 
 
 def _named(path: str) -> str:
@@ -87,16 +87,18 @@ def format_of(owner: str, leaf: Any, name: Callable[[], str] = str) -> Format:
     Raises:
         TypeError: where it is none, or of a type that isn't updated.
     """
-    known = ", ".join(str(dtype) for dtype in FORMATS)
+    supported = ", ".join(str(dtype) for dtype in FORMATS)
     try:
         dtype = kind(jnp.result_type(leaf))
     except (TypeError, ValueError):
         raise TypeError(
-            f"{owner}: parameters and gradients must be arrays of {known}, got {type(leaf).__name__}{name()}; "
+            f"{owner}: parameters and gradients must be arrays of {supported}, got {type(leaf).__name__}{name()}; "
             "mask or filter other leaves"
         ) from None
     if dtype not in FORMATS:
-        raise TypeError(f"{owner}: parameters and gradients must be of {known}, got {dtype}{name()}; mask other leaves")
+        raise TypeError(
+            f"{owner}: parameters and gradients must be of {supported}, got {dtype}{name()}; mask other leaves"
+        )
     return FORMATS[dtype]
 
 

@@ -167,14 +167,14 @@ class Core:
         for format in {format_of(self.name, leaf) for leaf in jax.tree.leaves(params)}:
             if is_complex(format):
                 self._graph(format)  # which refuses what has no meaning then
-        found = _Found(self.start(jax.tree.map(wide, params)))
+        parts = _Parts(self.start(jax.tree.map(wide, params)))
         for name in self.numbers:
-            self._at(name, found)  # which refuses a schedule that can't be read
+            self._at(name, parts)  # which refuses a schedule that can't be read
         # A type that was asked for, as mu_dtype, may be one of real numbers.
         fields = {
-            field: jax.tree.map(as_complex_as, found.fields[field], params) for field in map(self._field, self._states)
+            field: jax.tree.map(as_complex_as, parts.fields[field], params) for field in map(self._field, self._states)
         }
-        return found.with_fields(fields)
+        return parts.with_fields(fields)
 
     def transformation(self) -> Transformation:
         return Transformation(self.init, self.update)
@@ -190,19 +190,21 @@ class Core:
         return self._run(grads, state, params, moves=True)
 
     def _run(self, grads: Tree, state: Tree, params: Tree | None, moves: bool) -> tuple[Tree, Tree]:
-        found = self._found(state, {"params": params, "grads" if moves else "updates": grads})
+        parts = self._parts_of(state, {"params": params, "grads" if moves else "updates": grads})
         if params is None and (moves or self.decay or self.rule.uses_x):
             raise ValueError(optax._src.base.NO_PARAMS_MSG)
         rows = Gradients(self.name, grads)
         xs = None if params is None else rows.beside("parameter", params)
-        slots = {own: rows.beside(f"state {self._field(own)}", found.fields[self._field(own)]) for own in self._states}
-        new = {own: list(column) for own, column in slots.items()}
+        slots = {
+            name: rows.beside(f"state {self._field(name)}", parts.fields[self._field(name)]) for name in self._states
+        }
+        new = {name: list(column) for name, column in slots.items()}
         moved = list(xs) if moves and xs is not None else [None] * len(rows.leaves)
         scalars: dict[str, Any] = {}
         for leaves in self._together(rows, xs, slots, params):
             layout = leaves.layout
             graph = self._graph(layout.x, leaves.decays, moves)
-            coefficients, scalars = self._coefficients(graph, layout, found)
+            coefficients, scalars = self._coefficients(graph, layout, parts)
             inputs = {"g": rows.leaves, **({} if xs is None else {"x": xs}), **slots}
             columns = {
                 name: [cast(column[i], dtype_of(layout.of(name))) for i in leaves.indices]
@@ -212,12 +214,12 @@ class Core:
             results = run(graph, layout, coefficients, columns)
             for k, i in enumerate(leaves.indices):
                 moved[i] = results["x" if moves else "g"][k]
-                for own in self._states:
-                    new[own][i] = results[own][k].astype(slots[own][i].dtype)
-        fields = {self._field(own): rows.like(column) for own, column in new.items()}
+                for name in self._states:
+                    new[name][i] = results[name][k].astype(slots[name][i].dtype)
+        fields = {self._field(name): rows.like(column) for name, column in new.items()}
         if scalars:
             fields["scalars"] = scalars
-        return rows.like(moved), found.with_fields(fields, steps=1)
+        return rows.like(moved), parts.with_fields(fields, steps=1)
 
     @functools.cached_property
     def _states(self) -> tuple[str, ...]:
@@ -237,32 +239,32 @@ class Core:
                 f"{MAY}; mask such leaves"
             ) from None
 
-    def _found(self, state: Tree, others: Mapping[str, Tree]) -> _Found:
+    def _parts_of(self, state: Tree, others: Mapping[str, Tree]) -> _Parts:
         """The fields of a state, which must be those that init makes; what else was given, if it isn't one."""
-        found = _Found(state)
-        problem = self._problem(found)
+        parts = _Parts(state)
+        problem = self._problem(parts)
         if problem:
-            elsewhere = [name for name, other in others.items() if not self._problem(_Found(other))]
+            elsewhere = [name for name, other in others.items() if not self._problem(_Parts(other))]
             made = "give one that init of the same transformation made"
             advice = f"what was given as {elsewhere[0]} is one" if elsewhere else made
             raise ValueError(f"{self.name}: the state {problem}; {advice}. {_ORDER}")
-        for own in self._states:
-            for leaf in jax.tree.leaves(found.fields[self._field(own)]):
+        for name in self._states:
+            for leaf in jax.tree.leaves(parts.fields[self._field(name)]):
                 if jnp.result_type(leaf) not in FORMATS:
-                    raise TypeError(f"{self.name}: the state {self._field(own)} is of {jnp.result_type(leaf)}")
-        return found
+                    raise TypeError(f"{self.name}: the state {self._field(name)} is of {jnp.result_type(leaf)}")
+        return parts
 
-    def _problem(self, found: _Found) -> str:
+    def _problem(self, parts: _Parts) -> str:
         """Why it is no state of this transformation; nothing where it is one."""
-        if not isinstance(found.state, tuple):
-            return f"is a {type(found.state).__name__}"
-        lacks = [f"has no {self._field(own)}" for own in self._states if self._field(own) not in found.fields]
-        known = {"scalars", *(self.spelling.states.get(state.name) for state in self.rule.states)}
-        strange = [f"has {field}" for field in found.fields if field not in known]
-        return " and ".join(lacks + strange + [f"has a {other} among its parts" for other in found.others[:1]])
+        if not isinstance(parts.state, tuple):
+            return f"is a {type(parts.state).__name__}"
+        lacks = [f"has no {self._field(name)}" for name in self._states if self._field(name) not in parts.fields]
+        allowed = {"scalars", *(self.spelling.states.get(state.name) for state in self.rule.states)}
+        strange = [f"has {field}" for field in parts.fields if field not in allowed]
+        return " and ".join(lacks + strange + [f"has a {other} among its parts" for other in parts.others[:1]])
 
-    def _field(self, own: str) -> str:
-        return self.spelling.states[own]
+    def _field(self, name: str) -> str:
+        return self.spelling.states[name]
 
     def _together(
         self, rows: Gradients, xs: Sequence[Any] | None, slots: Mapping[str, Sequence[Any]], params: Tree
@@ -274,7 +276,7 @@ class Core:
         groups: dict[Any, Leaves] = {}
         for i, (g, decay) in enumerate(zip(rows.leaves, decays, strict=True)):
             if g is not None:
-                states = {self._field(own): column[i] for own, column in slots.items()}
+                states = {self._field(name): column[i] for name, column in slots.items()}
                 layout = self._layout(functools.partial(rows.name, i), g, None if xs is None else xs[i], states)
                 groups.setdefault((layout, decay), Leaves(layout, decay, [])).indices.append(i)
         return list(groups.values())
@@ -303,13 +305,13 @@ class Core:
         gradient = as_complex(gradient)
         return Layout(format, wide=gradient if gradient.itemsize > format.itemsize else None)
 
-    def _coefficients(self, graph: Graph, layout: Layout, found: _Found) -> tuple[jax.Array, dict[str, Any]]:
+    def _coefficients(self, graph: Graph, layout: Layout, parts: _Parts) -> tuple[jax.Array, dict[str, Any]]:
         """In float64, rounded once; and the new Scalar states."""
         real = np.finfo(COMPUTE[layout.compute]).dtype
         names = graph.numbers[: len(graph.numbers) - len(graph.scalars)]
-        t = found.counts.get("t", 0)
-        numbers = [self._at(name, found) for name in names]
-        scalars = [found.fields["scalars"][name] for name in graph.scalars]
+        t = parts.counts.get("t", 0)
+        numbers = [self._at(name, parts) for name in names]
+        scalars = [parts.fields["scalars"][name] for name in graph.scalars]
         if any(isinstance(value, jax.core.Tracer) for value in (t, *numbers, *scalars)):
             with jax.enable_x64(True):
                 wide = [jnp.asarray(value, jnp.float64) for value in (t, *numbers, *scalars)]
@@ -323,11 +325,11 @@ class Core:
         left = map(_float64, values[graph.coefficient_count :])
         return vector, dict(zip(graph.scalars, left, strict=True))
 
-    def _at(self, name: str, found: _Found) -> Any:
+    def _at(self, name: str, parts: _Parts) -> Any:
         value = self.numbers[name]
         if not callable(value):
             return value
-        count = found.counts.get(name, found.counts.get("t"))
+        count = parts.counts.get(name, parts.counts.get("t"))
         if count is None:
             raise ValueError(
                 f"{self.name}: {self._argument(name)} can't be a schedule, since the state counts no steps; use "
@@ -339,8 +341,8 @@ class Core:
             raise ValueError(f"{self.name}: the schedule of {self._argument(name)} gave {what}, and must give a number")
         return value
 
-    def _argument(self, own: str) -> str:
-        return next((name for name, (number,) in self.spelling.arguments.items() if number == own), own)
+    def _argument(self, number_name: str) -> str:
+        return next((name for name, (number,) in self.spelling.arguments.items() if number == number_name), number_name)
 
 
 def _direction(graph: Graph, layout: Layout, coefficients: Any, columns: Columns) -> dict[str, list[Any]]:
@@ -352,7 +354,7 @@ def _direction(graph: Graph, layout: Layout, coefficients: Any, columns: Columns
     return {**states, **call(parts.direction, layout, coefficients, {**columns, **states}, fused=True)}
 
 
-class _Found:
+class _Parts:
     """The fields of a state's named tuples, however they are nested."""
 
     def __init__(self, state: Tree) -> None:
@@ -390,7 +392,7 @@ def _replaced(state: Any, fields: Mapping[str, Any], steps: int) -> Any:
         if name == "count":
             new.append(optax.safe_increment(value) if steps else value)
         elif name == "states":
-            new.append({own: fields[own] for own in value})
+            new.append({state_name: fields[state_name] for state_name in value})
         else:
             new.append(fields[name] if name in fields else _replaced(value, fields, steps))
     return type(state)(*new)

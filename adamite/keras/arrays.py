@@ -147,16 +147,17 @@ def shape(gradient: Any) -> tuple[int | None, ...] | None:
             whole = gradient.dense_shape
             rows = None if whole is None else tf.get_static_value(tf.convert_to_tensor(whole)[0])
             return (None if rows is None else int(rows), *gradient.values.shape[1:])
-        known = tf.TensorShape(gradient.shape)
-        return None if known.rank is None else tuple(known)
+        static = tf.TensorShape(gradient.shape)
+        return None if static.rank is None else tuple(static)
     return tuple(gradient.shape)
 
 
 def fits(gradient: Any, variable: Any) -> bool:
     """Whether a gradient has its variable's shape, as far as that is known."""
-    known, wanted = shape(gradient), tuple(variable.shape)
-    return known is None or (
-        len(known) == len(wanted) and all(a is None or a == b for a, b in zip(known, wanted, strict=True))
+    gradient_shape, wanted = shape(gradient), tuple(variable.shape)
+    return gradient_shape is None or (
+        len(gradient_shape) == len(wanted)
+        and all(a is None or a == b for a, b in zip(gradient_shape, wanted, strict=True))
     )
 
 

@@ -70,7 +70,7 @@ class Extras(Options, total=False):
     seed: int
 
 
-class _Kept:
+class _Cache:
     """What an optimizer has made of its attributes; Keras looks for variables in all that isn't an object."""
 
     values: tuple[Any, ...] = ()
@@ -136,20 +136,20 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
                 "or set KERAS_BACKEND=torch; to load a model that was saved with it: load_model(..., compile=False)"
             )
         options = {name: value for name, value in options.items() if name not in Storage._fields}
-        known = {name: self._settings.check(name, value) for name, value in {**given, **options}.items()}
+        checked = {name: self._settings.check(name, value) for name, value in {**given, **options}.items()}
         super().__init__(
-            known.pop("learning_rate", 1.0),
-            weight_decay=known.pop("weight_decay"),
-            **{n: known.pop(n) for n in options},
+            checked.pop("learning_rate", 1.0),
+            weight_decay=checked.pop("weight_decay"),
+            **{n: checked.pop(n) for n in options},
         )
-        self._kept = _Kept()
+        self._cache = _Cache()
         self._storage = storage
-        for name, value in known.items():
+        for name, value in checked.items():
             setattr(self, name, value)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        for argument, own in self._spelling.arguments.items() if hasattr(type(self), "_spelling") else ():
-            if name in own and name != argument:
+        for argument, names in self._spelling.arguments.items() if hasattr(type(self), "_spelling") else ():
+            if name in names and name != argument:
                 raise AttributeError(f"{type(self).__name__} has no {name}: it is {argument} here")
         if name in Storage._fields:
             raise AttributeError(f"{type(self).__name__}: {name} is chosen when an optimizer is made; make a new one")
@@ -167,11 +167,11 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
             for variable in variables:  # refused before anything is made
                 self._layout(variable)
         super().build(variables)
-        kept = [name for name in spelled.states if name in read.plain.states]
-        kept += [name for name in read.plain.states if name not in kept]
-        self._slots = {name: [None] * len(variables) for name in kept}
-        together = [name for name in kept if name not in spelled.apart]
-        for block in (together, *([name] for name in kept if name in spelled.apart)):
+        names = [name for name in spelled.states if name in read.plain.states]
+        names += [name for name in read.plain.states if name not in names]
+        self._slots = {name: [None] * len(variables) for name in names}
+        together = [name for name in names if name not in spelled.apart]
+        for block in (together, *([name] for name in names if name in spelled.apart)):
             for index, variable in enumerate(variables):
                 if not getattr(variable, "overwrite_with_gradient", False):
                     for name in block:
@@ -230,8 +230,8 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
 
     def _read(self) -> Resolved:
         """What the attributes ask for, read anew where one has changed."""
-        kept, values = self._kept, (*(getattr(self, name) for name in self._settings.names), self.weight_decay)
-        if kept.values != values:
+        cache, values = self._cache, (*(getattr(self, name) for name in self._settings.names), self.weight_decay)
+        if cache.values != values:
             read = self._settings.read(values[:-1], self.weight_decay)
             made = [name for name in self._slots if name != COMPENSATION] if self.built else []
             if self.built and {*read.plain.states} != {*made}:
@@ -239,8 +239,8 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
                     f"{type(self).__name__} was built with the states {', '.join(made) or 'none'}, and needs "
                     f"{', '.join(read.plain.states) or 'none'} after what was assigned to it; make a new one"
                 )
-            kept.values, kept.reading = values, read
-        return kept.reading
+            cache.values, cache.reading = values, read
+        return cache.reading
 
     def _update_of(self, variable: Any, read: Resolved) -> Update:
         decays = read.plain is not read.decaying and self._use_weight_decay(variable)
@@ -289,18 +289,23 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
                 )
 
     def _step_in_place(self, grads: Sequence[Any], variables: Sequence[Any], learning_rate: Any) -> None:
-        read, kept = self._read(), self._kept
+        read, cache = self._read(), self._cache
         updates = [self._update_of(v, read) for v in variables]
         rows = (*variables, *updates)
         grads = in_place.tensors(grads)
-        plan = kept.in_place
-        if plan is None or len(rows) != len(kept.rows) or not all(map(is_, rows, kept.rows)) or not plan.stands(grads):
+        plan = cache.in_place
+        if (
+            plan is None
+            or len(rows) != len(cache.rows)
+            or not all(map(is_, rows, cache.rows))
+            or not plan.stands(grads)
+        ):
             slots, layouts = map(self._slots_of, variables), map(self._layout, variables)
             streams = map(self._storage.stream, map(self._get_variable_index, variables))
             types = [g.dtype for g in grads]
             listed = map(in_place.Row, variables, types, slots, updates, layouts, streams)
-            kept.in_place = plan = in_place.InPlace(list(listed))
-            kept.rows = rows
+            cache.in_place = plan = in_place.InPlace(list(listed))
+            cache.rows = rows
         if not plan.fits(grads):
             self._check_shapes(grads, variables)
         numbers = {**read.numbers, "lr": in_place.number(learning_rate)}
@@ -333,13 +338,13 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         read = self._read()
         types = sorted({arrays.compute_type(v.dtype) for v in variables})
         numbers = {**read.numbers, "lr": learning_rate}
-        found: Coefficients = {}
+        coefficients: Coefficients = {}
         for update in {self._update_of(v, read): None for v in variables}:
             rounded, scalars = arrays.coefficients(lower(update), self.iterations, numbers, self._scalars, types)
-            found |= {(update, dtype): values for dtype, values in rounded.items()}
+            coefficients |= {(update, dtype): values for dtype, values in rounded.items()}
         for variable, value in zip(self._scalars, scalars, strict=True):
             self.assign(variable, value)
-        return found
+        return coefficients
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update one variable; in the place of the learning rate Keras hands on what finds the graph that was read."""
@@ -469,7 +474,7 @@ def register(cls: type[Optimizer], name: str | None = None) -> type[Optimizer]:
 
 def again(cls: type[Optimizer], config: dict[str, Any], steps: int) -> Optimizer:
     """An optimizer from its config, after so many steps; for pickle."""
-    known = {config["registered_name"]: cls}
-    new: Optimizer = keras.saving.deserialize_keras_object(config, known, safe_mode=False)  # pickle's own risk
+    registered = {config["registered_name"]: cls}
+    new: Optimizer = keras.saving.deserialize_keras_object(config, registered, safe_mode=False)  # pickle's own risk
     new.iterations.assign(steps)
     return new

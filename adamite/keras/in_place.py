@@ -52,13 +52,13 @@ def check(owner: str, variables: Sequence[Any], storage: Storage) -> None:
 def resting(owner: str, variable: Any, update: Update, storage: Storage) -> Layout:
     """How a variable and its states rest."""
     p = variable.value
-    found = state.resting(p, update, storage)
-    if found.blocks and not native(p):
+    layout = state.resting(p, update, storage)
+    if layout.blocks and not native(p):
         raise ValueError(
             f"{owner}: state={storage.state!r}, rounding={storage.rounding!r} is for plain tensors on the CPU, and "
             f"{variable.path} is a {p.layout} tensor on {p.device}; leave it out"
         )
-    return found
+    return layout
 
 
 def made(variable: Any, start: float | str, numbers: Mapping[str, float], format: Format) -> Tensor:
@@ -108,14 +108,14 @@ class InPlace:
         self._shapes = list(map(_shape, self.parameters))
         self._types = [row.gradient for row in rows]
         self._batches: list[tuple[_Machine | _Arrays, list[int]]] = []  # with the numbers of the rows
-        found: dict[Any, list[int]] = {}
+        groups: dict[Any, list[int]] = {}
         sharing = shared(self.parameters)  # a variable listed twice too: these move one after another
         for index, (row, p) in enumerate(zip(rows, self.parameters, strict=True)):
             layout = row.layout.with_gradient(FORMATS[row.gradient])
             machine = native(p) and layout.native
             alone = index if index in sharing else None
-            found.setdefault((row.update, layout, machine, p.device, alone), []).append(index)
-        for (update, layout, machine, *_), indices in found.items():
+            groups.setdefault((row.update, layout, machine, p.device, alone), []).append(index)
+        for (update, layout, machine, *_), indices in groups.items():
             members = [
                 Member(p, 0, row.variable.path, {name: s._value for name, s in row.states.items()}, row.stream)
                 for row, p in ((rows[i], self.parameters[i]) for i in indices)

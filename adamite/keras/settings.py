@@ -49,14 +49,16 @@ class Settings:
     def __init__(self, owner: str, spelling: Spelling) -> None:
         self.owner, self.spelling = owner, spelling
         rule = spelling.convention.rule
-        own = {argument: rule.numbers[name]._replace(name=argument) for argument, (name,) in spelling.arguments.items()}
-        own |= {name: own[name].within(allowed) for name, allowed in spelling.ranges.items() if name in own}
+        numbers = {
+            argument: rule.numbers[name]._replace(name=argument) for argument, (name,) in spelling.arguments.items()
+        }
+        numbers |= {name: numbers[name].within(allowed) for name, allowed in spelling.ranges.items() if name in numbers}
         follows = [a for a, (name,) in spelling.arguments.items() if name in spelling.convention.follows]
-        own |= {argument: own[argument]._replace(optional=True) for argument in follows}
-        self.numbers = {**_NUMBERS, **own}
+        numbers |= {argument: numbers[argument]._replace(optional=True) for argument in follows}
+        self.numbers = {**_NUMBERS, **numbers}
         self.choices = {**rule.choices, **dict.fromkeys([*spelling.switches, "use_ema"], _FLAG)}
-        kept = [*own, *rule.choices, *spelling.switches]
-        self.names = tuple(name for name in kept if name != "learning_rate")  # of attributes, and in the config
+        attributes = [*numbers, *rule.choices, *spelling.switches]
+        self.names = tuple(name for name in attributes if name != "learning_rate")  # of attributes, and in the config
 
     def check(self, name: str, value: Any) -> Any:
         """A value of that name as it is kept, or the error that says what is wrong with it."""

@@ -144,7 +144,7 @@ class Hyperparameters:
             raise TypeError(
                 f"{self.owner}: groups must be a dict of {{pattern: settings}}, got {type(groups).__name__}"
             )
-        found = dict.fromkeys(parameters, self.settings)
+        by_parameter = dict.fromkeys(parameters, self.settings)
         patterns: dict[str, str] = {}
         for pattern, values in groups.items():
             settings = self._settings(pattern, values)
@@ -163,9 +163,9 @@ class Hyperparameters:
                         f"{self.owner}: parameter {name!r} matches two groups, {patterns[name]!r} and {pattern!r}"
                     )
                 patterns[name] = pattern
-                found[name] = settings
+                by_parameter[name] = settings
             self.groups.append(Group(self, pattern, settings, matched))
-        return found
+        return by_parameter
 
     def _settings(self, pattern: Any, values: Any) -> Settings:
         if not isinstance(pattern, str):
@@ -246,8 +246,8 @@ class Group:
         self.hyper.set(self.settings, name, value)
 
     def __repr__(self) -> str:
-        own = ", ".join(f"{name}={value!r}" for name, value in self.settings.values.items())
-        return f"Group({self.pattern!r}, {own}; {counted(len(self.names), 'parameter')})"
+        values = ", ".join(f"{name}={value!r}" for name, value in self.settings.values.items())
+        return f"Group({self.pattern!r}, {values}; {counted(len(self.names), 'parameter')})"
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

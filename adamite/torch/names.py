@@ -48,6 +48,6 @@ def pairs(here: Sequence[str], there: Sequence[str]) -> dict[str, str]:
         keys = {mine(name): name for name in here}
         others = {theirs(name): name for name in there}
         if len(keys) == len(set(here)) and len(others) == len(set(there)):  # no two that look alike now
-            found = {name: others[key] for key, name in keys.items() if key in others}
-            best = max(best, found, key=len)
+            matched = {name: others[key] for key, name in keys.items() if key in others}
+            best = max(best, matched, key=len)
     return best

@@ -29,8 +29,8 @@ def square(batches: Sequence[Batch], scale: float) -> float:
 def bad(batches: Sequence[Batch]) -> list[str]:
     """The parameters whose gradients hold NaN or infinity; every rank learns of every other's."""
     names = [name for batch in batches for name in batch.nonfinite()]
-    found = _agreed(batches, float(bool(names)))  # every rank must ask
-    return names or ["a parameter on another rank"] * int(found)
+    elsewhere = _agreed(batches, float(bool(names)))  # every rank must ask
+    return names or ["a parameter on another rank"] * int(elsewhere)
 
 
 def _over_shards(batch: Batch, value: float) -> float:
