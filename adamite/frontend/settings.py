@@ -1,4 +1,4 @@
-"""Hyperparameters: what is a valid value, where it comes from, and what it is at a step."""
+"""Hyperparameters: which values are valid, where a value comes from, and what it is at a step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ NonFinite = Literal["propagate", "raise", "skip"]
 
 
 def check_nonfinite(value: Any) -> NonFinite:
-    """The policy for NaN and infinity in gradients, or the error that lists what there is."""
+    """The policy for NaN and infinity in gradients.
+
+    Raises:
+        ValueError: for anything else; the message lists the policies.
+    """
     if not isinstance(value, str) or value not in get_args(NonFinite):
         raise ValueError(f"nonfinite must be one of {', '.join(get_args(NonFinite))}, got {value!r}")
     return cast(NonFinite, value)
@@ -28,7 +32,11 @@ def check_nonfinite(value: Any) -> NonFinite:
 def check_number(
     owner: str, spec: Number, value: Any, formats: Collection[Format] = (), schedules: bool = True
 ) -> float:
-    """The value as a float, or the error that says what is wrong with it, and whether a schedule would be right."""
+    """The value as a float.
+
+    Raises:
+        TypeError, ValueError: if it isn't a number in the allowed range.
+    """
     meaning = f" ({spec.name}: {spec.meaning})" if spec.meaning else ""
     allowed = f"a number in {spec.range}" if spec.range else "a finite number"
     value = _without_axes(value)
@@ -55,15 +63,15 @@ def check_number(
 
 
 def _without_axes(value: Any) -> Any:
-    """The number in an array of no axes, be it another library's, as its schedules give it."""
+    """The number in a zero-dimensional array of any library; anything else is returned as it is."""
     if getattr(value, "shape", None) == ():
-        with suppress(Exception):  # one that is traced, or has no values here
+        with suppress(Exception):  # a traced array has no value
             return np.asarray(value)[()]
     return value
 
 
 def check_function(owner: str, name: str, function: Callable[..., Any], *arguments: str) -> None:
-    """Refuse a function that can't be called with these arguments, as far as its signature is known."""
+    """Refuse a function that can't be called with these arguments, if its signature is known."""
     from inspect import signature
 
     try:
@@ -80,13 +88,13 @@ def check_function(owner: str, name: str, function: Callable[..., Any], *argumen
 
 
 def check_choice(owner: str, name: str, allowed: Collection[bool | str], value: Any) -> None:
-    """Refuse what isn't among the choices; any string is, where none are listed. 1 is True."""
+    """Refuse a value that isn't among the choices. If none are listed, any string is allowed. 1 counts as True."""
     if not isinstance(value, (int, str, np.bool_)) or (allowed and value not in allowed):
         choice = f"one of {', '.join(map(repr, allowed))}" if allowed else "a string"
         raise TypeError(f"{owner}: {name} must be {choice}, got {value!r}")
 
 
-# What other libraries call it: what may be meant, one or the other.
+# Names in other libraries, and what may be meant by them.
 _SYNONYMS: dict[str, tuple[str, ...]] = {
     "lr": ("learning_rate",),
     "learning_rate": ("lr",),
@@ -102,7 +110,7 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
     "mask": ("weight_decay_mask",),
     "weight_decay_mask": ("mask",),
     **dict.fromkeys(("lr_schedule", "lr_scheduler", "schedule", "scheduler"), ("lr", "learning_rate")),
-    "decay": ("lr", "learning_rate", "weight_decay"),  # both were called so
+    "decay": ("lr", "learning_rate", "weight_decay"),  # both have been called decay
     "clip_norm": ("clipnorm", "global_clipnorm"),
     **dict.fromkeys(("global_clipnorm", "clipnorm"), ("clip_norm",)),
     "max_grad_norm": ("clip_norm", "global_clipnorm"),
@@ -113,7 +121,7 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
 
 
 def unknown(owner: str, name: str, allowed: Collection[str], kind: str = "argument") -> str:
-    """The message for a name that isn't there."""
+    """The error message for an unknown name, with what may have been meant."""
     from difflib import SequenceMatcher, get_close_matches
 
     def likeness(other: str) -> float:
@@ -129,7 +137,7 @@ def unknown(owner: str, name: str, allowed: Collection[str], kind: str = "argume
 
 
 class Settings:
-    """The hyperparameters of one group of parameters; what it doesn't set comes from its parent.
+    """The hyperparameters of one parameter group. What it doesn't set comes from its parent.
 
     Values are numbers or schedules.
     """
@@ -143,7 +151,7 @@ class Settings:
         follows: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.owner, self.specs, self.formats, self.parent = owner, specs, formats, parent
-        self.follows = dict(follows)  # numbers that are as others unless they are set
+        self.follows = dict(follows)  # numbers that equal another one unless they are set
         self.values: dict[str, float | Schedule | None] = {}
 
     def check(self, name: str, value: Any) -> float | Schedule | None:
@@ -165,7 +173,7 @@ class Settings:
         self.values[name] = self.check(name, value)
 
     def source(self, name: str) -> float | Schedule | None:
-        """What was set here or above: a number, a schedule or None."""
+        """What was set here or in a parent: a number, a schedule or None."""
         settings: Settings | None = self
         while settings is not None:
             if name in settings.values:

@@ -1,4 +1,4 @@
-"""One update of many arrays as one operation of JAX.
+"""One update of many arrays as one JAX operation.
 
 On one CPU it is the machine code, in place; XLA calls it. Under `vmap`, for derivatives, for sharded arrays, on other
 platforms, and where XLA's interface isn't one that is known, it is the same graph as array operations.
@@ -22,7 +22,7 @@ from adamite.engine import kernels, running, threads
 from adamite.graph.nodes import Graph
 from adamite.storage import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, Format, Layout
 
-# Complex numbers have no machine code, so their formats are known here alone.
+# There is no machine code for complex numbers, so their formats exist only here.
 COMPLEX = {jnp.dtype(name): Format(name, name, "") for name in ("complex64", "complex128")}
 FORMATS: dict[Any, Format] = {
     jnp.dtype(jnp.float16): FLOAT16,
@@ -37,7 +37,7 @@ Columns = Mapping[str, Sequence[jax.Array]]
 
 
 def kind(dtype: Any) -> Any:
-    """The type that JAX makes of this one: float32 of float64, unless it is told otherwise."""
+    """The dtype that JAX uses for this one: float32 for float64, unless x64 is enabled."""
     return jnp.dtype(jax.dtypes.canonicalize_dtype(dtype))
 
 
@@ -76,17 +76,17 @@ def _check(graph: Graph, layout: Layout, columns: Columns) -> None:
 
 
 def dtype_of(format: Format) -> Any:
-    """JAX's type of the arrays that are stored so."""
+    """JAX's dtype of a format."""
     return next(dtype for dtype, its_format in FORMATS.items() if its_format == format)
 
 
 def is_complex(format: Format) -> bool:
-    """Whether numbers that are stored so are complex."""
+    """Whether a format holds complex numbers."""
     return format in COMPLEX.values()
 
 
 def as_complex(format: Format) -> Format:
-    """Of complex numbers, whose parts hold what is stored so."""
+    """The complex format whose parts have this format."""
     return FORMATS[jnp.result_type(dtype_of(format), jnp.complex64)]
 
 
@@ -120,7 +120,7 @@ OPERATIONS: arrays.Operations = {
     "sign": jnp.sign,
     "real": jnp.real,
 }
-EXACT = arrays.exact(OPERATIONS)  # those whose bits are the machine code's
+EXACT = arrays.exact(OPERATIONS)  # with the bits of the machine code
 
 
 def _arrays(
@@ -155,18 +155,18 @@ _instantiate: Any = ad.instantiate_zeros
 
 
 def _interface() -> tuple[int, int] | None:
-    """The version of XLA's interface, where machine code can be called by it."""
+    """The version of XLA's foreign function interface, if machine code can be called through it."""
     return xla.version(jax.ffi.include_dir()) if kernels.default_backend() == "llvm" else None
 
 
 @functools.cache
 def _target(graph: Graph, layout: Layout, count: int) -> str | None:
-    """The name under which XLA knows the handler; None where it can't have one."""
+    """The name under which the handler is registered with XLA; None if there can't be one."""
     interface = _interface()
     if interface is None or not layout.native or is_complex(layout.x):
         return None
     text = xla.text(graph, layout, llvm.machine(), interface, threads.crew().worth, running.SHARE, count)
-    # Programs that JAX keeps on disk name it: the same name must be the same code, in any process.
+    # Programs that JAX caches on disk refer to this name, so it must mean the same code in every process.
     name = f"adamite_{hashlib.sha256(text.encode()).hexdigest()[:32]}"
     if name not in _registered:
         try:
@@ -179,7 +179,7 @@ def _target(graph: Graph, layout: Layout, count: int) -> str | None:
 
 
 _ffi: Any = jax.ffi
-_registered: dict[str, Any] = {}  # machine code that XLA may call, for as long as the process lives
+_registered: dict[str, Any] = {}  # machine code that XLA may call until the process ends
 
 
 def _on_cpu(ctx: Any, *operands: Any, graph: Graph, layout: Layout, fused: bool) -> Any:
@@ -196,7 +196,7 @@ def _on_cpu(ctx: Any, *operands: Any, graph: Graph, layout: Layout, fused: bool)
 
 
 def _alone(module: Any) -> bool:
-    """Whether the program is for one device, and for this process."""
+    """Whether the program runs on one device, in this process."""
     devices = getattr(module.axis_context, "num_devices", None)
     return devices == 1 and not getattr(module.lowering_parameters, "for_export", False)
 

@@ -51,7 +51,7 @@ def _make(kind: str | Rule) -> Callable[..., Transformation]:
 
     written: Any = make
     make.__name__ = make.__qualname__ = form.name
-    written.__signature__ = signature(form)  # where optax.inject_hyperparams finds what it may inject
+    written.__signature__ = signature(form)  # optax.inject_hyperparams looks here for what it can inject
     if isinstance(kind, str):
         make.__module__, make.__doc__ = "adamite.jax", spelled(spelling, _WORDS)
     return make
@@ -68,7 +68,7 @@ def _spelling(kind: str | Rule) -> Spelling:
 
 
 def _core(kind: str | Rule, given: Mapping[str, Any]) -> Core:
-    """What an optax name stands for, whose states are those that optax itself makes, or a rule."""
+    """The transformation of an optax function, whose first state optax itself makes, or of a rule."""
     spelling, made_by = _spelling(kind), (_core, (kind, given))
     if isinstance(kind, Rule):
         return Core(spelling, given, start_of_rule(kind, given), given["mask"], made_by=made_by)

@@ -1,4 +1,4 @@
-"""The leaves of gradients, and what belongs to each in other trees: refused with their names where they don't fit."""
+"""The leaves of gradients, and what belongs to each in other trees. What doesn't fit is refused by name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Tree = Any
 
 
 class Gradients:
-    """The leaves of gradients; None is one, as Equinox leaves it where nothing is trained."""
+    """The leaves of gradients. None counts as a leaf: Equinox has it where nothing is trained."""
 
     def __init__(self, owner: str, grads: Tree) -> None:
         self.owner, self.grads = owner, grads
@@ -24,7 +24,7 @@ class Gradients:
         self.leaves, self._tree = jax.tree.flatten(grads, is_leaf=_missing)
 
     def beside(self, what: str, tree: Tree) -> list[Any]:
-        """What another tree has at each leaf.
+        """The value of another tree at each leaf.
 
         Raises:
             ValueError: where it is of another structure, or a leaf of another shape.
@@ -42,15 +42,15 @@ class Gradients:
         return column
 
     def name(self, index: int) -> str:
-        """Where a leaf is, as ` of ['w']`; nothing for a tree that is one array."""
+        """The path of a leaf, such as ` of ['w']`; empty for a tree that is one array."""
         return _named(_paths(self.grads)[index])
 
     def like(self, leaves: Sequence[Any]) -> Tree:
-        """Leaves in the gradients' structure."""
+        """A tree of these leaves, in the gradients' structure."""
         return self._tree.unflatten(leaves)
 
     def spread(self, prefix: Tree) -> list[bool]:
-        """A tree of booleans, or the upper part of one, at each leaf."""
+        """A tree of bools, or a prefix of one, as a bool for each leaf."""
         spread = jax.tree.map(lambda keep, below: jax.tree.map(lambda _: keep, below), prefix, self.grads)
         return [bool(keep) for keep in self._tree.flatten_up_to(spread)]
 
@@ -82,7 +82,7 @@ def _named(path: str) -> str:
 
 
 def format_of(owner: str, leaf: Any, name: Callable[[], str] = str) -> Format:
-    """How an array is stored.
+    """The format of an array.
 
     Raises:
         TypeError: where it is none, or of a type that isn't updated.
@@ -103,26 +103,26 @@ def format_of(owner: str, leaf: Any, name: Callable[[], str] = str) -> Format:
 
 
 def is_function(mask: Tree) -> bool:
-    """Whether a mask is a function that makes one: its leaves decide, since a tree may be callable, as a model is."""
+    """Whether a mask is a function. Its leaves decide, since a tree such as a model may be callable."""
     leaves = jax.tree.leaves(mask)
     return bool(leaves) and all(map(callable, leaves))
 
 
 def as_complex_as(x: Any, like: Any) -> Any:
-    """An array in the complex type whose parts have its type, or in the narrowest, where another is complex."""
+    """An array as a complex one, if another is complex. Its parts keep their dtype where JAX has that complex dtype."""
     x = jnp.asarray(x)
     return x.astype(jnp.result_type(x.dtype, jnp.complex64)) if jnp.iscomplexobj(like) else x
 
 
 def cast(x: Any, dtype: Any) -> Any:
-    """An array in a type; the real parts of complex numbers where that is one of real numbers."""
+    """An array in another dtype. Complex numbers become real ones by their real parts."""
     if getattr(x, "dtype", dtype).kind == "c" != dtype.kind:
         x = jnp.real(x)
     return jnp.asarray(x, dtype)
 
 
 def as_real(value: Any) -> Any:
-    """A number without the imaginary part, 0, that optax.inject_hyperparams gives it beside complex parameters."""
+    """A real number. optax.inject_hyperparams adds an imaginary part of 0 if there are complex parameters."""
     if not isinstance(value, jax.Array) or not jnp.iscomplexobj(value):
         return value
     traced = isinstance(value, jax.core.Tracer)
@@ -130,7 +130,7 @@ def as_real(value: Any) -> Any:
 
 
 def wide(x: Any) -> Any:
-    """A parameter in the type of its states, float32 at least; it may be the mere shape and type of one."""
+    """A parameter in the dtype of its states, float32 at least; also a jax.ShapeDtypeStruct."""
     dtype = COMPUTE[FORMATS[kind(jnp.result_type(x))].compute]
     if isinstance(x, jax.ShapeDtypeStruct):
         return jax.ShapeDtypeStruct(x.shape, dtype, sharding=x.sharding)  # type: ignore[no-untyped-call]

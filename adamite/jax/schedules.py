@@ -1,4 +1,4 @@
-"""Schedules at steps that JAX traces, and at arrays of steps: in float64, whatever JAX computes in elsewhere."""
+"""Schedules for traced step numbers and arrays of them, in float64 even if x64 is off."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _ON_TRACED = Operations(
 @evaluate.register(jax.core.Tracer)
 @evaluate.register(jax.Array)
 def _(step: Any, schedule: Schedule) -> Any:
-    """The value in the widest type that there is where it is asked for; of one step that is known, a number."""
+    """The value, in the widest enabled dtype; for one step number that isn't traced, a Python number."""
     if not isinstance(step, jax.core.Tracer) and step.ndim == 0:
         return schedule(step.item())
     widest = jax.dtypes.canonicalize_dtype(jnp.float64)
     with jax.enable_x64(True):
         value = jnp.asarray(schedule.at(_ON_TRACED.number(step), _ON_TRACED), widest)
-        return jnp.broadcast_to(value, step.shape)  # of a constant too
+        return jnp.broadcast_to(value, step.shape)  # a constant schedule has the shape of the steps too
 
 
 def at(value: Any, count: Any) -> Any:
-    """What a schedule gives after so many steps: one of adamite's is in float64."""
+    """The value of a schedule after so many steps; adamite's are computed in float64."""
     if not isinstance(value, Schedule):
         return value(count)
     with jax.enable_x64(True):

@@ -1,4 +1,4 @@
-"""Gradient transformations of optax whose update is one operation, made from a rule."""
+"""optax gradient transformations made from a rule, whose update is one operation."""
 
 from __future__ import annotations
 
@@ -32,12 +32,13 @@ from adamite.storage import Format, Layout
 Tree = Any
 P = ParamSpec("P")
 R = TypeVar("R")
-_COUNTS = {"ScaleByScheduleState": "lr", "WeightDecaySchedule": "weight_decay"}  # the others count steps
+# In other states `count` is the step number.
+_COUNTS = {"ScaleByScheduleState": "lr", "WeightDecaySchedule": "weight_decay"}
 _ORDER = "It is step(params, state, grads), and update(updates, state, params); init(params) makes the state"
 
 
 def _told(method: Callable[P, R]) -> Callable[P, R]:
-    """Let a call with too few arguments, or too many, say how it is called."""
+    """Add the order of the arguments to the error of a call with too few or too many."""
     form = inspect.signature(method)
 
     @functools.wraps(method)
@@ -57,7 +58,7 @@ def _told(method: Callable[P, R]) -> Callable[P, R]:
 
 
 class Transformation(optax.GradientTransformationExtraArgs):  # type: ignore[misc]
-    """An optax gradient transformation, with the step that writes in place.
+    """An optax gradient transformation with a `step` that works in place.
 
     `init` and `update` are optax's; chain, mask, accumulate and inject it as any other.
     """
@@ -81,7 +82,7 @@ class Transformation(optax.GradientTransformationExtraArgs):  # type: ignore[mis
 
 
 class State(NamedTuple):
-    """What a rule of one's own keeps: the steps done, and trees as the parameters by the states' names."""
+    """The state of a user's own rule: the number of steps, and for each of its states a tree like the parameters."""
 
     count: jax.Array  # type: ignore[assignment]
     states: dict[str, Tree]
@@ -97,7 +98,7 @@ class Leaves(NamedTuple):
 
 
 class Core:
-    """One transformation: its rule, its numbers, and how its states lie in optax's."""
+    """One transformation: its rule, its numbers, and where its states are in optax's."""
 
     def __init__(
         self,
@@ -110,8 +111,8 @@ class Core:
     ) -> None:
         self.name = spelling.name
         self.spelling, self.given, self.start, self.mask = spelling, given, start, mask
-        self.made_by = made_by  # a function, and its arguments: what pickle writes
-        self.ranges = ranges  # of arguments, where they aren't the rule's
+        self.made_by = made_by  # a function and its arguments, for pickle
+        self.ranges = ranges  # of arguments that have another range than the rule's numbers
         rule = spelling.rule(given)
         for argument, (name,) in spelling.arguments.items():
             if given[argument] is REQUIRED or (given[argument] is None and not rule.numbers[name].optional):
@@ -131,7 +132,7 @@ class Core:
         self.numbers = {**self.meaning.numbers, "weight_decay": decay}
 
     def _checked(self, argument: str, spec: Number, value: Any) -> Any:
-        """A number in its range, a schedule, or what JAX traces."""
+        """A number in its range, a schedule, or a traced value."""
         if value is None and spec.optional:
             return None
         refuse_metrics(
@@ -154,7 +155,7 @@ class Core:
         return check_number(self.name, spec, value)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Core:
-        return self  # as functions do: nothing of it changes
+        return self  # immutable, so it can be shared, as functions are
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self.made_by
@@ -166,11 +167,11 @@ class Core:
         """The state before the first step; moments are float32 at least, and complex where the parameter is."""
         for format in {format_of(self.name, leaf) for leaf in jax.tree.leaves(params)}:
             if is_complex(format):
-                self._graph(format)  # which refuses what has no meaning then
+                self._graph(format)  # refuses rules that have no meaning for complex numbers
         parts = _Parts(self.start(jax.tree.map(wide, params)))
         for name in self.numbers:
-            self._at(name, parts)  # which refuses a schedule that can't be read
-        # A type that was asked for, as mu_dtype, may be one of real numbers.
+            self._at(name, parts)  # refuses a schedule that can't be evaluated
+        # A dtype that the user asked for, such as mu_dtype, may be real.
         fields = {
             field: jax.tree.map(as_complex_as, parts.fields[field], params) for field in map(self._field, self._states)
         }
@@ -183,7 +184,7 @@ class Core:
 
     @_told
     def update(self, updates: Tree, state: Tree, params: Tree | None = None, **extra: Any) -> tuple[Tree, Tree]:
-        """The updates to be added to the parameters, made of the gradients, and the new state."""
+        """The updates, which are to be added to the parameters, and the new state."""
         return self._run(updates, state, params, moves=False)
 
     def step(self, params: Tree, state: Tree, grads: Tree) -> tuple[Tree, Tree]:
@@ -226,7 +227,7 @@ class Core:
         return self.meaning.update(Surroundings()).states
 
     def _graph(self, format: Format, decays: bool = False, moves: bool = True) -> Graph:
-        """The update of leaves that are stored so."""
+        """The graph for leaves of a format."""
         around = Surroundings(decay=self.decay if decays else None, moves=moves)
         graph = lower(self.meaning.update(around))
         if not is_complex(format):
@@ -240,7 +241,7 @@ class Core:
             ) from None
 
     def _parts_of(self, state: Tree, others: Mapping[str, Tree]) -> _Parts:
-        """The fields of a state, which must be those that init makes; what else was given, if it isn't one."""
+        """The fields of a state. If it isn't a state of this transformation, the error says which other argument is."""
         parts = _Parts(state)
         problem = self._problem(parts)
         if problem:
@@ -255,7 +256,7 @@ class Core:
         return parts
 
     def _problem(self, parts: _Parts) -> str:
-        """Why it is no state of this transformation; nothing where it is one."""
+        """Why this isn't a state of this transformation; empty if it is one."""
         if not isinstance(parts.state, tuple):
             return f"is a {type(parts.state).__name__}"
         lacks = [f"has no {self._field(name)}" for name in self._states if self._field(name) not in parts.fields]
@@ -269,7 +270,7 @@ class Core:
     def _together(
         self, rows: Gradients, xs: Sequence[Any] | None, slots: Mapping[str, Sequence[Any]], params: Tree
     ) -> list[Leaves]:
-        """Leaves of one layout, with or without decay."""
+        """Group the leaves by layout and by whether they decay."""
         decays = [self.decay is not None] * len(rows.leaves)
         if self.decay is not None and self.mask is not None:
             decays = rows.spread(self.mask(params) if is_function(self.mask) else self.mask)
@@ -282,7 +283,7 @@ class Core:
         return list(groups.values())
 
     def _layout(self, name: Callable[[], str], g: Any, x: Any, states: Mapping[str, Any]) -> Layout:
-        """How a leaf is stored: as its parameter, or as the gradient where parameters aren't given."""
+        """The layout of a leaf: its parameter's, or its gradient's if no parameters were given."""
         gradient = format_of(self.name, g, name)
         if x is None:
             complexes = any(map(jnp.iscomplexobj, states.values()))
@@ -306,7 +307,7 @@ class Core:
         return Layout(format, wide=gradient if gradient.itemsize > format.itemsize else None)
 
     def _coefficients(self, graph: Graph, layout: Layout, parts: _Parts) -> tuple[jax.Array, dict[str, Any]]:
-        """In float64, rounded once; and the new Scalar states."""
+        """The coefficients, computed in float64 and rounded once, and the new Scalar states."""
         real = np.finfo(COMPUTE[layout.compute]).dtype
         names = graph.numbers[: len(graph.numbers) - len(graph.scalars)]
         t = parts.counts.get("t", 0)
@@ -346,7 +347,7 @@ class Core:
 
 
 def _direction(graph: Graph, layout: Layout, coefficients: Any, columns: Columns) -> dict[str, list[Any]]:
-    """In halves where that can be: then XLA fuses the direction with what is done to it, and it needs no memory."""
+    """Compute states and direction apart if possible, since XLA then fuses the direction with what uses it."""
     parts = halves(graph)
     if parts is None:
         return call(graph, layout, coefficients, columns)
@@ -361,7 +362,7 @@ class _Parts:
         self.state = state
         self.fields: dict[str, Any] = {}
         self.counts: dict[str, Any] = {}
-        self.others: list[str] = []  # types of what no state has
+        self.others: list[str] = []  # types of values that no state has
         self._walk(state)
 
     def _walk(self, state: Any) -> None:
@@ -377,7 +378,7 @@ class _Parts:
                 self._walk(value)
 
     def with_fields(self, fields: Mapping[str, Any], steps: int = 0) -> Tree:
-        """The state with these fields, its counts so many more."""
+        """The state with these fields, and with its counts advanced by `steps`."""
         return _replaced(self.state, {**self.fields, **fields}, steps)
 
 
@@ -399,7 +400,7 @@ def _replaced(state: Any, fields: Mapping[str, Any], steps: int) -> Any:
 
 
 def start_of_rule(rule: Rule, given: Mapping[str, Any]) -> Callable[[Tree], State]:
-    """What makes the first state of a rule of one's own."""
+    """A function that makes the first state of a user's own rule."""
 
     def start(params: Tree) -> State:
         def make(begin: float | str) -> Tree:
@@ -416,6 +417,6 @@ def start_of_rule(rule: Rule, given: Mapping[str, Any]) -> Callable[[Tree], Stat
 
 
 def _float64(value: Any) -> jax.Array:
-    """A number as a Scalar state is kept, whatever JAX computes in."""
+    """A Scalar state: float64, even if x64 is off."""
     with jax.enable_x64(True):
         return jnp.asarray(value, jnp.float64)

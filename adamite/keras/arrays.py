@@ -34,7 +34,7 @@ if BACKEND == "jax":
         return isinstance(value, jax.core.Tracer)
 
     def in_float64() -> AbstractContextManager[Any]:
-        """Where JAX has float64."""
+        """A context in which JAX computes in float64."""
         scope: AbstractContextManager[Any] = jax.enable_x64(True)
         return scope
 
@@ -42,14 +42,14 @@ if BACKEND == "jax":
         return jnp.asarray(value, dtype)
 
     def scalar_type() -> str:
-        """The type of a Scalar state: float64 where there is such."""
+        """The dtype of a Scalar state: float64 if it is enabled."""
         return str(jax.dtypes.canonicalize_dtype("float64"))
 
 elif BACKEND == "tensorflow":
     import tensorflow as tf
 
     _TENSOR = tf.Tensor  # no variable
-    _value: Any = tf.convert_to_tensor  # which reads what lies on several devices too
+    _value: Any = tf.convert_to_tensor  # also reads values that are mirrored on several devices
 
     def _traced(value: Any) -> bool:
         return ops.is_tensor(value) and not tf.executing_eagerly()
@@ -70,22 +70,22 @@ if BACKEND != "jax":
     in_float64 = nullcontext
 
     def _cast(value: Any, dtype: str) -> Any:
-        # TensorFlow's cast would round a float to float32 first.
+        # TensorFlow's cast would round a Python float to float32 first.
         return ops.convert_to_tensor(value, dtype) if isinstance(value, float) else ops.cast(value, dtype)
 
     def scalar_type() -> str:
-        """The type of a Scalar state."""
+        """The dtype of a Scalar state."""
         return "float64"
 
 
 def number(value: Any) -> Any:
-    """A variable's value or a number: as a float, unless it is traced."""
+    """The value of a variable or number: a float, unless it is traced."""
     value = _value(value) if isinstance(value, keras.Variable) else value
     return value if _traced(value) else float(value)
 
 
 def constant(value: Any) -> Any:
-    """The number in a tensor without dimensions; anything else as it is."""
+    """The number in a zero-dimensional tensor; anything else is returned as it is."""
     return float(value) if isinstance(value, _TENSOR) and value.ndim == 0 and not _traced(value) else value
 
 
@@ -99,7 +99,7 @@ def coefficients(
     given = [number(value) for value in (done, *(numbers[name] for name in names), *scalars)]
     if not any(map(_traced, given)):
         values = graph.evaluate(given[0] + 1.0, *given[1:])
-        return dict.fromkeys(types, values[:count]), values[count:]  # rounded where they meet an array
+        return dict.fromkeys(types, values[:count]), values[count:]  # rounded when they meet an array
     with in_float64():
         done, *rest = (_cast(value, "float64") for value in given)
         t = done + 1.0
@@ -112,18 +112,18 @@ def coefficients(
 
 
 def compute_type(dtype: Any) -> str:
-    """The type in which variables of a type are updated, and their states kept."""
+    """The dtype in which variables of a dtype are updated and have their states."""
     name: str = keras.backend.standardize_dtype(dtype)
     return "float32" if name in NARROW else name
 
 
 def filled(shape: Sequence[int], value: float, dtype: str) -> Any:
-    """An array of one number, which Keras's initializers round to float32 on the way."""
+    """An array filled with one number, without the rounding to float32 of Keras's initializers."""
     return ops.convert_to_tensor(np.full(shape, value), dtype)
 
 
 def dense(gradient: Any, variable: Any) -> Any:
-    """A gradient as an array: embeddings have sparse ones, whose update is the same as of dense ones."""
+    """A gradient as a dense array."""
     if BACKEND == "tensorflow":
         if isinstance(gradient, tf.IndexedSlices):  # whose own shape may be missing, or a tuple
             return tf.math.unsorted_segment_sum(gradient.values, gradient.indices, variable.shape[0])
@@ -134,14 +134,14 @@ def dense(gradient: Any, variable: Any) -> Any:
 
 
 def plain(gradient: Any, variable: Any) -> Any:
-    """A gradient as an array in the type that is computed in."""
+    """A gradient as a dense array in the dtype of the computation."""
     gradient = dense(gradient, variable)
     compute = compute_type(gradient.dtype)
     return gradient if compute == keras.backend.standardize_dtype(gradient.dtype) else ops.cast(gradient, compute)
 
 
 def shape(gradient: Any) -> tuple[int | None, ...] | None:
-    """A gradient's shape, as far as it is known."""
+    """A gradient's shape; None, or None for an axis, if it isn't known yet."""
     if BACKEND == "tensorflow":
         if isinstance(gradient, tf.IndexedSlices):
             whole = gradient.dense_shape
@@ -153,7 +153,7 @@ def shape(gradient: Any) -> tuple[int | None, ...] | None:
 
 
 def fits(gradient: Any, variable: Any) -> bool:
-    """Whether a gradient has its variable's shape, as far as that is known."""
+    """Whether a gradient has its variable's shape, as far as its shape is known."""
     gradient_shape, wanted = shape(gradient), tuple(variable.shape)
     return gradient_shape is None or (
         len(gradient_shape) == len(wanted)
@@ -162,12 +162,12 @@ def fits(gradient: Any, variable: Any) -> bool:
 
 
 def read(graph: Graph, coefficients: Sequence[Any]) -> Evaluation:
-    """The graph with the coefficients of a step, in one type; of the parameter it makes what is subtracted."""
+    """The graph with a step's coefficients. Instead of the new parameter it computes what is subtracted from it."""
     return Evaluation(subtrahend(graph), coefficients, _NAMED)
 
 
 def step(reading: Evaluation, inputs: Mapping[str, Any], compute: str) -> dict[str, Any]:
-    """What the graph stores for one variable, by name; of the parameter what is subtracted."""
+    """The new states of one variable by name, and under "x" what is subtracted from it."""
     cast = {name: ops.cast(value, compute) for name, value in inputs.items()}
     new = reading.run(cast, _ON_ARRAYS)
     return {name: ops.full_like(cast[name], v) if isinstance(v, float) else v for name, v in new.items()}
@@ -183,5 +183,5 @@ _COMMON: Operations = {
 }
 
 _ON_ARRAYS: Operations = {**_COMMON, "maximum": ops.maximum, "minimum": ops.minimum, "sign": ops.sign}
-# Without XLA each operation of TensorFlow's is a pass over memory.
+# Without XLA each TensorFlow operation is a pass over memory.
 _NAMED = ("maximum", "minimum", "sign") if BACKEND == "tensorflow" else ("maximum", "minimum")

@@ -1,4 +1,4 @@
-"""The optimizer of Keras's variables: what is common to all classes."""
+"""The base class of the optimizers for Keras."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ if arrays.BACKEND == "torch":
 
     from adamite.keras import in_place
 elif arrays.BACKEND == "jax":
-    with suppress(ModuleNotFoundError):  # optax, without which there is no adamite.jax
+    with suppress(ModuleNotFoundError):  # optax, which adamite.jax needs
         from adamite.keras import together
 
-Coefficients = dict[tuple[Update, str], Sequence[Any]]  # by the type that is computed in
+Coefficients = dict[tuple[Update, str], Sequence[Any]]  # by update and dtype of the computation
 
 
 class _Part(NamedTuple):
-    """What of a variable is stepped on."""
+    """What a step updates of one variable: all of it, or some rows."""
 
     stored: Mapping[str, Any]  # the variable and its states, by the rule's names
-    rows: Rows | None  # of a table, if not all of it
-    inputs: Mapping[str, Any]  # of the step
-    decays: Mapping[str, Factor]  # by what states of the other rows are multiplied
+    rows: Rows | None  # if only some rows of a table are updated
+    inputs: Mapping[str, Any]  # of the graph
+    decays: Mapping[str, Factor]  # factors for the states of the other rows, by name
 
 
 class Options(TypedDict, total=False):
-    """What every class takes, as in Keras."""
+    """Keras's options, which every class takes."""
 
     clipnorm: float | None
     clipvalue: float | None
@@ -63,7 +63,7 @@ class Options(TypedDict, total=False):
 
 
 class Extras(Options, total=False):
-    """What every class takes, Keras's and ours."""
+    """The options that every class takes: Keras's, and adamite's."""
 
     state: StateDtype
     rounding: Rounding
@@ -71,7 +71,7 @@ class Extras(Options, total=False):
 
 
 class _Cache:
-    """What an optimizer has made of its attributes; Keras looks for variables in all that isn't an object."""
+    """What an optimizer derived from its attributes. Keras doesn't look for variables in an object like this."""
 
     values: tuple[Any, ...] = ()
     reading: Resolved
@@ -113,7 +113,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
     _spelling: ClassVar[Spelling]
     _settings: ClassVar[Settings]
     _made_from: ClassVar[Rule | None] = None
-    _pickled: ClassVar[tuple[Callable[..., Any], Rule]]  # of a rule's class: what makes an optimizer again, of the rule
+    _pickled: ClassVar[tuple[Callable[..., Any], Rule]]  # for the class of a rule: how pickle makes an optimizer again
     _storage = Storage()
 
     def __init_subclass__(cls, **more: Any) -> None:
@@ -158,13 +158,13 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
     # ---- states
 
     def build(self, variables: Sequence[Any]) -> None:
-        """Make the states of these variables, in Keras's order."""
+        """Make the states of these variables, in the order that Keras saves them in."""
         if self.built:
             return
         spelled, read = self._spelling, self._read()
         if self._storage != Storage():
             in_place.check(type(self).__name__, variables, self._storage)
-            for variable in variables:  # refused before anything is made
+            for variable in variables:  # refuses before anything is made
                 self._layout(variable)
         super().build(variables)
         names = [name for name in spelled.states if name in read.plain.states]
@@ -197,7 +197,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         return {state.name: state.start for state in self._spelling.convention.rule.states}
 
     def _slot(self, variable: Any, name: str) -> Any:
-        """A new state of a variable: zero, a number, a hyperparameter's value, or the variable's own."""
+        """A new state of a variable. It starts at zero, a number, a hyperparameter's value, or the variable's value."""
         start = self._starts.get(name, 0.0)
         if self._storage != Storage() and (format := dict(self._layout(variable).states).get(name)):
             return self._narrow(variable, name, start, format)
@@ -212,24 +212,24 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         )
 
     def _layout(self, variable: Any) -> Layout:
-        """How a variable and its states rest, on the torch backend."""
+        """How a variable and its states are stored, on the torch backend."""
         return in_place.resting(type(self).__name__, variable, self._read().plain, self._storage)
 
     def _narrow(self, variable: Any, name: str, start: float | str, format: Format) -> Any:
-        """A new state that doesn't rest as it is computed."""
+        """A new state in a storage format of its own."""
         value = in_place.made(variable, start, self._read().numbers, format)
         path = f"{variable.path.replace('/', '_')}_{self._spelling.states.get(name, name)}"
         return super().add_variable(value.shape, lambda shape, dtype: value, dtype=value.dtype, name=path)
 
     def add_variable(self, shape: Any, initializer: Any = "zeros", dtype: Any = None, **more: Any) -> Any:
-        """Add a variable of the optimizer's: of float32, where Keras would take float16 or bfloat16."""
+        """Add a variable of the optimizer: float32, where Keras would take float16 or bfloat16."""
         wide = arrays.compute_type(dtype or keras.config.floatx())
         return super().add_variable(shape, initializer, wide, **more)
 
     # ---- a step
 
     def _read(self) -> Resolved:
-        """What the attributes ask for, read anew where one has changed."""
+        """The settings as updates and numbers; read again if an attribute has changed."""
         cache, values = self._cache, (*(getattr(self, name) for name in self._settings.names), self.weight_decay)
         if cache.values != values:
             read = self._settings.read(values[:-1], self.weight_decay)
@@ -247,11 +247,12 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         return read.decaying if decays else read.plain
 
     def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
-        """Nothing: it is part of the update."""
+        """Do nothing: weight decay is part of the update."""
 
     def _backend_apply_gradients(self, grads: Sequence[Any], trainable_variables: Sequence[Any]) -> None:
         if self.gradient_accumulation_steps or self.clipnorm or self.global_clipnorm or self.clipvalue:
-            grads = list(map(arrays.plain, grads, trainable_variables))  # sums and norms are of float32 at least
+            # So that sums and norms are computed in float32 at least.
+            grads = list(map(arrays.plain, grads, trainable_variables))
         super()._backend_apply_gradients(grads, trainable_variables)
 
     def _backend_update_step(
@@ -276,13 +277,13 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
             self._step_together(grads, trainable_variables, coefficients)
         else:
             graphs = {key: arrays.read(lower(key[0]), values) for key, values in coefficients.items()}
-            # A function: of a dict TensorFlow would sort the keys, where there are several replicas.
+            # A function, since with several replicas TensorFlow would sort the keys of a dict.
             super()._backend_update_step(grads, trainable_variables, lambda key: (graphs[key], coefficients[key]))
 
     def _check_shapes(self, grads: Sequence[Any], variables: Sequence[Any]) -> None:
         for g, v in zip(grads, variables):
             if not arrays.fits(g, v):
-                name = getattr(v, "path", v.name)  # TensorFlow's own variables have no path
+                name = getattr(v, "path", v.name)  # tf.Variable has no path
                 raise ValueError(
                     f"{type(self).__name__}: the gradient of {name} has shape {arrays.shape(g)}, and the variable "
                     f"{tuple(v.shape)}"
@@ -321,7 +322,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
     def _step_together(self, grads: Sequence[Any], variables: Sequence[Any], coefficients: Coefficients) -> None:
         read = self._read()
         groups: dict[tuple[Update, str, int], list[int]] = {}
-        listed: Counter[int] = Counter()  # a variable that is listed again moves again, after the first time
+        listed: Counter[int] = Counter()  # a variable that is listed twice is updated twice, one after the other
         for index, variable in enumerate(variables):
             listed[id(variable)] += 1
             groups.setdefault((self._update_of(variable, read), variable.dtype, listed[id(variable)]), []).append(index)
@@ -334,7 +335,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
                 self._store(part, {name: column[k] for name, column in new.items()}, values)
 
     def _coefficients(self, variables: Sequence[Any], learning_rate: Any) -> Coefficients:
-        """The coefficients of this step by update and type; the new Scalar states are assigned."""
+        """Compute this step's coefficients by update and dtype, and assign the new Scalar states."""
         read = self._read()
         types = sorted({arrays.compute_type(v.dtype) for v in variables})
         numbers = {**read.numbers, "lr": learning_rate}
@@ -347,7 +348,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         return coefficients
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Update one variable; in the place of the learning rate Keras hands on what finds the graph that was read."""
+        """Update one variable. `learning_rate` is the function that `_backend_update_step` passes through Keras."""
         update, dtype = self._update_of(variable, self._read()), arrays.compute_type(variable.dtype)
         reading, coefficients = learning_rate((update, dtype))
         part = self._part(gradient, variable, update)
@@ -359,7 +360,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         self._store(part, new, coefficients)
 
     def _part(self, gradient: Any, variable: Any, update: Update) -> _Part:
-        """What is stepped on: all of a variable, or some rows of a table where the others stay as they are."""
+        """All of a variable; or some rows of it, if the gradient has rows and the rule leaves the others alone."""
         stored = {"x": variable, **self._slots_of(variable)}
         compute = arrays.compute_type(variable.dtype)
         factors = decays(lower(update))
@@ -370,7 +371,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         return _Part(stored, rows, inputs, factors)
 
     def _store(self, part: _Part, new: Mapping[str, Any], coefficients: Sequence[Any]) -> None:
-        """Assign what a step has made of a part. The states of the other rows decay."""
+        """Assign the results of a step. The states of the other rows decay."""
         for name, value in new.items():
             variable = part.stored[name]
             if part.rows is not None and name in part.decays:
@@ -386,21 +387,21 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
 
     def _overwrite_model_variables_with_average_value(self, trainable_variables: Sequence[Any]) -> None:
         super()._overwrite_model_variables_with_average_value(trainable_variables)
-        if arrays.BACKEND == "jax":  # which can't train on when a variable and its average are one buffer
+        if arrays.BACKEND == "jax":  # where a variable and its average may not share a buffer
             for variable in trainable_variables:
                 variable.assign(ops.copy(variable))
 
     # ---- saving and loading
 
     def get_config(self) -> dict[str, Any]:
-        """What makes the same optimizer again, without its states."""
+        """A config from which `from_config` makes the same optimizer, without its states."""
         config = super().get_config()
         if "learning_rate" not in self._spelling.arguments:
             del config["learning_rate"]
         return {**config, **{name: getattr(self, name) for name in self._settings.names}, **self._storage.chosen()}
 
     def __repr__(self) -> str:
-        """Every hyperparameter, and the options that aren't as they are by default."""
+        """Every hyperparameter, and the options that differ from their defaults."""
         config, usual = self.get_config(), {"use_ema": False, "ema_momentum": 0.99}
         del config["name"]
         shown = {n: v for n, v in config.items() if n in self._settings.names or v != usual.get(n)}
@@ -411,15 +412,15 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         return f"{type(self).__name__}({', '.join(words)})"
 
     def __reduce__(self) -> Any:
-        """A copy is made from the config, unbuilt, as Keras's are; it has counted steps only if it keeps no states."""
+        """A copy is made from the config, unbuilt, like Keras's. It has the step count only if there are no states."""
         make, kind = type(self).__dict__.get("_pickled", (again, type(self)))
         steps = int(ops.convert_to_numpy(self.iterations)) if self._keeps_nothing() else 0
         return make, (kind, keras.saving.serialize_keras_object(self), steps)
 
     def load_own_variables(self, store: Any) -> None:
-        """Go on from saved states; where they don't fit, stay as it is, and warn.
+        """Restore saved states; if they don't fit, change nothing and warn.
 
-        Keras calls this amid the loading of a model, whose weights are to be loaded in any case.
+        Keras calls this while it loads a model, whose weights should be loaded in any case.
         """
         try:
             self._load(lambda i: store[str(i)], len(store.keys()))
@@ -427,7 +428,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
             warnings.warn(str(error), UserWarning, stacklevel=2)
 
     def set_weights(self, weights: Sequence[Any]) -> None:
-        """Go on from the values of `variables`.
+        """Restore the values of `variables`.
 
         Raises:
             StateDictError: where their number or shapes don't fit; nothing was set.
@@ -437,10 +438,10 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         self._load(lambda i: weights[i], len(weights))
 
     def _load(self, saved: Callable[[int], Any], count: int) -> None:
-        """Assign what was saved, one after another, if all of it fits."""
+        """Assign the saved values if all of them fit."""
         owner = type(self).__name__
         variables = [v for v in (self._iterations, self._learning_rate) if isinstance(v, keras.Variable)]
-        # Before the first step there is nothing else to know of either.
+        # Before the first step neither side needs more than these two.
         if count != len(variables) or stepped(saved(0)) or stepped(self._iterations):
             variables = self.variables
             loading.check_count(owner, count, len(variables), self.built or self._keeps_nothing())
@@ -453,11 +454,11 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         loading.load(owner, targets, saved, self._adapted)
 
     def _adapted(self, value: Any, name: str, of: Any) -> Any:
-        """A saved state of a variable as it is kept here, where either is of 8 bits."""
+        """A saved state in the format of this optimizer, if either is 8-bit."""
         return in_place.adapted(value, of, name, self._layout(of), self._read().plain)
 
     def _keeps_nothing(self) -> bool:
-        """Whether no more variables come when it is built, as of SGD without momentum."""
+        """Whether building adds no variables, as for SGD without momentum."""
         update, kahan = self._read().plain, self._storage.rounding == "kahan"
         return not (update.states or update.scalars or kahan or self.use_ema or self.gradient_accumulation_steps)
 
@@ -473,8 +474,10 @@ def register(cls: type[Optimizer], name: str | None = None) -> type[Optimizer]:
 
 
 def again(cls: type[Optimizer], config: dict[str, Any], steps: int) -> Optimizer:
-    """An optimizer from its config, after so many steps; for pickle."""
+    """An optimizer made from its config, with this step count; for pickle."""
     registered = {config["registered_name"]: cls}
-    new: Optimizer = keras.saving.deserialize_keras_object(config, registered, safe_mode=False)  # pickle's own risk
+    new: Optimizer = keras.saving.deserialize_keras_object(
+        config, registered, safe_mode=False
+    )  # no more than pickle itself does
     new.iterations.assign(steps)
     return new

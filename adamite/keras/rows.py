@@ -16,7 +16,7 @@ elif BACKEND == "tensorflow":
 
 
 class Rows(NamedTuple):
-    """Where rows lie and what their gradients are. A row that is listed twice has its whole gradient each time."""
+    """Row numbers and their gradients. A row that is listed twice has its whole gradient each time."""
 
     indices: Any
     gradients: Any
@@ -25,32 +25,32 @@ class Rows(NamedTuple):
         """These rows of a table."""
         if isinstance(table, keras.Variable):
             table = table.value
-        # TensorFlow's own reads the rows alone: a table that was read whole is copied before it is assigned rows.
+        # tf.Variable reads the rows alone; a table that was read whole would be copied before rows are assigned to it.
         rows = tf.gather(table, self.indices) if BACKEND == "tensorflow" else ops.take(table, self.indices, axis=0)
         return ops.cast(rows, compute)
 
     def put(self, table: Any, values: Any) -> Any:
-        """A table with these rows in it."""
+        """The table with these rows replaced."""
         if BACKEND == "jax":
             return table.at[self.indices].set(values)
         return tf.tensor_scatter_nd_update(table, self.indices[:, None], values)
 
     def assigned(self, table: Any, values: Any) -> Any:
-        """Values of these rows, in the form in which a table is assigned some."""
+        """Values for these rows, in the form that the backend assigns to a table."""
         if BACKEND == "jax":
             return BCOO((ops.cast(values, table.dtype), self.indices[:, None]), shape=tuple(table.shape))
         return tf.IndexedSlices(values, self.indices)
 
 
 def rows_of(gradient: Any, compute: str) -> Rows | None:
-    """The rows of a gradient, in the type that is computed in; None if it isn't one of rows."""
+    """The rows of a sparse gradient, in the dtype of the computation; None for a dense one."""
     if BACKEND == "tensorflow" and isinstance(gradient, tf.IndexedSlices):
         indices, gradients = gradient.indices, gradient.values
     elif BACKEND == "jax" and isinstance(gradient, BCOO) and gradient.n_batch == 0 and gradient.n_sparse == 1:
         indices, gradients = gradient.indices[:, 0], gradient.data
     else:
         return None
-    # The shapes are those of the gradient, which compilers ask for.
+    # The shapes are the gradient's, since compilers need static ones.
     indices = ops.convert_to_tensor(indices)
     order = ops.argsort(indices)
     indices = ops.take(indices, order)
@@ -61,7 +61,7 @@ def rows_of(gradient: Any, compute: str) -> Rows | None:
 
 
 def with_rows(variable: Any, value: Any) -> Any:
-    """What a variable is after some of its rows are assigned, where the backend needs to be told."""
+    """The value of a variable after an assignment to rows, for backends that need the whole table."""
     if BACKEND == "jax" and isinstance(value, BCOO):
         return variable.value.at[value.indices[:, 0]].set(value.data)
     return value

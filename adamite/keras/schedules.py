@@ -1,4 +1,4 @@
-"""Schedules of adamite's as Keras's: of the steps that the backend counts, and saved with the model."""
+"""adamite's schedules as Keras takes them: functions of the backend's step count, saved with the model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from adamite.schedules.form import Operations, evaluate
 from adamite.schedules.plateau import refuse_metrics
 
 FOR_METRICS = "use keras.callbacks.ReduceLROnPlateau"
-_TRACED: type | None = None  # what a step is in a program that is compiled
+_TRACED: type | None = None  # the type of a step number inside a compiled program
 if arrays.BACKEND == "jax":
     import jax
 
@@ -27,7 +27,7 @@ elif arrays.BACKEND == "tensorflow":
 
 
 def _wide(value: Any) -> Any:
-    """A tensor in float64; a number isn't rounded to float32 on the way."""
+    """A float64 tensor; a Python number isn't rounded to float32 on the way."""
     return ops.cast(value, "float64") if ops.is_tensor(value) else ops.convert_to_tensor(value, "float64")
 
 
@@ -57,7 +57,7 @@ if _TRACED is not None:
 
 @keras.saving.register_keras_serializable("adamite")
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
-    """A schedule of `adamite.schedules` as Keras's optimizers take it; ours take it as it is.
+    """A schedule of `adamite.schedules` for Keras's optimizers. adamite's optimizers take the schedule itself.
 
     Args:
         schedule: one of `adamite.schedules` that is a function of the step alone.
@@ -90,12 +90,12 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore
         return f"Schedule({self.schedule!r})"
 
     def get_config(self) -> dict[str, Any]:
-        """The call that made the schedule, as JSON has it."""
+        """The call that made the schedule, as JSON."""
         return {"schedule": _written(self.schedule)}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Schedule:
-        """The schedule that a config was of."""
+        """The schedule that a config describes."""
         return cls(_read(config["schedule"]))
 
 

@@ -1,4 +1,4 @@
-"""What an optimizer is given: checked when it is set, read at every step."""
+"""The arguments and attributes of an optimizer: checked when they are set, read in every step."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ _NUMBERS = {
     "ema_momentum": _option("ema_momentum", "[0, 1]", "decay of the running average of the weights"),
     "loss_scale_factor": _option("loss_scale_factor", "(0, inf)", "what the loss was multiplied by"),
 }
-_COUNTS = {"gradient_accumulation_steps": 2, "ema_overwrite_frequency": 1}  # the least, but for 0, which is none
+_COUNTS = {"gradient_accumulation_steps": 2, "ema_overwrite_frequency": 1}  # the smallest value; 0 is None
 _FLAG = Choice("", False, (False, True))
 
 
 class Resolved(NamedTuple):
-    """An optimizer as its kernels need it."""
+    """The settings in the form that kernels need."""
 
-    plain: Update  # of the variables whose weights don't decay
+    plain: Update  # for variables without weight decay
     decaying: Update
     numbers: Mapping[str, float]  # all but lr
 
 
 class Settings:
-    """What one class takes, and what it means."""
+    """The arguments of one class, and their meaning."""
 
     def __init__(self, owner: str, spelling: Spelling) -> None:
         self.owner, self.spelling = owner, spelling
@@ -58,10 +58,15 @@ class Settings:
         self.numbers = {**_NUMBERS, **numbers}
         self.choices = {**rule.choices, **dict.fromkeys([*spelling.switches, "use_ema"], _FLAG)}
         attributes = [*numbers, *rule.choices, *spelling.switches]
-        self.names = tuple(name for name in attributes if name != "learning_rate")  # of attributes, and in the config
+        # Attributes that are also in the config.
+        self.names = tuple(name for name in attributes if name != "learning_rate")
 
     def check(self, name: str, value: Any) -> Any:
-        """A value of that name as it is kept, or the error that says what is wrong with it."""
+        """The value to store for an attribute.
+
+        Raises:
+            TypeError, ValueError: if it is invalid.
+        """
         if name in self.numbers:
             value = constant(value)
         if name == "learning_rate":
@@ -90,7 +95,7 @@ class Settings:
         if callable(value) and not isinstance(value, LearningRateSchedule):
             check_function(self.owner, "learning_rate", value)
         if not isinstance(value, (kinds.Real, str, np.ndarray)) and value is not None and value is not REQUIRED:
-            return value  # a schedule, a function without arguments, a tensor
+            return value  # a schedule, a function without arguments, or a tensor
         if value is REQUIRED:
             raise TypeError(f"{self.owner}: learning_rate is required; give learning_rate=...")
         return check_number(self.owner, self.numbers["learning_rate"], value, schedules=False)
@@ -107,7 +112,7 @@ class Settings:
         return int(value)
 
     def read(self, values: tuple[Any, ...], weight_decay: float | None) -> Resolved:
-        """What the values of `names` ask for."""
+        """The updates and numbers for these values of `names`."""
         meaning = self.spelling.read(dict(zip(self.names, values, strict=True)))
         decay = self.spelling.convention.decay if weight_decay else None
         plain, decaying = (meaning.update(Surroundings(decay=kind)) for kind in (None, decay))

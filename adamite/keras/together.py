@@ -1,4 +1,4 @@
-"""JAX's variables of one type as one operation: on the CPU it is the machine code, in place."""
+"""All JAX variables of one dtype as one operation: on a CPU it is the machine code, in place."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from adamite.storage import Layout
 def step(
     update: Update, dtype: str, coefficients: Sequence[Any], columns: Mapping[str, Sequence[Any]]
 ) -> dict[str, list[Any]]:
-    """What the graph stores, by name: of variables of one type, by their gradients and states."""
+    """The new variables and states by name, for variables of one dtype."""
     stored = kind(dtype)
     compute = COMPUTE[FORMATS[stored].compute]
     layout = Layout(FORMATS[stored])
-    if any(g.dtype != stored for g in columns["g"]):  # as after Keras's clipping, which is done in `compute`
+    # Keras's clipping returns the dtype of the computation.
+    if any(g.dtype != stored for g in columns["g"]):
         layout = layout.with_gradient(FORMATS[compute])
     types = {"x": stored, "g": dtype_of(layout.g)}
     given = {

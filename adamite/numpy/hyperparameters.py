@@ -1,4 +1,4 @@
-"""An optimizer's hyperparameters, choices and groups: what may be given, read and assigned."""
+"""An optimizer's hyperparameters, choices and groups: what can be passed, read and assigned."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OPTIONS = (
 
 
 class Hyperparameters:
-    """What an optimizer was told, and by whom it may be changed.
+    """The settings of an optimizer, and which of them can be changed.
 
     `steps` counts the steps that were done, since schedules read it; `stale` says that something was assigned.
     """
@@ -59,7 +59,7 @@ class Hyperparameters:
             self.decay = None
         self.steps = 0
         self.stale = True
-        self.thread: int | None = None  # which is in a step
+        self.thread: int | None = None  # the thread that is in a step
         self.groups: list[Group] = []
 
         rule = self.rule
@@ -83,11 +83,11 @@ class Hyperparameters:
 
     @property
     def names(self) -> list[str]:
-        """What can be read."""
+        """The names that can be read."""
         return [*self.rule.numbers, *self.choices, "weight_decay", "clip_norm", *["ema"] * self.ema]
 
     def get(self, settings: Settings, name: str) -> Any:
-        """A hyperparameter's number for the next step, or a choice."""
+        """The value of a hyperparameter in the next step, or a choice."""
         if name in self.choices:
             return self.choices[name]
         if name not in self.names:
@@ -95,7 +95,7 @@ class Hyperparameters:
         return settings.at(name, self.steps)
 
     def set(self, settings: Settings, name: str, value: Any) -> None:
-        """Assign a hyperparameter after construction; what decides on states is fixed."""
+        """Assign a hyperparameter after construction. What determines the states is fixed."""
         starts = [state.start for state in self.rule.states]
         if name in self.choices or name in starts or (name == "ema" and not self.ema):
             raise AttributeError(
@@ -139,7 +139,7 @@ class Hyperparameters:
     # ---- groups
 
     def group(self, groups: Any, parameters: Sequence[str]) -> dict[str, Settings]:
-        """Make the groups; the settings of each parameter by its name."""
+        """Make the groups, and return the settings of each parameter by its name."""
         if not isinstance(groups, Mapping):
             raise TypeError(
                 f"{self.owner}: groups must be a dict of {{pattern: settings}}, got {type(groups).__name__}"
@@ -192,7 +192,7 @@ class Hyperparameters:
         return frozenset(name for name in self.rule.numbers if settings.source(name) is None)
 
     def update(self, absent: frozenset[str]) -> Update:
-        """The rule with its choices, and what surrounds it as things stand."""
+        """The rule with its choices and its present surroundings."""
         return build(self.rule, tuple(self.choices.items()), absent, self.surroundings())
 
     def surroundings(self) -> Surroundings:
@@ -206,7 +206,7 @@ class Hyperparameters:
         )
 
     def refuse_idle(self, given: Mapping[str, Any]) -> None:
-        """An argument that changes nothing under the others is a mistake."""
+        """Refuse arguments that have no effect with the others."""
         every = {self.absent(settings) for settings in (self.settings, *(g.settings for g in self.groups))}
         graphs = {absent: lower(self.update(absent)) for absent in every}
         starts = [state.start for state in self.rule.states]
@@ -227,7 +227,7 @@ class Hyperparameters:
 
 
 class Group:
-    """The settings of the parameters whose names match a pattern; the optimizer's hold for the rest."""
+    """The settings of the parameters whose names match a pattern."""
 
     hyper: Hyperparameters
     pattern: str

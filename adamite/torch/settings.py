@@ -1,4 +1,4 @@
-"""What a param_group says: checked when it is given, read at every step."""
+"""The settings of a parameter group: checked when they are given, read in every step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from adamite.frontend.spelling import Spelling
 from adamite.language.rule import REQUIRED, Number
 from adamite.language.update import Surroundings, Update
 
-# torch's name of an argument in its messages, and the range that it allows.
+# What torch calls an argument in its error messages, and the range that it allows.
 RANGES: dict[str, tuple[str, str]] = {
     "lr": ("learning rate", "[0, inf)"),
     "eps": ("epsilon value", "[0, inf)"),
@@ -32,38 +32,39 @@ RANGES: dict[str, tuple[str, str]] = {
     "clip_norm": ("clip_norm value", "(0, inf)"),
 }
 _FLAGS = ("maximize", "decoupled_weight_decay")
-OPTIONS: dict[str, Any] = {"ema": None, "cautious": False}  # ours, in a group only where they are asked for
-WHOLE = ("clip_norm", "nonfinite", "state", "rounding", "seed", "sparse")  # ours, of all parameters together
-ACCEPTED = ("foreach", "fused")  # there is one engine: accepted, and without effect
-REFUSED = {  # torch's, when they are given; a checkpoint or torch.compile may put them into a group
+# adamite's options of a group; a group has them only if they were asked for.
+OPTIONS: dict[str, Any] = {"ema": None, "cautious": False}
+WHOLE = ("clip_norm", "nonfinite", "state", "rounding", "seed", "sparse")  # adamite's options of the whole optimizer
+ACCEPTED = ("foreach", "fused")  # accepted without effect, since there is one engine
+REFUSED = {  # torch's arguments that are refused; a checkpoint or torch.compile may put them into a group
     "differentiable": "the step is machine code",
     "capturable": "step numbers and coefficients are computed on the host, and a replayed graph would repeat old ones",
 }
 
 
 def as_float(value: Any) -> float:
-    """The number in whatever torch takes for one, also in a tensor of one element.
+    """Anything that torch accepts as a number, such as a tensor of one element, as a float.
 
     Raises:
-        TypeError: where there isn't one; texts aren't.
+        TypeError: for anything else, strings included.
     """
     try:
         if isinstance(value, torch.Tensor):
-            value = value.detach()  # torch warns of the number of one that needs a gradient
+            value = value.detach()  # torch warns when a tensor that requires a gradient is converted
         return float("" if isinstance(value, (str, bytes)) else value)
-    except (TypeError, ValueError, RuntimeError):  # torch's own for a tensor of more
+    except (TypeError, ValueError, RuntimeError):  # torch raises RuntimeError for a tensor of several elements
         raise TypeError(f"not a number: {value!r:.60}") from None
 
 
 class Resolved(NamedTuple):
-    """A group as its kernel needs it."""
+    """A group's settings in the form that its kernel needs."""
 
     update: Update
     numbers: Mapping[str, float]
 
 
 class Settings:
-    """How one optimizer's groups are read."""
+    """Checks and reads the parameter groups of one optimizer."""
 
     def __init__(self, owner: str, spelling: Spelling, defaults: Mapping[str, Any]) -> None:
         self.owner, self.spelling = owner, spelling
@@ -74,11 +75,11 @@ class Settings:
         self._values = itemgetter(*keys)
 
     def values(self, group: Mapping[str, Any]) -> tuple[Any, ...]:
-        """All that `read` reads, to see whether it has changed."""
+        """Everything that `read` depends on, to see whether it has changed."""
         return self._values(group), group.get("ema"), group.get("cautious", False)
 
     def check(self, group: Mapping[str, Any]) -> None:
-        """Refuse what torch refuses, in its words, and what doesn't make sense."""
+        """Refuse invalid settings: those that torch refuses with torch's message."""
         for name, why in REFUSED.items():
             if group.get(name):
                 raise RuntimeError(
@@ -99,7 +100,7 @@ class Settings:
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
 
     def parts(self, argument: str, value: Any) -> tuple[Any, ...]:
-        """The numbers of an argument that gives the rule more than one."""
+        """The numbers in an argument that holds several, such as `betas`."""
         count = len(self.spelling.arguments[argument])
         sequence = hasattr(value, "__getitem__") and not isinstance(value, (str, bytes, Mapping))
         parts = tuple(value) if sequence and getattr(value, "ndim", 1) == 1 else ()
@@ -111,14 +112,14 @@ class Settings:
         return f"{self.owner}: {argument} must be two numbers in [0, 1), got {value!r}"
 
     def tidied(self, group: Mapping[str, Any]) -> dict[str, Any]:
-        """What a group says of these arguments, whatever kind of sequence it gave, as tuples: any file holds those."""
+        """The group's arguments that hold several numbers, as tuples, which every file format can store."""
         several = [a for a, names in self.spelling.arguments.items() if len(names) > 1 and a in group]
         return {
             a: tuple(p if isinstance(p, torch.Tensor) else float(p) for p in self.parts(a, group[a])) for a in several
         }
 
     def option(self, name: str, value: Any) -> float:
-        """A number of ours for all parameters, checked. A flag isn't one."""
+        """An option of the whole optimizer that is a number, checked. A bool isn't one."""
         self._tensor(name, value, {})
         if isinstance(value, (bool, np.bool_)):
             raise TypeError(f"{self.owner}: {name} must be a number in {RANGES[name][1]}, got {value!r}")
@@ -145,7 +146,7 @@ class Settings:
     def _tensor(self, name: str, value: Any, group: Mapping[str, Any]) -> None:
         if not isinstance(value, torch.Tensor):
             return
-        # torch's classes of Adam refuse this, and so does a drop-in for them.
+        # torch's Adam classes refuse this, so a drop-in replacement does too.
         if group.get("foreach") and "capturable" in group and not group["capturable"] and self.spelling.switches:
             raise ValueError(f"{name} as a Tensor is not supported for capturable=False and foreach=True")
         if value.numel() != 1:
@@ -194,14 +195,14 @@ class Settings:
         return Resolved(meaning.update(around), numbers)
 
     def _floats(self, argument: str, value: Any) -> Any:
-        """The number that a group gives for an argument, or all of them where it gives several."""
+        """The value of an argument as a float, or as a tuple of floats."""
         names = self.spelling.arguments[argument]
         if len(names) == 1:
             if value is None and self._optional(names[0]):
                 return None
             return self._float(argument, value)
         numbers = tuple(self._float(argument, part) for part in self.parts(argument, value))
-        if not all(0 <= number < 1 for number in numbers):  # set since they were checked
+        if not all(0 <= number < 1 for number in numbers):  # the group was changed after the check
             raise ValueError(self._no_pair(argument, value))
         return numbers
 
