@@ -16,7 +16,7 @@ from adamite.frontend.settings import unknown
 from adamite.frontend.spelling import Spelling, of_rule
 from adamite.jax.leaves import as_real
 from adamite.jax.transformation import Core, Transformation, start_of_rule
-from adamite.language.rule import Rule
+from adamite.language.rule import REQUIRED, Rule
 from adamite.language.update import WEIGHT_DECAY
 
 _WORDS = Words(
@@ -41,12 +41,23 @@ _WORDS = Words(
 def _make(kind: str | Rule) -> Callable[..., Transformation]:
     """A function of optax's form, `adam(learning_rate, ...)`, or of a rule's own arguments."""
     spelling = _spelling(kind)
-    form = spelling.form
+    form, rule = spelling.form, spelling.convention.rule
+    # Numbers that the rule needs, though the function has None as their default.
+    needed = {
+        argument: rule.numbers[name].default
+        for argument, (name,) in spelling.arguments.items()
+        if form.arguments[argument] is None and not rule.numbers[name].optional
+    }
 
     def make(*args: Any, **options: Any) -> Transformation:
         given, others = form.given(args, options)
         for name in others:
             raise TypeError(unknown(form.name, name, form.arguments))
+        for name, default in form.arguments.items():
+            if given[name] is REQUIRED:
+                raise TypeError(f"{form.name}() missing 1 required positional argument: {name!r}")
+            if given[name] is None is default and name in needed:
+                raise TypeError(f"{form.name} needs a {name}, {needed[name]} as in the paper")
         return _core(kind, {name: as_real(value) for name, value in given.items()}).transformation()
 
     written: Any = make

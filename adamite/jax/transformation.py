@@ -23,7 +23,7 @@ from adamite.graph.nodes import Graph
 from adamite.jax.call import COMPUTE, EXACT, FORMATS, Columns, as_complex, call, dtype_of, is_complex
 from adamite.jax.leaves import Gradients, as_complex_as, cast, format_of, is_function, wide
 from adamite.jax.schedules import at
-from adamite.language.rule import REQUIRED, Number, Rule
+from adamite.language.rule import Number, Rule
 from adamite.language.update import WEIGHT_DECAY, Surroundings
 from adamite.schedules.form import Schedule
 from adamite.schedules.plateau import refuse_metrics
@@ -114,11 +114,6 @@ class Core:
         self.made_by = made_by  # a function and its arguments, for pickle
         self.ranges = ranges  # of arguments that have another range than the rule's numbers
         rule = spelling.rule(given)
-        for argument, (name,) in spelling.arguments.items():
-            if given[argument] is REQUIRED or (given[argument] is None and not rule.numbers[name].optional):
-                default = rule.numbers[name].default
-                usual = "" if default is REQUIRED else f", {default!r} as in the paper"
-                raise TypeError(f"{self.name} needs a {argument}{usual}; give {argument}=...")
         numbers = {
             argument: self._checked(argument, rule.numbers[name], given[argument])
             for argument, (name,) in spelling.arguments.items()

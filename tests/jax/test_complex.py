@@ -162,7 +162,9 @@ def test_every_rule_turns_with_its_gradients(rule: Any) -> None:
     each = [{"plain": g, "turned": g * turn, "real": g.real, "complex": g.real + 0j} for g in gradients]
     end, _ = run(tx, jax.tree.map(jnp.zeros_like, each[0]), each)
     assert np.abs(end["plain"]).max() > 1e-4
-    assert np.allclose(end["turned"], end["plain"] * turn, rtol=1e-9, atol=1e-12)
+    # Yogi's moments start at 1e-6, whichever way its gradients point.
+    small = sum(state.start for state in rule.states if not isinstance(state.start, str))
+    assert np.allclose(end["turned"], end["plain"] * turn, rtol=1e-9 + 10 * small, atol=1e-12 + 10 * small)
     assert np.allclose(end["complex"], end["real"], rtol=1e-12, atol=1e-14)
 
 
