@@ -79,7 +79,7 @@ def run(
             if maximize:
                 g = -g
             g = g + l2 * x_i
-            displacement = step(t, x_i, g, **values)
+            displacement = step(t, g, **values)
             new_x.append(x_i - (displacement + lr * weight_decay * x_i))
         x = new_x
         parameters.append(x)

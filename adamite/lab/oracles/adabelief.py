@@ -9,17 +9,7 @@ def adabelief() -> Stepper:
     """Zhuang et al. 2020, algorithm 2: the belief uses the new m; eps_root stays in the state."""
     m = s = 0.0
 
-    def step(
-        t: int,
-        x: float,
-        g: float,
-        *,
-        lr: float,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        eps_root: float,
-    ) -> float:
+    def step(t: int, g: float, *, lr: float, beta1: float, beta2: float, eps: float, eps_root: float) -> float:
         nonlocal m, s
         m = beta1 * m + (1 - beta1) * g
         s = beta2 * s + (1 - beta2) * (g - m) * (g - m) + eps_root
@@ -34,9 +24,7 @@ def adabelief_nesterov() -> Stepper:
     """AdaBelief of optax with its nesterov flag: the moment one step ahead."""
     m = s = 0.0
 
-    def step(
-        t: int, x: float, g: float, *, lr: float, beta1: float, beta2: float, eps: float, eps_root: float
-    ) -> float:
+    def step(t: int, g: float, *, lr: float, beta1: float, beta2: float, eps: float, eps_root: float) -> float:
         nonlocal m, s
         m = beta1 * m + (1 - beta1) * g
         s = beta2 * s + (1 - beta2) * (g - m) * (g - m) + eps_root

@@ -9,7 +9,7 @@ def adagrad() -> Stepper:
     """Duchi et al. 2011 as in torch: eps outside the root, lr falling as 1/(1 + (t-1)*decay)."""
     s = 0.0
 
-    def step(t: int, x: float, g: float, *, lr: float, eps: float, s0: float, lr_decay: float) -> float:
+    def step(t: int, g: float, *, lr: float, eps: float, s0: float, lr_decay: float) -> float:
         nonlocal s
         if t == 1:
             s = s0
@@ -23,7 +23,7 @@ def adagrad_eps_inside() -> Stepper:
     """Duchi et al. 2011 as in Keras and optax: eps inside the root."""
     s = 0.0
 
-    def step(t: int, x: float, g: float, *, lr: float, eps: float, s0: float) -> float:
+    def step(t: int, g: float, *, lr: float, eps: float, s0: float) -> float:
         nonlocal s
         if t == 1:
             s = s0

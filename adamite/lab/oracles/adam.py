@@ -2,17 +2,16 @@
 
 import math
 
-from adamite.lab.oracles.stepper import Stepper, correction, moment_ahead
+from adamite.lab.oracles.stepper import Stepper, correction, moment_ahead, moments
 
 
 def adam() -> Stepper:
     """Kingma & Ba 2015, algorithm 1."""
     m = v = 0.0
 
-    def step(t: int, x: float, g: float, *, lr: float, beta1: float, beta2: float, eps: float) -> float:
+    def step(t: int, g: float, *, lr: float, beta1: float, beta2: float, eps: float) -> float:
         nonlocal m, v
-        m = beta1 * m + (1 - beta1) * g
-        v = beta2 * v + (1 - beta2) * g * g
+        m, v = moments(m, v, g, beta1, beta2)
         m_hat = m / correction(beta1, t)
         v_hat = v / correction(beta2, t)
         return lr * m_hat / (math.sqrt(v_hat) + eps)
@@ -24,10 +23,9 @@ def adam_eps_hat() -> Stepper:
     """Kingma & Ba 2015, end of section 2: the reordered form, eps is their epsilon hat (Keras)."""
     m = v = 0.0
 
-    def step(t: int, x: float, g: float, *, lr: float, beta1: float, beta2: float, eps: float) -> float:
+    def step(t: int, g: float, *, lr: float, beta1: float, beta2: float, eps: float) -> float:
         nonlocal m, v
-        m = beta1 * m + (1 - beta1) * g
-        v = beta2 * v + (1 - beta2) * g * g
+        m, v = moments(m, v, g, beta1, beta2)
         lr_t = lr * math.sqrt(correction(beta2, t)) / correction(beta1, t)
         return lr_t * m / (math.sqrt(v) + eps)
 
@@ -39,20 +37,10 @@ def adam_eps_root() -> Stepper:
     m = v = 0.0
 
     def step(
-        t: int,
-        x: float,
-        g: float,
-        *,
-        lr: float,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        eps_root: float | None,
-        nesterov: bool,
+        t: int, g: float, *, lr: float, beta1: float, beta2: float, eps: float, eps_root: float | None, nesterov: bool
     ) -> float:
         nonlocal m, v
-        m = beta1 * m + (1 - beta1) * g
-        v = beta2 * v + (1 - beta2) * g * g
+        m, v = moments(m, v, g, beta1, beta2)
         m_hat = moment_ahead(m, g, beta1, t) if nesterov else m / correction(beta1, t)
         return lr * m_hat / (math.sqrt(v / correction(beta2, t) + (eps_root or 0.0)) + eps)
 

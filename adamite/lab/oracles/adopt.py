@@ -9,7 +9,7 @@ def adopt() -> Stepper:
     """Taniguchi et al. 2024, clipped form: the first step only sets v; the clip is (t-1)**0.25."""
     m = v = 0.0
 
-    def step(t: int, x: float, g: float, *, lr: float, beta1: float, beta2: float, eps: float) -> float:
+    def step(t: int, g: float, *, lr: float, beta1: float, beta2: float, eps: float) -> float:
         nonlocal m, v
         if t == 1:
             v = g * g
@@ -29,18 +29,9 @@ def adopt_nesterov() -> Stepper:
     m = v = 0.0
 
     def step(
-        t: int,
-        x: float,
-        g: float,
-        *,
-        lr: float,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        limit: float | None,
-        nesterov: bool,
-        use_clipping: bool,
-    ) -> float:
+        t: int, g: float, *, lr: float, beta1: float, beta2: float, eps: float, limit: float | None,
+        nesterov: bool, use_clipping: bool,
+    ) -> float:  # fmt: skip
         nonlocal m, v
         normed = g / max(math.sqrt(v), eps)
         if use_clipping:

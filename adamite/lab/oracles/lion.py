@@ -9,7 +9,7 @@ def lion() -> Stepper:
     """Chen et al. 2023, algorithm 2: the sign of the interpolation; sign of 0 is 0."""
     m = 0.0
 
-    def step(t: int, x: float, g: float, *, lr: float, beta1: float, beta2: float) -> float:
+    def step(t: int, g: float, *, lr: float, beta1: float, beta2: float) -> float:
         nonlocal m
         c = beta1 * m + (1 - beta1) * g
         m = beta2 * m + (1 - beta2) * g

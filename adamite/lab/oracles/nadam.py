@@ -2,7 +2,7 @@
 
 import math
 
-from adamite.lab.oracles.stepper import Stepper, correction
+from adamite.lab.oracles.stepper import Stepper, correction, moments
 
 
 def nadam() -> Stepper:
@@ -10,23 +10,12 @@ def nadam() -> Stepper:
     m = v = 0.0
     mu_product = 1.0
 
-    def step(
-        t: int,
-        x: float,
-        g: float,
-        *,
-        lr: float,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        momentum_decay: float,
-    ) -> float:
+    def step(t: int, g: float, *, lr: float, beta1: float, beta2: float, eps: float, momentum_decay: float) -> float:
         nonlocal m, v, mu_product
         mu = beta1 * (1 - 0.5 * math.pow(0.96, t * momentum_decay))
         mu_next = beta1 * (1 - 0.5 * math.pow(0.96, (t + 1) * momentum_decay))
         mu_product = mu_product * mu
-        m = beta1 * m + (1 - beta1) * g
-        v = beta2 * v + (1 - beta2) * g * g
+        m, v = moments(m, v, g, beta1, beta2)
         g_hat = g / (1 - mu_product)
         m_hat = m / (1 - mu_product * mu_next)
         v_hat = v / correction(beta2, t)
@@ -39,10 +28,9 @@ def nadam_unscheduled() -> Stepper:
     """Dozat 2016 with a constant momentum, as in optax."""
     m = v = 0.0
 
-    def step(t: int, x: float, g: float, *, lr: float, beta1: float, beta2: float, eps: float) -> float:
+    def step(t: int, g: float, *, lr: float, beta1: float, beta2: float, eps: float) -> float:
         nonlocal m, v
-        m = beta1 * m + (1 - beta1) * g
-        v = beta2 * v + (1 - beta2) * g * g
+        m, v = moments(m, v, g, beta1, beta2)
         g_hat = g / correction(beta1, t)
         m_hat = m / correction(beta1, t + 1)
         v_hat = v / correction(beta2, t)

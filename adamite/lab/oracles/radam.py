@@ -2,7 +2,7 @@
 
 import math
 
-from adamite.lab.oracles.stepper import Stepper, correction, moment_ahead
+from adamite.lab.oracles.stepper import Stepper, correction, moment_ahead, moments
 
 
 def _rectification(beta2: float, t: int, threshold: float) -> float | None:
@@ -23,20 +23,9 @@ def radam() -> Stepper:
     """Liu et al. 2020, algorithm 2 (threshold 4; optax 5); eps added as in Adam, algorithm 1."""
     m = v = 0.0
 
-    def step(
-        t: int,
-        x: float,
-        g: float,
-        *,
-        lr: float,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        threshold: float,
-    ) -> float:
+    def step(t: int, g: float, *, lr: float, beta1: float, beta2: float, eps: float, threshold: float) -> float:
         nonlocal m, v
-        m = beta1 * m + (1 - beta1) * g
-        v = beta2 * v + (1 - beta2) * g * g
+        m, v = moments(m, v, g, beta1, beta2)
         m_hat = m / correction(beta1, t)
         r = _rectification(beta2, t, threshold)
         if r is None:
@@ -51,20 +40,9 @@ def radam_eps_hat() -> Stepper:
     """RAdam of torch (threshold 5): eps added to the root of the raw v."""
     m = v = 0.0
 
-    def step(
-        t: int,
-        x: float,
-        g: float,
-        *,
-        lr: float,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        threshold: float,
-    ) -> float:
+    def step(t: int, g: float, *, lr: float, beta1: float, beta2: float, eps: float, threshold: float) -> float:
         nonlocal m, v
-        m = beta1 * m + (1 - beta1) * g
-        v = beta2 * v + (1 - beta2) * g * g
+        m, v = moments(m, v, g, beta1, beta2)
         m_hat = m / correction(beta1, t)
         r = _rectification(beta2, t, threshold)
         if r is None:
@@ -79,21 +57,11 @@ def radam_eps_root() -> Stepper:
     m = v = 0.0
 
     def step(
-        t: int,
-        x: float,
-        g: float,
-        *,
-        lr: float,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        threshold: float,
-        eps_root: float | None,
-        nesterov: bool,
-    ) -> float:
+        t: int, g: float, *, lr: float, beta1: float, beta2: float, eps: float, threshold: float,
+        eps_root: float | None, nesterov: bool,
+    ) -> float:  # fmt: skip
         nonlocal m, v
-        m = beta1 * m + (1 - beta1) * g
-        v = beta2 * v + (1 - beta2) * g * g
+        m, v = moments(m, v, g, beta1, beta2)
         m_hat = moment_ahead(m, g, beta1, t) if nesterov else m / correction(beta1, t)
         r = _rectification(beta2, t, threshold)
         if r is None:

@@ -14,17 +14,7 @@ def rmsprop() -> Stepper:
     """Graves 2013, eq. 38-45, Keras and optax: eps inside the root, lr inside the velocity."""
     v = mean = velocity = 0.0
 
-    def step(
-        t: int,
-        x: float,
-        g: float,
-        *,
-        lr: float,
-        rho: float,
-        eps: float,
-        momentum: float | None,
-        centered: bool,
-    ) -> float:
+    def step(t: int, g: float, *, lr: float, rho: float, eps: float, momentum: float | None, centered: bool) -> float:
         nonlocal v, mean, velocity
         v = rho * v + (1 - rho) * g * g
         if centered:
@@ -42,17 +32,7 @@ def rmsprop_eps_outside() -> Stepper:
     """RMSprop of torch: eps outside the root, lr outside the momentum buffer."""
     v = mean = b = 0.0
 
-    def step(
-        t: int,
-        x: float,
-        g: float,
-        *,
-        lr: float,
-        rho: float,
-        eps: float,
-        momentum: float | None,
-        centered: bool,
-    ) -> float:
+    def step(t: int, g: float, *, lr: float, rho: float, eps: float, momentum: float | None, centered: bool) -> float:
         nonlocal v, mean, b
         v = rho * v + (1 - rho) * g * g
         if centered:
@@ -72,20 +52,9 @@ def rmsprop_trace() -> Stepper:
     mean = trace = 0.0
 
     def step(
-        t: int,
-        x: float,
-        g: float,
-        *,
-        lr: float,
-        rho: float,
-        eps: float,
-        v0: float,
-        momentum: float | None,
-        centered: bool,
-        eps_in_sqrt: bool,
-        nesterov: bool,
-        bias_correction: bool,
-    ) -> float:
+        t: int, g: float, *, lr: float, rho: float, eps: float, v0: float, momentum: float | None,
+        centered: bool, eps_in_sqrt: bool, nesterov: bool, bias_correction: bool,
+    ) -> float:  # fmt: skip
         nonlocal v, mean, trace
         v = rho * (v0 if v is None else v) + (1 - rho) * g * g
         mean = rho * mean + (1 - rho) * g

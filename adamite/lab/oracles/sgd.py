@@ -7,16 +7,7 @@ def sgd() -> Stepper:
     """Heavy ball, torch and optax: lr outside the velocity; no dampening on the first step."""
     b = 0.0
 
-    def step(
-        t: int,
-        x: float,
-        g: float,
-        *,
-        lr: float,
-        momentum: float | None,
-        dampening: float,
-        nesterov: bool,
-    ) -> float:
+    def step(t: int, g: float, *, lr: float, momentum: float | None, dampening: float, nesterov: bool) -> float:
         nonlocal b
         if momentum is None:
             return lr * g
@@ -32,7 +23,7 @@ def sgd_lr_inside() -> Stepper:
     """Sutskever et al. 2013 as in Keras: the velocity holds -lr, and x moves by it."""
     velocity = 0.0
 
-    def step(t: int, x: float, g: float, *, lr: float, momentum: float | None, nesterov: bool) -> float:
+    def step(t: int, g: float, *, lr: float, momentum: float | None, nesterov: bool) -> float:
         nonlocal velocity
         if momentum is None:
             return lr * g
