@@ -38,7 +38,8 @@ def claims(
     """
     from adamite.frontend.settings import unknown
     from adamite.lab.claims import CLAIMS, write
-    from adamite.lab.claims import lab as labs
+    from adamite.lab.claims.claim import run
+    from adamite.lab.claims.lab import Lab
     from adamite.lab.claims.length import expected
     from adamite.lab.compare import workers
     from adamite.lab.compare.study import Study, StudyError
@@ -55,7 +56,7 @@ def claims(
     with writing(output_folder(folder)):
         study = Study(folder / "study.sqlite")
     begin, findings = time.perf_counter(), {}
-    lab = labs.Lab(study, jobs or workers.cores(), budget, seeds, quick)
+    lab = Lab(study, jobs or workers.cores(), budget, seeds, quick)
     lengths = expected([claim.slug for claim in wanted], budget, seeds, quick)
     err.print(
         f"{counted(len(wanted), 'claim')}: about {duration(sum(lengths))} on two cores. "
@@ -66,7 +67,7 @@ def claims(
             now = f"{number + 1}/{len(wanted)} {claim.slug}"
             lab.tell = functools.partial(_tell, progress, lengths, number, now)
             lab.tell("", 0)
-            findings[claim.slug] = labs.run(claim, lab)
+            findings[claim.slug] = run(claim, lab)
             if not err.is_terminal:
                 err.print(f"{now}: {findings[claim.slug].verdict}")
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
