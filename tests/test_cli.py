@@ -219,14 +219,14 @@ def test_a_command_says_what_it_needs(bare: Path, arguments: list[str]) -> None:
 
 
 def test_that_help_names_what_every_command_takes() -> None:
-    """It is read from the commands' text; here beside what Typer makes of them."""
+    """It is read from the commands' source; here it is compared with what Typer makes of them."""
     made = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
     assert set(commands()) == set(made) == set(COMMANDS)
     for name, command in commands().items():
         theirs = [p.opts[0] if p.param_type_name == "option" else p.metavar for p in made[name].params]
-        assert sorted(each.name for each in command.takes) == sorted(theirs), name
-        assert all(each.words for each in command.takes), name
-        assert command.words.splitlines()[0] in " ".join((made[name].help or "").split())
+        assert sorted(each.name for each in command.parameters) == sorted(theirs), name
+        assert all(each.help for each in command.parameters), name
+        assert command.help.splitlines()[0] in " ".join((made[name].help or "").split())
 
 
 # ---- what is no fault of ours ---------------------------------------------------------------------

@@ -12,12 +12,11 @@ _FULL = {number for name in ("ENOSPC", "EDQUOT") if (number := getattr(errno, na
 def main() -> None:
     """Run the command line: the entry point of ``adamite`` and of ``python -m adamite``.
 
-    It ends with 0; with 1 where what was asked for came to no good end; with 2 for what can't be asked for; with 130
-    after Ctrl-C.
+    It exits with 0 on success, 1 if the result is negative, 2 for a usage error, and 130 after Ctrl-C.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a pipe may know fewer letters than equations have
+            stream.reconfigure(errors="replace")  # a pipe's encoding may lack the equations' symbols
     try:
         sys.exit(_run())
     except KeyboardInterrupt:
@@ -25,7 +24,7 @@ def main() -> None:
 
 
 def _run() -> int | str | None:
-    """Run it; return the exit status, or the words of what went wrong."""
+    """Run a command; return the exit status, or a message."""
     from adamite.cli import bare
     from adamite.lab import fault
 
@@ -36,13 +35,13 @@ def _run() -> int | str | None:
             return bare.run(sys.argv[1:], missing)
         app(prog_name="adamite")
     except SystemExit as end:
-        return _stopped() if end.code == 130 else end.code  # which is what Typer makes of Ctrl-C
-    except (fault.Fault, ModuleNotFoundError) as error:  # a command imports what it needs when it is called
+        return _stopped() if end.code == 130 else end.code  # Typer's status after Ctrl-C
+    except (fault.Fault, ModuleNotFoundError) as error:  # commands import what they need when called
         return f"adamite: {fault.words(error)}"
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _FULL:
             return f"adamite: the output can't be written: {error.strerror}; make room, or write it elsewhere"
-        again = f"If that is no fault of yours, it is adamite's: {fault.WHOLE}=1 shows where it comes from."
+        again = f"If the fault isn't yours, it is adamite's: {fault.WHOLE}=1 shows where it comes from."
         return f"adamite: {fault.words(error)}\n{again}"
     return 0
 

@@ -1,6 +1,6 @@
-"""The command line where the packages that it is made with aren't installed: its version, and its help.
+"""The command line without the packages that it needs (typer, rich): its version and its help.
 
-The commands can't be imported then, so what they take is read from their text.
+The commands can't be imported then, so their options are read from their source.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
@@ -17,34 +17,34 @@ import adamite
 from adamite.errors import listed
 from adamite.lab.extras import WHERE, advice
 
-OWN_RULE = "a rule of yours, file.py:name"  # which some commands take too
+OWN_RULE = "a rule of yours, file.py:name"  # some commands take one as an argument
 HELP = ("--help", "-h")
 _NEEDED = f"To run a command: pip install {WHERE['typer']}"
 
 
-class Taken(NamedTuple):
+class Parameter(NamedTuple):
     """An option of a command, or an argument."""
 
     name: str
-    words: str
+    help: str
 
 
 class Command(NamedTuple):
-    """A command by its text."""
+    """A command, as its source describes it."""
 
-    words: str
-    takes: tuple[Taken, ...]
+    help: str
+    parameters: tuple[Parameter, ...]
 
 
 def run(arguments: Sequence[str], missing: ModuleNotFoundError) -> int | str:
-    """Print what can be told; return the exit status, or what to install where that isn't what was asked for."""
+    """Print the version or a help; return the exit status, or what to install if a command was to be run."""
     if missing.name not in WHERE:
         raise missing
-    known = commands()
+    by_name = commands()
     named = next((word for word in arguments if not word.startswith("-")), None)
     before = arguments[: arguments.index(named)] if named is not None else arguments
-    given = [*(("option", word, ("--version", *HELP)) for word in before), ("command", named, known)]
-    for kind, word, choices in given:
+    words = [*(("option", word, ("--version", *HELP)) for word in before), ("command", named, by_name)]
+    for kind, word, choices in words:
         if word is not None and word not in choices:
             close = get_close_matches(word, choices, n=1)
             print(f"Error: No such {kind} {word!r}.{f' Did you mean {close[0]!r}?' if close else ''}", file=sys.stderr)
@@ -52,10 +52,10 @@ def run(arguments: Sequence[str], missing: ModuleNotFoundError) -> int | str:
     if "--version" in before:
         print(f"adamite {adamite.__version__}")
     elif named is None:
-        first = [f"  {name:10}{command.words.partition('.')[0]}." for name, command in known.items()]
-        print("\n".join(["Usage: adamite COMMAND ...", "", "Commands:", *first, "", _NEEDED]))
+        lines = [f"  {name:10}{command.help.partition('.')[0]}." for name, command in by_name.items()]
+        print("\n".join(["Usage: adamite COMMAND ...", "", "Commands:", *lines, "", _NEEDED]))
     elif not set(HELP).isdisjoint(arguments):
-        print(_help(named, known[named]))
+        print(_help(named, by_name[named]))
     else:
         return f"adamite: {advice(missing.name)}"
     return 0
@@ -63,35 +63,39 @@ def run(arguments: Sequence[str], missing: ModuleNotFoundError) -> int | str:
 
 def commands() -> dict[str, Command]:
     """Every command by its name."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    statements = [each for path in files for each in ast.parse(path.read_text(encoding="utf-8")).body]
+    options = {ast.unparse(each.targets[0]): each.value for each in statements if isinstance(each, ast.Assign)}
     return {
-        name: Command(ast.get_docstring(function) or "", tuple(_takes(function)))
-        for path in sorted(Path(__file__).parent.glob("*.py"))
-        for function in ast.parse(path.read_text(encoding="utf-8")).body
+        name: Command(ast.get_docstring(function) or "", tuple(_parameters(function, options)))
+        for function in statements
         if isinstance(function, ast.FunctionDef)
         for name in _names(function)
     }
 
 
 def _names(function: ast.FunctionDef) -> Iterator[str]:
-    """What `@app.command()` or `@app.command("name")` calls it, if that is above it."""
+    """The command's name by `@app.command()` or `@app.command("name")`; nothing for other functions."""
     for call in function.decorator_list:
         if isinstance(call, ast.Call) and ast.unparse(call.func) == "app.command":
             yield from _constants(call.args) or [function.name]
 
 
-def _takes(function: ast.FunctionDef) -> Iterator[Taken]:
+def _parameters(function: ast.FunctionDef, options: Mapping[str, ast.expr]) -> Iterator[Parameter]:
+    """The options and arguments of a command; `options` has those that are declared by a name (options.py)."""
     for argument in function.args.args:
-        for call in ast.walk(argument.annotation or ast.Constant(None)):
+        annotation = argument.annotation or ast.Constant(None)
+        for call in ast.walk(options.get(ast.unparse(annotation), annotation)):
             if isinstance(call, ast.Call):
-                given = {word.arg: "".join(_constants([word.value])) for word in call.keywords}
+                keywords = {word.arg: "".join(_constants([word.value])) for word in call.keywords}
                 words = _constants(call.args)
                 kind = ast.unparse(call.func)
                 if kind == "library":
-                    yield Taken("WHAT", f"{listed([*words, OWN_RULE], 'or')}.")
+                    yield Parameter("WHAT", f"{listed([*words, OWN_RULE], 'or')}.")
                 elif kind == "typer.Option":
-                    yield Taken([*words, f"--{argument.arg.replace('_', '-')}"][0], given.get("help", ""))
+                    yield Parameter([*words, f"--{argument.arg.replace('_', '-')}"][0], keywords.get("help", ""))
                 else:
-                    yield Taken(given.get("metavar", argument.arg.upper()), given.get("help", ""))
+                    yield Parameter(keywords.get("metavar", argument.arg.upper()), keywords.get("help", ""))
 
 
 def _constants(nodes: Sequence[ast.expr]) -> list[str]:
@@ -99,9 +103,10 @@ def _constants(nodes: Sequence[ast.expr]) -> list[str]:
 
 
 def _help(name: str, command: Command) -> str:
-    paragraphs = [_indented(words, "  ") for words in command.words.split("\n\n")]
-    takes = "\n".join(_indented(f"{each.name:15}{each.words}", "  ", " " * 17) for each in command.takes)
-    parts = [f"Usage: adamite {name} ...", *paragraphs, *[f"It takes:\n{takes}"] * bool(takes), _NEEDED]
+    paragraphs = [_indented(words, "  ") for words in command.help.split("\n\n")]
+    lines = (_indented(f"{each.name:15}{each.help}", "  ", " " * 17) for each in command.parameters)
+    parameters = "\n".join(lines)
+    parts = [f"Usage: adamite {name} ...", *paragraphs, *[f"It takes:\n{parameters}"] * bool(parameters), _NEEDED]
     return "\n\n".join(parts)
 
 

@@ -16,9 +16,9 @@ from adamite.cli.terminal import app, bad_parameter, library, out, progress_bar
 if TYPE_CHECKING:
     from adamite.lab.bench import Row
 
-SAID = (
+MEANING = (
     "Medians of interleaved rounds in one process; ratio: to the case's yardstick (the limit kernel, torch fused, "
-    "optax, ...), the median over rounds. The limit kernel loads and stores the same and adds once for each store. "
+    "optax, ...), the median over rounds. The limit kernel has the same loads and stores, and one addition per store. "
     "Machines are noisy: trust ratios, and repeat."
 )
 
@@ -43,12 +43,12 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list for machines.")] = False,
     what: Annotated[str, library("numpy", "torch", "jax", "keras", "bytes", "sparse")] = "numpy",
 ) -> None:
-    """Measure the speed beside the machine's limit and the peers.
+    """Measure the speed against the machine's limit and peers.
 
-    It takes a minute or two, less with a smaller --size; what is promised for large arrays is promised for 40 million
-    elements, and isn't judged at other sizes. Peers take part where they are installed.
+    It takes a minute or two, less with a smaller --size. What is promised for large arrays is promised for 40 million
+    elements, and isn't judged at other sizes. Peers are measured if they are installed.
 
-    Keras is measured on the backend that it is set to, as by KERAS_BACKEND=jax.
+    Keras is measured on its configured backend, as set by KERAS_BACKEND=jax.
     """
     import json
 
@@ -64,7 +64,7 @@ def bench(
     if as_json:
         typer.echo(json.dumps([row.as_dict() for row in rows], indent=1))
         return
-    more = getattr(measured, "MORE", ())  # what these rows have besides
+    more = getattr(measured, "MORE", ())  # the names of further columns
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0) if more else (0, 1))
     table.add_column("", no_wrap=True)
     for column in ("median", "GB/s", "ratio", *more, "promise"):
@@ -84,20 +84,20 @@ def bench(
             promise + ("" if row.kept is None else " kept" if row.kept else " missed"),
         )
     out.print(table, markup=True)
-    out.print(measured.said() if hasattr(measured, "said") else SAID)
+    out.print(measured.said() if hasattr(measured, "said") else MEANING)
     if size != bench.SIZE:
-        out.print(f"What is promised of large arrays is promised for {bench.SIZE:,} elements, and isn't judged here.")
+        out.print(f"What is promised for large arrays is promised for {bench.SIZE:,} elements, and isn't judged here.")
 
 
 def _measuring(what: str, size: int, rounds: int) -> tuple[ModuleType, int, Iterator[Row]]:
-    """The module that measures, how many rows come, and these."""
+    """The module that measures, the number of rows, and the rows as they are measured."""
     from adamite.lab import bench
     from adamite.lab.where import rule
 
     if ":" in what:
         with bad_parameter("'WHAT'"):
-            own = rule(what)
-        return bench, 2, bench.own(own, size, rounds)
+            users_rule = rule(what)
+        return bench, 2, bench.own(users_rule, size, rounds)
     try:
         measured: Any = importlib.import_module(f"adamite.lab.bench{'' if what == 'numpy' else f'_{what}'}")
     except ValueError as error:

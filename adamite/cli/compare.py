@@ -1,4 +1,4 @@
-"""Commands that answer: which optimizer, and with what learning rate?"""
+"""Commands that compare optimizers: compare, problems."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from adamite.cli.options import Jobs, Problem
 from adamite.cli.terminal import (
     NowAndThen,
     TimeLeft,
@@ -34,6 +35,7 @@ from adamite.errors import counted
 
 if TYPE_CHECKING:
     from adamite.lab.compare import comparison
+    from adamite.lab.compare.comparison import Comparison
 
 FOLDER = Path("adamite-compare")
 OPTIMIZERS = "sgd,momentum,rmsprop,adam,adamw,amsgrad,adabelief"
@@ -42,27 +44,27 @@ OPTIMIZERS = "sgd,momentum,rmsprop,adam,adamw,amsgrad,adabelief"
 @app.command()
 def compare(
     context: typer.Context,
-    problem: Annotated[
-        str, typer.Option(help="One of ours, or yours: path/to/file.py:function, or module:function.")
-    ] = "digits",
+    problem: Problem = "digits",
     optimizers: Annotated[
         str, typer.Option(help="Names with commas; your own rule as path/to/file.py:rule, or module:rule.")
     ] = OPTIMIZERS,
     budget: Annotated[int, typer.Option(min=1, max=10_000, help="Settings tried for each optimizer.")] = 12,
     seeds: Annotated[int, typer.Option(min=1, max=1000, help="Trainings of each with its best settings.")] = 5,
-    seed: Annotated[int, typer.Option(min=0, max=999_999, help="What everything is drawn from.")] = 0,
-    steps: Annotated[int, typer.Option(min=0, help="Of a training; 0: the problem's own number.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=999_999, help="Seed of all random numbers.")] = 0,
+    steps: Annotated[int, typer.Option(min=0, help="Steps of a training; 0: the problem's own number.")] = 0,
     schedule: Annotated[str, typer.Option(help="Of lr: constant, cosine, linear or warmup-cosine.")] = "constant",
-    target: Annotated[float | None, typer.Option(help="Of the metric; steps and seconds to it are counted.")] = None,
-    tune: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=LOW:HIGH", help="Another range, or one more to tune; repeat it.")
+    target: Annotated[
+        float | None, typer.Option(help="A target of the metric; the report counts steps and seconds to it.")
     ] = None,
-    jobs: Annotated[int, typer.Option(min=0, help="Processes; 0: one a core.")] = 0,
+    tune: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=LOW:HIGH", help="Tune a hyperparameter in this range; repeatable.")
+    ] = None,
+    jobs: Jobs = 0,
     ray: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Train on a cluster of Ray; local begins one here.")
+        str | None, typer.Option(metavar="ADDRESS", help="Train on a Ray cluster; local starts one here.")
     ] = None,
     tensorboard: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", file_okay=False, help="Write the curves for TensorBoard too.")
+        Path | None, typer.Option(metavar="FOLDER", file_okay=False, help="Also write the curves for TensorBoard.")
     ] = None,
     folder: Annotated[
         Path | None,
@@ -71,16 +73,15 @@ def compare(
         ),
     ] = None,
 ) -> None:
-    """Tune optimizers alike on a problem, and say which is best.
+    """Tune optimizers equally on a problem, and say which is best.
 
-    Each is then trained from the same seeds with its best settings. What was trained is kept in a study: a comparison
-    that was stopped goes on, and a larger one uses it.
+    Each is then trained from the same seeds with its best settings. Trainings are stored in a study: an interrupted
+    comparison resumes, and a larger one reuses them.
     """
-    from adamite.lab.compare import comparison, report
-    from adamite.lab.compare.study import Study, StudyError
+    from adamite.lab.compare import comparison
 
-    if tensorboard is not None:  # what is missing is told before the work
-        from adamite.lab.compare import tensorboard as events
+    if tensorboard is not None:  # fail before the trainings if the package is missing
+        from adamite.lab.compare import tensorboard as _  # noqa: F401
     if target is not None and not math.isfinite(target):
         raise typer.BadParameter(f"{target}; give a finite number", param_hint="'--target'")
     plan = _plan(problem, optimizers, tune or [], schedule)
@@ -89,49 +90,65 @@ def compare(
     folder = _folder(plan, folder)
     if tensorboard is not None:
         output_folder(tensorboard, "'--tensorboard'")
-    with writing(folder):
-        study = Study(folder / "study.sqlite")
-    pool = _pool(jobs, ray, own=":" in problem + optimizers)
-    with writing(folder, kind=StudyError), live_table(plan) as tell:
-        found = comparison.run(plan, study, pool, tell)
-    print_comparison(found)
-    with writing(folder):
-        page = report.write(found, folder, _typed(context))
-    out.print(f"Report: {page}", soft_wrap=True, highlight=False, markup=False)
-    if tensorboard is not None:
-        with writing(tensorboard, "'--tensorboard'"):
-            runs = counted(len(events.write(found, tensorboard)), "training")
-        out.print(f"{runs} for TensorBoard: tensorboard --logdir {tensorboard}", soft_wrap=True)
-    fresh = sum(len(r.tuning) + len(r.reported) + len(r.failures) for r in found.results) - found.kept
-    known = f", {found.kept} from the study" if found.kept else ""
-    out.print(f"{counted(fresh, 'training')}{known}, {time.perf_counter() - begin:.0f} s.")
-    if not found.ranked():
+    result = _run(plan, folder, jobs, ray, users_files=":" in problem + optimizers)
+    print_comparison(result)
+    _write(result, folder, _typed(context), tensorboard)
+    trained = sum(len(r.tuning) + len(r.reported) + len(r.failures) for r in result.results) - result.kept
+    reused = f", {result.kept} from the study" if result.kept else ""
+    out.print(f"{counted(trained, 'training')}{reused}, {time.perf_counter() - begin:.0f} s.")
+    if not result.ranked():
         raise typer.Exit(1)
 
 
+def _run(plan: comparison.Plan, folder: Path, jobs: int, ray: str | None, users_files: bool) -> Comparison:
+    from adamite.lab.compare import comparison
+    from adamite.lab.compare.study import Study, StudyError
+
+    with writing(folder):
+        study = Study(folder / "study.sqlite")
+    pool = _pool(jobs, ray, users_files)
+    with writing(folder, kind=StudyError), live_table(plan) as tell:
+        return comparison.run(plan, study, pool, tell)
+
+
+def _write(result: Comparison, folder: Path, command: str, tensorboard: Path | None) -> None:
+    """The report, and the event files if there is a folder for them."""
+    from adamite.lab.compare import report
+
+    with writing(folder):
+        page = report.write(result, folder, command)
+    out.print(f"Report: {page}", soft_wrap=True, highlight=False, markup=False)
+    if tensorboard is not None:
+        from adamite.lab.compare import tensorboard as events
+
+        with writing(tensorboard, "'--tensorboard'"):
+            runs = counted(len(events.write(result, tensorboard)), "training")
+        out.print(f"{runs} for TensorBoard: tensorboard --logdir {tensorboard}", soft_wrap=True)
+
+
 def _folder(plan: comparison.Plan, given: Path | None) -> Path:
-    """Where the report goes: a folder of the problem's own."""
+    """The folder of the report: as given, or one for the problem."""
     from adamite.lab.compare import report
     from adamite.lab.where import as_name, identity
 
     folder = FOLDER / as_name(plan.problem.where) if given is None else given
     other = report.problem_of(folder)
-    own = identity(plan.problem.where)
-    if other not in (None, own):
-        said = f"{folder} has a report of {other}, and this one is of {own}; give another folder"
+    this = identity(plan.problem.where)
+    if other not in (None, this):
+        said = f"{folder} has a report of {other}, and this one is of {this}; give another folder"
         raise typer.BadParameter(said, param_hint="'--out'")
     return output_folder(folder)
 
 
-def _pool(jobs: int, ray: str | None, own: bool) -> comparison.Pool:
-    """Where the trainings are done. What is the user's own is found on a cluster in a copy of the current folder."""
+def _pool(jobs: int, ray: str | None, users_files: bool) -> comparison.Pool:
+    """What runs the trainings. A cluster finds the user's files in a copy of the current folder."""
     from adamite.lab.compare import workers
 
     if ray is None:
         return functools.partial(workers.local, processes=jobs or workers.cores())
     from adamite.lab.compare import cluster
 
-    here = Path.cwd() if own else None
+    here = Path.cwd() if users_files else None
     try:
         cluster.connect(ray, here)
     except cluster.ClusterError as error:
@@ -140,11 +157,11 @@ def _pool(jobs: int, ray: str | None, own: bool) -> comparison.Pool:
 
 
 def _typed(context: typer.Context) -> str:
-    """The command with all of its options, those too that were left at what another version may change."""
+    """The command with all its options: defaults too, since another version may change them."""
     words = ["adamite", str(context.info_name)]
     for option in context.command.params:
-        given = context.params.get(option.name or "")
-        for value in given if isinstance(given, (list, tuple)) else [given]:
+        values = context.params.get(option.name or "")
+        for value in values if isinstance(values, (list, tuple)) else [values]:
             words += [option.opts[0], str(value)] if value is not None else []
     return shlex.join(words)
 
@@ -163,11 +180,11 @@ def problems_() -> None:
     table.add_column("source", max_width=17)
     for name in PROBLEMS:
         try:
-            it = problems.look_up(name, PROBLEMS)
+            problem = problems.look_up(name, PROBLEMS)
         except ModuleNotFoundError as missing:
             table.add_row(name, f"needs {missing.name}")
         else:
-            table.add_row(name, it.title, it.metric, str(it.steps), it.source)
+            table.add_row(name, problem.title, problem.metric, str(problem.steps), problem.source)
     out.print(table)
     out.print("Compare optimizers on one: adamite compare --problem quadratic")
 
@@ -180,7 +197,7 @@ def _plan(problem: str, optimizers: str, tune: list[str], schedule: str) -> comp
 
     check_choice(schedule, training.SCHEDULES, "'--schedule'")
     try:
-        found = problems.find(problem, PROBLEMS)
+        trained_on = problems.find(problem, PROBLEMS)
     except NotFoundError as error:
         raise typer.BadParameter(str(error), param_hint="'--problem'") from None
     ranges: dict[str, Any] = {}
@@ -192,12 +209,12 @@ def _plan(problem: str, optimizers: str, tune: list[str], schedule: str) -> comp
     if not names:
         raise typer.BadParameter("give at least one", param_hint="'--optimizers'")
     try:
-        them = {entrant.name: entrant for entrant in (entrants.find(name, ranges) for name in names)}
+        by_name = {entrant.name: entrant for entrant in (entrants.find(name, ranges) for name in names)}
     except entrants.TuneError as error:
         raise typer.BadParameter(str(error), param_hint="'--tune'" if ranges else "'--optimizers'") from None
     except ValueError as error:
         raise typer.BadParameter(all_of_them(error), param_hint="'--optimizers'") from None
-    return comparison.Plan(found, list(them.values()), schedule=schedule)
+    return comparison.Plan(trained_on, list(by_name.values()), schedule=schedule)
 
 
 def _range(text: str) -> tuple[str, Any]:
@@ -215,12 +232,12 @@ def _range(text: str) -> tuple[str, Any]:
 
 @contextmanager
 def live_table(plan: comparison.Plan) -> Iterator[Callable[[comparison.Progress], None]]:
-    """On a terminal a table that grows until the work is done; elsewhere a line now and then."""
+    """Show the results so far: on a terminal a live table, elsewhere a line from time to time."""
     left = TimeLeft()
 
     def words(progress: comparison.Progress) -> str:
-        fresh = progress.total - progress.kept
-        return f"{progress.done}/{progress.total} trainings{left(progress.done - progress.kept, fresh)}"
+        to_train = progress.total - progress.kept
+        return f"{progress.done}/{progress.total} trainings{left(progress.done - progress.kept, to_train)}"
 
     if not err.is_terminal:
         say = NowAndThen()
@@ -257,17 +274,18 @@ def _so_far(plan: comparison.Plan, progress: comparison.Progress) -> Table:
     return whole(headers, rows, spare=("diverged", "best lr so far"))
 
 
-def print_comparison(found: comparison.Comparison) -> None:
-    """The table, the verdict, and what should be known beside."""
+def print_comparison(comparison: Comparison) -> None:
+    """The table, the verdict, and remarks."""
     from adamite.lab.bench import shown
-    from adamite.lab.compare import comparison, report
+    from adamite.lab.compare import report
+    from adamite.lab.compare.comparison import as_words
     from adamite.lab.compare.report_tables import number
 
-    plan = found.plan
+    plan = comparison.plan
     goal = "" if plan.goal is None else f"to {plan.goal:g}"
     headers = "", "lr", plan.problem.metric, "interval", *((goal, "time") if goal else ()), "a step", "bytes"
     rows = []
-    for result in found.ranked():
+    for result in comparison.ranked():
         final, best, steps = result.final(), result.best() or {}, result.steps_to_goal()
         reach = (f"{steps:.0f}", shown(result.seconds_to_goal())) if steps < float("inf") else ("never", "")
         rows.append(
@@ -285,13 +303,13 @@ def print_comparison(found: comparison.Comparison) -> None:
     if rows:
         spare = ("bytes", "a step", *(("time", goal) if goal else ()))
         out.print(whole(headers, rows, spare=spare))
-    out.print(found.verdict())
-    never = [r.entrant.name for r in found.ranked() if r.steps_to_goal() == float("inf")] if goal else []
+    out.print(comparison.verdict())
+    never = [r.entrant.name for r in comparison.ranked() if r.steps_to_goal() == float("inf")] if goal else []
     if never:
         out.print(f"{plan.problem.metric} {plan.goal:g} was not reached in half of the trainings: {', '.join(never)}.")
-    for result in found.ranked():
+    for result in comparison.ranked():
         more = {k: v for k, v in (result.best() or {}).items() if k != "lr"}
         if more:
-            out.print(f"{result.entrant.name}: with {comparison.as_words(more)}.")
-    for note in report.notes(found):
+            out.print(f"{result.entrant.name}: with {as_words(more)}.")
+    for note in report.notes(comparison):
         out.print(note)

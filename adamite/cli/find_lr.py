@@ -1,4 +1,4 @@
-"""The command that looks for a learning rate: find-lr."""
+"""The command that suggests a learning rate: find-lr."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from adamite.cli.options import Optimizer, Problem
 from adamite.cli.terminal import app, bad_parameter, out, output_folder, writing
 
 if TYPE_CHECKING:
@@ -22,23 +23,21 @@ FOLDER = Path("adamite-find-lr")
 
 @app.command("find-lr")
 def find_lr(
-    problem: Annotated[
-        str, typer.Option(help="One of ours, or yours: path/to/file.py:function, or module:function.")
-    ] = "digits",
-    optimizer: Annotated[str, typer.Option(help="Its name; your own rule as path/to/file.py:rule.")] = "adam",
+    problem: Problem = "digits",
+    optimizer: Optimizer = "adam",
     low: Annotated[float, typer.Option(help="The first learning rate.")] = 1e-7,
     high: Annotated[float, typer.Option(help="The last one.")] = 10.0,
-    steps: Annotated[int, typer.Option(min=20, help="From the first to the last.")] = 200,
-    seed: Annotated[int, typer.Option(min=0, help="Of the start and the batches.")] = 0,
+    steps: Annotated[int, typer.Option(min=20, help="Steps from the first to the last.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the start and the batches.")] = 0,
     folder: Annotated[
         Path | None,
         typer.Option("--out", file_okay=False, help="For the picture, instead of adamite-find-lr/PROBLEM."),
     ] = None,
 ) -> None:
-    """Look for a learning rate: where the loss falls, and breaks.
+    """Find a learning rate: where the loss falls and diverges.
 
-    It is one short training, in which the rate grows. The test says which decade is worth a try; adamite compare says
-    what is best.
+    It runs one short training with a growing learning rate. The test shows which decade is worth trying; adamite
+    compare shows which rate is best.
     """
     from adamite.lab import find_lr as lab
     from adamite.lab import problem as problems
@@ -47,41 +46,42 @@ def find_lr(
     from adamite.lab.where import as_name
 
     with bad_parameter("'--problem'"):
-        found_problem = problems.find(problem, PROBLEMS)
+        trained_on = problems.find(problem, PROBLEMS)
     with bad_parameter("'--optimizer'"):
         entrant = entrants.find(optimizer)
         lab.check_lr(entrant)
     with bad_parameter("'--low' and '--high'"):
         lab.check_rates(low, high)
-    own = as_name(found_problem.where)
-    folder = output_folder(FOLDER / own if folder is None else folder)
+    problem_name = as_name(trained_on.where)
+    folder = output_folder(FOLDER / problem_name if folder is None else folder)
     with contextlib.redirect_stdout(sys.stderr):  # what a problem prints
-        found = lab.find_lr_problem(found_problem, entrant, low=low, high=high, steps=steps, seed=seed)
-    out.print(f"{found_problem.title or found_problem.name}: {entrant.name}", style="bold")
-    _print(found)
+        result = lab.find_lr_problem(trained_on, entrant, low=low, high=high, steps=steps, seed=seed)
+    out.print(f"{trained_on.title or trained_on.name}: {entrant.name}", style="bold")
+    _print(result)
     from adamite.lab import plots
 
-    name = f"{own}-{as_name(entrant.name)}"
+    name = f"{problem_name}-{as_name(entrant.name)}"
     with writing(folder):
-        plots.save(lab.picture(found), folder, name)
+        plots.save(lab.picture(result), folder, name)
     out.print(f"Picture: {folder / name}.png", soft_wrap=True)
 
 
-def _print(found: Found) -> None:
-    """A row a half decade, and what follows."""
+def _print(result: Found) -> None:
+    """Two rows per decade, and the suggestion."""
     table = Table(box=SIMPLE_HEAD)
     for header in ("lr", "loss", "smoothed"):
         table.add_column(header, justify="right")
-    every = max(1, round(len(found.lrs) / math.log10(found.lrs[-1] / found.lrs[0]) / 2)) if len(found.lrs) > 1 else 1
-    for lr, loss, smoothed in list(zip(found.lrs, found.losses, found.smoothed, strict=True))[::every]:
+    lrs = result.lrs
+    every = max(1, round(len(lrs) / math.log10(lrs[-1] / lrs[0]) / 2)) if len(lrs) > 1 else 1
+    for lr, loss, smoothed in list(zip(lrs, result.losses, result.smoothed, strict=True))[::every]:
         table.add_row(f"{lr:.2g}", f"{loss:.4g}", f"{smoothed:.4g}")
     out.print(table)
-    if found.suggestion is None or found.tenth is None:
+    if result.suggestion is None or result.tenth is None:
         out.print("No suggestion: the loss never fell.")
     else:
-        out.print(f"Try lr {found.suggestion:.2g}, where the smoothed loss falls steepest.")
-        out.print(f"A tenth of the lr with the lowest smoothed loss: {found.tenth:.2g}.")
-    if found.stopped:
-        out.print(f"It stopped early: {found.stopped}.")
-    if found.chance:
-        out.print(found.chance)
+        out.print(f"Try lr {result.suggestion:.2g}, where the smoothed loss falls steepest.")
+        out.print(f"A tenth of the lr with the lowest smoothed loss: {result.tenth:.2g}.")
+    if result.stopped:
+        out.print(f"It stopped early: {result.stopped}.")
+    if result.chance:
+        out.print(result.chance)

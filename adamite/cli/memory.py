@@ -1,4 +1,4 @@
-"""The command that counts bytes before a training: memory."""
+"""The command that predicts the memory of a training: memory."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from adamite.cli.options import Optimizer
 from adamite.cli.terminal import app, bad_parameter, check_choice, out, rule_or_name, whole
 
 
@@ -21,15 +22,15 @@ def memory(
             "returns a model.",
         ),
     ],
-    optimizer: Annotated[str, typer.Option(help="Its name; your own rule as path/to/file.py:rule.")] = "adamw",
+    optimizer: Optimizer = "adamw",
     dtype: Annotated[
-        str | None, typer.Option(help="Of the weights: float32, bfloat16, float16, float64; else their own.")
+        str | None, typer.Option(help="Of the weights: float32, bfloat16, float16 or float64; default: their own.")
     ] = None,
 ) -> None:
     """Count the bytes that training a model takes.
 
-    For each way in which an optimizer's states can rest: weights, gradients and states, to the byte. Activations aren't
-    counted. Of a file the header alone is read.
+    For each format of the optimizer's states: weights, gradients and states, to the byte. Activations aren't counted.
+    Only the header of a file is read.
     """
     from adamite import footprint
     from adamite.lab import fault
@@ -41,17 +42,17 @@ def memory(
     with bad_parameter("'MODEL'"):
         made, tensors = _model(model)
         try:
-            found = footprint.memory(tensors, rule, dtype)
+            footprints = footprint.memory(tensors, rule, dtype)
         except (ValueError, TypeError) as error:
             raise fault.about(made, str(error).removeprefix("memory: ") + fault.not_yield(tensors)) from None
-    out.print(found.title, style="bold")
-    ends = [i for i, row in enumerate(found.rows) if row.state == found.rows[-1].state]
-    out.print(whole(footprint.HEADERS, found.cells, 3, ("B/param", "gradients", "weights", "states"), ends))
-    out.print(found.verdict)
+    out.print(footprints.title, style="bold")
+    ends = [i for i, row in enumerate(footprints.rows) if row.state == footprints.rows[-1].state]
+    out.print(whole(footprint.HEADERS, footprints.cells, 3, ("B/param", "gradients", "weights", "states"), ends))
+    out.print(footprints.verdict)
 
 
 def _model(where: str) -> tuple[Any, Any]:
-    """What a user's function returns, behind the function; or a file, a folder or a model that is there already."""
+    """The user's function and the model that it returns; or None and a file, a folder or an existing model."""
     from adamite.lab import fault
     from adamite.lab.where import load
 
@@ -61,12 +62,12 @@ def _model(where: str) -> tuple[Any, Any]:
         )
     if not where.endswith(".py") and (Path(where).exists() or ":" not in where):
         return None, Path(where)
-    found = load(where)
-    if not isinstance(found, type) and (not callable(found) or hasattr(found, "parameters")):
-        return None, found
+    loaded = load(where)
+    if not isinstance(loaded, type) and (not callable(loaded) or hasattr(loaded, "parameters")):
+        return None, loaded
     try:
-        inspect.signature(found).bind()
+        inspect.signature(loaded).bind()
     except TypeError as error:
-        raise fault.about(found, f"a function that returns a model is called without arguments: {error}") from None
-    with fault.blamed_on(found):
-        return found, found()
+        raise fault.about(loaded, f"a function that returns a model is called without arguments: {error}") from None
+    with fault.blamed_on(loaded):
+        return loaded, loaded()

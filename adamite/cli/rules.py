@@ -1,5 +1,8 @@
 """Commands about the rules: list, show, verify."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +15,7 @@ from adamite.cli.terminal import (
     bad_parameter,
     err,
     library,
+    names_and_numbers,
     out,
     print_table,
     progress_bar,
@@ -20,13 +24,14 @@ from adamite.cli.terminal import (
 from adamite.errors import listed
 
 if TYPE_CHECKING:
+    from adamite.backends.text import Equation
     from adamite.frontend import about
     from adamite.lab import differences
 
 
 @app.command("list")
 def list_() -> None:
-    """List the optimizers, with the bytes of state that each keeps."""
+    """List the optimizers, with the bytes of state that each needs."""
     from adamite.frontend import about
     from adamite.numpy import OPTIMIZERS
     from adamite.rules import RULES
@@ -35,16 +40,16 @@ def list_() -> None:
     for column in ("optimizer", "what it is", "rule"):
         table.add_column(column)
     table.add_column("bytes", justify="right")
-    named = set()
+    with_a_class = set()
     for cls in OPTIMIZERS.values():
         it = about.about(cls.__name__, cls.conventions())
-        named.add(it.update.rule.name)
+        with_a_class.add(it.update.rule.name)
         table.add_row(it.name, it.title, it.update.rule.name, str(it.state_bytes))
     out.print(table)
-    out.print("bytes: of state for each float32 parameter.")
-    variants = ", ".join(name for name in RULES if name not in named)
+    out.print("bytes: state per float32 parameter.")
+    variants = ", ".join(name for name in RULES if name not in with_a_class)
     out.print(f"Variants, as frameworks write them: {variants}.")
-    out.print("More of one: adamite show adam")
+    out.print("More about one: adamite show adam")
 
 
 @app.command()
@@ -60,7 +65,7 @@ def show(
 ) -> None:
     """Show an optimizer's equations, hyperparameters and memory.
 
-    Also what changes where frameworks have other equations or defaults.
+    And how other frameworks' equations and defaults differ.
     """
     from adamite.backends.text import equations
     from adamite.frontend import about
@@ -81,12 +86,18 @@ def show(
     if asm:
         print_loop(it)
         return
+    print_about(it)
+
+
+def print_about(it: about.About) -> None:
+    """Equations, hyperparameters, memory, and what the frameworks change."""
+    from adamite.backends.text import equations
+
     out.print(it.title or it.name, style="bold")
     if it.summary:
         out.print(" ".join(it.summary.split()))
     out.print()
-    for equation in equations(it.update):
-        out.print(f"    {equation}", soft_wrap=True)
+    print_equations(equations(it.update))
     table = Table(box=SIMPLE_HEAD)
     for column in ("", "name", "default", "allowed", "meaning"):
         table.add_column(column)
@@ -99,22 +110,26 @@ def show(
         f"a step reads and writes {it.moved_bytes}."
     )
     if it.differences:
-        named = listed([f'"{difference.framework}"' for difference in it.differences], "or")
-        out.print(f"\nWhat it changes to make it with convention={named}:")
+        frameworks = listed([f'"{difference.framework}"' for difference in it.differences], "or")
+        out.print(f"\nWhat changes with convention={frameworks}:")
     for difference in it.differences:
         out.print(f"\nIn {difference.framework}: {difference.decay}.", style="bold")
         if difference.title:
             out.print(difference.title)
-        for equation in difference.equations:
-            out.print(f"    {equation}", soft_wrap=True)
+        print_equations(difference.equations)
         if difference.defaults:
             out.print("Other defaults: " + ", ".join(f"{k}={v}" for k, v in difference.defaults.items()))
         elif not difference.equations:
             out.print("Equations and defaults are those above.")
 
 
-def print_loop(it: "about.About") -> None:
-    """The compiled loop, and how much of it there is."""
+def print_equations(lines: Iterable[Equation]) -> None:
+    for equation in lines:
+        out.print(f"    {equation}", soft_wrap=True)
+
+
+def print_loop(it: about.About) -> None:
+    """The compiled loop, and its number of lines."""
     from adamite.backends import llvm
     from adamite.codegen import compiler
     from adamite.graph.lowering import lower
@@ -129,43 +144,43 @@ def print_loop(it: "about.About") -> None:
 @app.command()
 def verify(
     what: Annotated[str, library("numpy", "torch", "states")] = "numpy",
-    quick: Annotated[bool, typer.Option("--quick", help="Of states: two seeds, and short trainings.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="For states: two seeds and short trainings.")] = False,
 ) -> None:
     """Check bits and numbers on this machine.
 
-    That the machine code has the bits of the reference, and the papers' numbers.
+    The machine code must have the bits of the reference, and the papers' numbers.
 
-    With torch: that adamite.torch has torch's numbers, on torch's own test inputs, and refuses what torch refuses.
+    torch: adamite.torch must have torch's numbers, on torch's own test inputs, and refuse what torch refuses.
     Either takes about ten seconds.
 
-    With states: that bfloat16 and 8-bit states train as float32 ones do. It takes two minutes, with --quick
+    states: bfloat16 and 8-bit states must train as well as float32 ones. It takes two minutes, with --quick
     ten seconds.
 
-    With a rule of yours, as path/to/file.py:rule: that it is what every optimizer must be.
+    A rule of yours, as path/to/file.py:rule, must have the properties that every optimizer has.
     """
     if quick and what != "states":
-        raise typer.BadParameter("it is of adamite verify states", param_hint="--quick")
+        raise typer.BadParameter("it is an option of adamite verify states", param_hint="--quick")
     if ":" in what:
         verify_rule(what)
-        return
-    if what == "torch":
+    elif what == "torch":
         verify_torch()
-        return
-    if what == "states":
+    elif what == "states":
         verify_states(quick)
-        return
+    else:
+        verify_numpy()
+
+
+def verify_numpy() -> None:
+    """Every rule of adamite's."""
     from adamite.codegen import compiler
     from adamite.lab import differences, verify
 
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column("rule", no_wrap=True)
-    for column in ("checks", "error", "ULPs", "float32", "median"):
-        table.add_column(column, justify="right")
     reports = []
     with progress_bar() as progress:
         for done, (rule, options) in enumerate(verify.CASES):
             progress(done, len(verify.CASES), verify.label(rule, options))
             reports.append(verify.report(rule, **options))
+    table = names_and_numbers("rule", "checks", "error", "ULPs", "float32", "median")
     for r in reports:
         table.add_row(
             r.case,
@@ -177,19 +192,14 @@ def verify(
         )
     out.print(table)
     out.print(
-        "checks: the machine code's bits are those of the NumPy reading (special values, threads), states stay "
-        "normal, saved runs resume, and more: help(adamite.testing.check_rule).\n"
+        "checks: the machine code has the bits of the NumPy backend (special values, threads), states stay normal, "
+        "saved runs resume, and more: help(adamite.testing.check_rule).\n"
         f"errors: after {verify.STEPS} steps, against a float64 loop written from the paper: largest difference over "
         "largest displacement; then in units of the last place of the parameter (ULPs): the largest in float64, "
         "the largest and the median in float32.\n"
         f"processor: {compiler.processor()}"
     )
-    failed = [r for r in reports if not r.passed]
-    for r in failed:
-        for reason in r.reasons:
-            err.print(f"{r.case}: {reason}", style="red")
-    if failed:
-        raise typer.Exit(1)
+    exit_if_any([f"{r.case}: {reason}" for r in reports for reason in r.reasons])
     print_differences(differences.TORCH)
     out.print(f"All {len(reports)} hold.", style="bold green")
 
@@ -200,19 +210,15 @@ def verify_rule(where: str) -> None:
     from adamite.testing import Checks, run_checks
 
     with bad_parameter("'WHAT'"):
-        found = rule(where)
-    checks = Checks(run_checks(found))
+        users_rule = rule(where)
+    checks = Checks(run_checks(users_rule))
     out.print(str(checks))
-    failed = [check for check in checks if not check.passed]
-    for check in failed:
-        err.print(f"{check.name}: {check.error}", style="red")
-    if failed:
-        raise typer.Exit(1)
+    exit_if_any([f"{check.name}: {check.error}" for check in checks if not check.passed])
     out.print(f"All {len(checks)} hold.", style="bold green")
 
 
 def verify_torch() -> None:
-    """Each class of adamite.torch beside torch's."""
+    """Each class of adamite.torch against torch's."""
     with progress_bar() as progress:
         progress(0, 1, "importing torch")
         from adamite.lab import differences, verify_torch
@@ -221,10 +227,7 @@ def verify_torch() -> None:
         for done, name in enumerate(verify_torch.NAMES):
             progress(done, len(verify_torch.NAMES), name)
             reports.append(verify_torch.report(name))
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column("class", no_wrap=True)
-    for column in ("inputs", "error", "refused"):
-        table.add_column(column, justify="right")
+    table = names_and_numbers("class", "inputs", "error", "refused")
     for r in reports:
         refused = f"{r.refused}/{r.refused + len(r.failures)}"
         table.add_row(r.name, str(r.inputs), f"{r.displacement64:.1e}", refused)
@@ -233,11 +236,8 @@ def verify_torch() -> None:
         f"inputs: torch's own for its optimizers' tests; error: after {verify_torch.STEPS} steps in float64, largest "
         "difference from torch over largest displacement; refused: torch's error inputs, with its errors."
     )
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column("class", no_wrap=True)
-    for kind in verify_torch.KINDS:
-        table.add_column(str(kind).removeprefix("torch."), justify="right")
-        table.add_column("torch's", justify="right")
+    kinds = (str(kind).removeprefix("torch.") for kind in verify_torch.KINDS)
+    table = names_and_numbers("class", *(header for kind in kinds for header in (kind, "torch's")))
     for r in reports:
         pairs = (
             (f"{d.median:.1f}/{d.largest:.0f}", f"{d.median_torch:.1f}/{d.largest_torch:.0f}")
@@ -247,17 +247,12 @@ def verify_torch() -> None:
     out.print(table)
     out.print("Distance from a float64 run in units of the last place, median/largest: ours, torch's.")
     print_differences(differences.TORCH)
-    failed = [r for r in reports if not r.passed]
-    for r in failed:
-        for reason in r.reasons:
-            err.print(f"{r.name}: {reason}", style="red")
-    if failed:
-        raise typer.Exit(1)
+    exit_if_any([f"{r.name}: {reason}" for r in reports for reason in r.reasons])
     out.print(f"All {len(reports)} hold.", style="bold green")
 
 
 def verify_states(quick: bool) -> None:
-    """Narrow states beside float32's."""
+    """Low-precision states against float32 ones."""
     with progress_bar() as progress:
         progress(0, 1, "importing torch")
         from adamite.lab import fidelity
@@ -269,14 +264,19 @@ def verify_states(quick: bool) -> None:
         out.print(f"{meaning}\n")
     for missing in report.missing:
         err.print(missing)
-    for failure in report.failures:
-        err.print(failure, style="red")
-    if report.failures:
-        raise typer.Exit(1)
+    exit_if_any(report.failures)
     out.print("All of it holds.", style="bold green")
 
 
-def print_differences(found: "tuple[differences.Difference, ...]") -> None:
+def exit_if_any(failures: Sequence[str]) -> None:
+    """Print the failures; if there are any, end with exit status 1."""
+    for failure in failures:
+        err.print(failure, style="red")
+    if failures:
+        raise typer.Exit(1)
+
+
+def print_differences(departures: tuple[differences.Difference, ...]) -> None:
     out.print("\nWhere adamite.torch departs from torch.optim on purpose", style="bold")
-    for difference in found:
+    for difference in departures:
         out.print(f"- {difference.what}: {difference.why}.")

@@ -1,4 +1,4 @@
-"""What every command shares: the application, two consoles, tables and the progress bar."""
+"""What all commands share: the application, two consoles, tables and the progress bar."""
 
 from __future__ import annotations
 
@@ -30,42 +30,42 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": bare.HELP},
-    rich_markup_mode=None,  # messages in plain lines, that a pipe does not break
+    rich_markup_mode=None,  # plain messages, which a pipe doesn't break
 )
 out = Console(highlight=False, markup=False)
 err = Console(highlight=False, markup=False, stderr=True)
 
 
-LEAST = 10  # letters of a name, or of a header's word, before it is folded
+LEAST = 10  # characters of a name, or of a word of a header, before it is folded
 
 LIBRARIES = {
     "numpy": "adamite itself",
-    "torch": "adamite.torch beside torch.optim",
-    "sparse": "gradients of rows, beside torch's SparseAdam and dense AdamW",
-    "jax": "adamite.jax beside optax",
-    "keras": "adamite.keras beside keras.optimizers",
-    "bytes": "bfloat16 and 8-bit states and weights beside float32",
-    "states": "bfloat16 and 8-bit states beside float32",
+    "torch": "adamite.torch against torch.optim",
+    "sparse": "sparse gradients, against torch's SparseAdam and dense AdamW",
+    "jax": "adamite.jax against optax",
+    "keras": "adamite.keras against keras.optimizers",
+    "bytes": "bfloat16 and 8-bit states and weights against float32",
+    "states": "bfloat16 and 8-bit states against float32",
 }
 
 
 def check_choice(text: str, choices: Collection[str], hint: str) -> None:
     """Refuse what isn't among the choices."""
     if text not in choices:
-        them = listed(list(choices), "or")
-        gap = "\n" if len(them) > 44 else " "  # so that it fits the screen
-        raise typer.BadParameter(f"{text!r}; give{gap}{them}", param_hint=hint)
+        alternatives = listed(list(choices), "or")
+        gap = "\n" if len(alternatives) > 44 else " "  # so that it fits the screen
+        raise typer.BadParameter(f"{text!r}; give{gap}{alternatives}", param_hint=hint)
 
 
 def all_of_them(error: ValueError) -> str:
-    """What an error says of a name that isn't there, but for the list of all optimizers."""
+    """The message about an unknown name, with a command instead of the list of all optimizers."""
     said, many, _ = str(error).partition(" It takes ")
     return f"{said}\nAll of them: adamite list" if many or "the nearest here" in said else said
 
 
 @contextmanager
 def bad_parameter(hint: str) -> Iterator[None]:
-    """What is refused inside was given for this option."""
+    """Report a ValueError raised inside as an invalid value of this option."""
     try:
         yield
     except ValueError as error:
@@ -74,7 +74,7 @@ def bad_parameter(hint: str) -> Iterator[None]:
 
 @contextmanager
 def writing(path: Path, hint: str = "'--out'", kind: type[OSError] = OSError) -> Iterator[None]:
-    """What can't be written inside was to be written where this option says."""
+    """Report a failure to write, raised inside, as an invalid value of this option."""
     try:
         yield
     except kind as error:
@@ -83,7 +83,7 @@ def writing(path: Path, hint: str = "'--out'", kind: type[OSError] = OSError) ->
 
 
 def output_folder(path: Path, hint: str = "'--out'") -> Path:
-    """Make a folder for what will be written, and see before the work whether it can be."""
+    """Make the folder, and check before the work that files can be written there."""
     with writing(path, hint):
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
@@ -92,29 +92,29 @@ def output_folder(path: Path, hint: str = "'--out'") -> Path:
 
 
 def rule_or_name(text: str) -> Rule | str:
-    """The name of an optimizer that is known, or the rule that stands there.
+    """The rule at a place (file.py:rule), or the name of an optimizer.
 
     Raises:
-        ValueError: that says what is wrong.
+        ValueError: there is none; the message says why.
     """
     from adamite.lab.where import rule
     from adamite.numpy import optimizer
 
-    found = rule(text) if ":" in text else text
-    optimizer(found)  # which knows the names
-    return found
+    named = rule(text) if ":" in text else text
+    optimizer(named)  # raises an error for an unknown name
+    return named
 
 
 def library(*names: str) -> Any:
-    """The argument that says beside which of these libraries a command works, or a rule of the user's own."""
+    """The argument of a command that works with one of these libraries, or with a rule of the user's own."""
 
     def read(text: str) -> str:
         if ":" not in text:
             check_choice(text, (*names, OWN_RULE), "'WHAT'")
         return text
 
-    said = "; ".join(f"{name}: {LIBRARIES[name]}" for name in names)
-    return typer.Argument(parser=read, metavar="WHAT", help=f"{said}; or {OWN_RULE}.")
+    meanings = "; ".join(f"{name}: {LIBRARIES[name]}" for name in names)
+    return typer.Argument(parser=read, metavar="WHAT", help=f"{meanings}; or {OWN_RULE}.")
 
 
 def whole(
@@ -124,56 +124,62 @@ def whole(
     spare: Sequence[str] = (),
     ends: Sequence[int] = (),
 ) -> Table:
-    """A table whose numbers are whole on a narrow screen too.
+    """A table that doesn't cut numbers off on a narrow screen.
 
-    Where there is no room for all, headers are wrapped, names folded, and columns left out.
+    If there is no room for everything, headers are wrapped, names folded, and columns left out.
 
     Args:
-        left: so many columns are of names, to the left; the others of numbers, to the right.
-        spare: the headers of columns that can be missed, first that which is missed least.
+        left: the number of columns of names, aligned left; the others have numbers, aligned right.
+        spare: the headers of columns that may be left out, the least important first.
         ends: the rows with a gap below.
     """
     cells = {h: max((cell_len(row[i]) for row in rows), default=0) for i, h in enumerate(headers)}
     most = {h: max(cell_len(h), cells[h]) for h in headers}
     least = {h: max(cells[h], min(LEAST, max(map(cell_len, h.split()), default=0))) for h in headers}
     least |= {h: min(most[h], LEAST) for h in headers[:left]}
-    kept = list(headers)
+    shown = list(headers)
 
     def room() -> int:
-        return out.width - sum(least[h] + 2 for h in kept)
+        return out.width - sum(least[h] + 2 for h in shown)
 
     for header in spare:
-        if room() < 0 and header in kept:
-            kept.remove(header)
+        if room() < 0 and header in shown:
+            shown.remove(header)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for i, header in enumerate(headers):
-        if header in kept:
+        if header in shown:
             least[header] += max(0, min(most[header] - least[header], room()))
             how: Any = {"justify": "right" if i >= left else "left", "width": least[header], "overflow": "fold"}
             table.add_column(header, **how)
     for i, row in enumerate(rows):
-        table.add_row(*(cell for header, cell in zip(headers, row) if header in kept), end_section=i in ends)
+        table.add_row(*(cell for header, cell in zip(headers, row) if header in shown), end_section=i in ends)
+    return table
+
+
+def names_and_numbers(names: str, *numbers: str) -> Table:
+    """A table without rows: a column of names, aligned left, and columns of numbers, aligned right."""
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column(names, no_wrap=True)
+    for header in numbers:
+        table.add_column(header, justify="right")
     return table
 
 
 def print_table(content: page.Table) -> None:
-    """The first column stands to the left, the others, mostly numbers, to the right."""
-    table = Table(box=SIMPLE_HEAD)
-    for i, header in enumerate(content.headers):
-        table.add_column(header, justify="right" if i else "left")
+    table = names_and_numbers(*content.headers)
     for row in content.rows:
         table.add_row(*row)
     out.print(table)
 
 
-# ---- what is told until a result is there ---------------------------------------------------------
+# ---- progress -------------------------------------------------------------------------------------
 
-Tell = Callable[[float, float, str], None]  # how much is done, of how much, and what comes next
-EVERY = 30.0  # seconds between lines where there is no terminal
+Tell = Callable[[float, float, str], None]  # called with the amount done, the total, and what comes next
+EVERY = 30.0  # seconds between lines if there is no terminal
 
 
 class NowAndThen:
-    """Lines on stderr, for what is redirected: none before EVERY seconds have passed, and none sooner after another."""
+    """Lines on stderr, for when it isn't a terminal: at most one every EVERY seconds, and none before."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
@@ -186,20 +192,20 @@ class NowAndThen:
 
 
 class TimeLeft:
-    """How long it will take yet, from how long it took so far: call it with (done, total)."""
+    """The time left, estimated from the time so far: call it with (done, total)."""
 
     def __init__(self) -> None:
         self._begin = time.monotonic()
 
     def __call__(self, done: float, total: float) -> str:
-        """A comma and the words, or nothing where nothing is known."""
+        """A comma and the time; "" before anything is done."""
         if not 0 < done < total:
             return ""
         return f", {duration((time.monotonic() - self._begin) / done * (total - done))} left"
 
 
 def duration(seconds: float) -> str:
-    """About how long, in the unit that one would say."""
+    """An approximate duration, in seconds, minutes or hours."""
     if seconds < 99:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} min" if seconds < 99 * 60 else f"{seconds / 3600:.1f} h"
@@ -207,7 +213,7 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def progress_bar() -> Iterator[Tell]:
-    """Until the work is done a bar, or a line now and then."""
+    """A progress bar, or a line from time to time if there is no terminal."""
     left = TimeLeft()
     if not err.is_terminal:
         say = NowAndThen()

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 
 from adamite import cli
 from adamite.lab.claims import CLAIMS, LEFT_OUT, tuning, write
-from adamite.lab.claims import lab as labs
-from adamite.lab.claims.claim import HOLDS, NOT, UNMEASURED, VERDICTS, WHEN, Finding, across
+from adamite.lab.claims.claim import HOLDS, NOT, UNMEASURED, VERDICTS, WHEN, Finding, across, run
+from adamite.lab.claims.contrasts import sign
 from adamite.lab.claims.lab import Lab
 from adamite.lab.claims.length import SECONDS, expected
 from adamite.lab.compare import statistics
@@ -89,7 +89,7 @@ def test_its_words_are_the_articles() -> None:
 def test_what_the_equations_say(slug: str, quick: Lab) -> None:
     if slug == "adam-memory":
         pytest.importorskip("torch")
-    found = labs.run(BY_SLUG[slug], quick)
+    found = run(BY_SLUG[slug], quick)
     assert found.verdict == EXACT[slug], found.figures
     assert bool(found.condition) == (found.verdict == WHEN)
     assert found.figures and found.table.rows
@@ -115,7 +115,7 @@ def test_a_range_is_wider_or_narrower(reached: list[list[int]], said: str) -> No
     "slug", ["sgd-slow", "adam-sparse", "bias-critical", "robust", "adamw-overfitting", "schedule"]
 )
 def test_a_quick_look_comes_to_a_verdict(slug: str, quick: Lab) -> None:
-    found = labs.run(BY_SLUG[slug], quick)
+    found = run(BY_SLUG[slug], quick)
     assert found.verdict in VERDICTS
     assert bool(found.condition) == (found.verdict == WHEN)
     assert {len(row) for row in found.table.rows} == {len(found.table.headers)}
@@ -128,7 +128,7 @@ def test_verdicts_follow_the_figures() -> None:
         WHEN,
         "the case is a or d; not told on b; the reverse on c",
     )
-    assert [labs.sign(Interval(2, low, high), 1) for low, high in ((1.1, 3), (0.9, 3), (0.5, 0.9), (1, 3))] == [
+    assert [sign(Interval(2, low, high), 1) for low, high in ((1.1, 3), (0.9, 3), (0.5, 0.9), (1, 3))] == [
         *(True, None, False, None)
     ]
 
@@ -157,16 +157,16 @@ def test_a_contrast_of_what_diverged() -> None:
 
 def test_what_was_trained_is_kept(quick: Lab) -> None:
     told: list[float] = []
-    first = labs.run(BY_SLUG["adam-sparse"], quick)
+    first = run(BY_SLUG["adam-sparse"], quick)
     quick.tell = lambda what, share: told.append(share)
-    assert labs.run(BY_SLUG["adam-sparse"], quick) == first
+    assert run(BY_SLUG["adam-sparse"], quick) == first
     assert told[0] > 0  # at once
 
 
 def test_missing_data_are_told(quick: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     monkeypatch.setenv("ADAMITE_MNIST", str(tmp_path / "nowhere"))
-    found = labs.run(BY_SLUG["cnn-98"], quick)
+    found = run(BY_SLUG["cnn-98"], quick)
     assert found.verdict == UNMEASURED and "mnist" in found.figures
 
 

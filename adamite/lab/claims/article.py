@@ -1,4 +1,4 @@
-"""The article's training of its network as it stands: five epochs of MNIST in batches of 64, a tenth left out."""
+"""The article's training of its network: five epochs of MNIST in batches of 64, with a tenth left out."""
 
 import functools
 
@@ -17,25 +17,27 @@ STEPS = EPOCHS * -(-TRAIN // mnist.BATCH)
 
 @functools.cache
 def load() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Images and labels to train on, and all that there are to test on.
+    """The images and labels to train on, and the whole test set.
 
     Raises:
-        OSError, ValueError: that say what is missing.
+        OSError, ValueError: data are missing; the message says which.
     """
-    mnist.load()  # which says where the data are missing
-    place = data.folder()
-    assert place is not None
-    train, test = data.load(place)
+    mnist.load()  # raises an error that says which data are missing
+    folder = data.folder()
+    assert folder is not None
+    train, test = data.load(folder)
     if len(train[0]) < TRAIN:
-        raise ValueError(f"{place} has {len(train[0])} of MNIST's 60,000 training images: the article's is all of it.")
+        raise ValueError(
+            f"{folder} has {len(train[0])} of MNIST's 60,000 training images; the article trains on all of them"
+        )
     images, labels = (torch.from_numpy(array[:TRAIN].copy()) for array in train)
-    seen = torch.from_numpy(test[0].copy()), torch.from_numpy(test[1].copy()).long()
-    return (images[:, None], labels.long()), (seen[0][:, None], seen[1])
+    test_images, test_labels = (torch.from_numpy(array.copy()) for array in test)
+    return (images[:, None], labels.long()), (test_images[:, None], test_labels.long())
 
 
 @declare(name="article", source="Adam Optimizer", steps=STEPS, metric="accuracy", higher=True, target=0.975, needs=load)
 def problem(seed: int) -> Run:
-    """The article's training of its network on MNIST, all of it."""
+    """The article's training of its network, on all of MNIST."""
     (images, labels), (tested, answers) = load()
     params = mnist.start(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -49,7 +51,7 @@ def problem(seed: int) -> Run:
 
     @torch.no_grad()
     def accuracy() -> dict[str, float]:
-        read = torch.cat([mnist.scores(params, part).argmax(1) for part in torch.split(tested, 500)])
-        return {"accuracy": (read == answers).double().mean().item()}
+        predicted = torch.cat([mnist.scores(params, part).argmax(1) for part in torch.split(tested, 500)])
+        return {"accuracy": (predicted == answers).double().mean().item()}
 
     return Run(params, loss, accuracy)

@@ -1,19 +1,17 @@
-"""A claim, the rule it is judged by, and what was found."""
+"""A claim, the rule that decides it, and an experiment's finding."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from adamite.errors import listed
+from adamite.lab.claims.lab import Lab
+from adamite.lab.fault import Fault
 from adamite.lab.page import Table
 
-if TYPE_CHECKING:
-    from adamite.lab.claims.lab import Lab
-
 HOLDS, WHEN, NOT = "holds", "holds when", "does not hold here"
-UNMEASURED = "not measured"  # where its data are missing on this machine
+UNMEASURED = "not measured"  # its data are missing on this machine
 VERDICTS = HOLDS, WHEN, NOT
 
 
@@ -24,9 +22,9 @@ class Finding:
     verdict: str  # one of VERDICTS
     figures: str  # in one line
     table: Table
-    condition: str = ""  # of "holds when"
-    words: str = ""  # what should be known beside
-    command: str = ""  # that repeats a part of it by hand
+    condition: str = ""  # when the verdict is WHEN
+    words: str = ""  # remarks
+    command: str = ""  # repeats a part of it by hand
 
     @property
     def said(self) -> str:
@@ -36,26 +34,35 @@ class Finding:
 
 @dataclass(frozen=True)
 class Claim:
-    """What the article says, and how it is put to the test."""
+    """What the article says, and how it is tested."""
 
     slug: str
     section: str  # of the article
     quote: str  # its words
-    rule: str  # when it holds, fixed before the figures are seen
+    rule: str  # when it holds, fixed before the figures were seen
     experiment: Callable[[Lab], Finding]
 
 
-def across(found: Mapping[str, bool | None]) -> tuple[str, str]:
-    """The verdict over several cases, and its condition: in each it is so (True), the reverse is (False), or neither.
+def run(claim: Claim, lab: Lab) -> Finding:
+    """The finding of the claim's experiment; if data are missing or a training fails, the finding says so."""
+    try:
+        return claim.experiment(lab)
+    except Fault as missing:
+        return Finding(UNMEASURED, str(missing), Table((), []))
 
-    Held in all cases it holds, held in none it doesn't; between, the condition says where.
+
+def across(cases: Mapping[str, bool | None]) -> tuple[str, str]:
+    """The verdict over several cases, and its condition.
+
+    A case is True where the claim is right, False where the reverse is, None where neither can be told. A claim that is
+    right in all cases holds; right in none, it doesn't; otherwise the condition names the cases.
     """
-    so, reverse, neither = ([name for name, f in found.items() if f is kind] for kind in (True, False, None))
-    if not so:
+    right, reverse, neither = ([name for name, case in cases.items() if case is kind] for kind in (True, False, None))
+    if not right:
         return NOT, ""
-    if len(so) == len(found):
+    if len(right) == len(cases):
         return HOLDS, ""
-    parts = [f"the case is {listed(so, 'or')}"]
+    parts = [f"the case is {listed(right, 'or')}"]
     parts += [f"not told on {listed(neither)}"] if neither else []
     parts += [f"the reverse on {listed(reverse)}"] if reverse else []
     return WHEN, "; ".join(parts)

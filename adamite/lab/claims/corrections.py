@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 import adamite
 from adamite.frontend.catalogue import CONVENTIONS
-from adamite.lab.claims import lab as labs
+from adamite.lab.claims import contrasts
 from adamite.lab.claims.claim import HOLDS, NOT, WHEN, Claim, Finding, plainly
-from adamite.lab.claims.lab import Lab, moves, states
+from adamite.lab.claims.exact import moves, states
+from adamite.lab.claims.lab import Lab
 from adamite.lab.compare.entrants import Entrant, find
 from adamite.lab.page import Table
 from adamite.language.maths import sqrt
@@ -17,7 +20,7 @@ from adamite.language.rule import rule
 
 @rule
 def uncorrected(g, m, v, *, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8):  # type: ignore[no-untyped-def]
-    """Adam without the correction of its moments."""
+    """Adam without bias correction."""
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * g**2
     return lr * m / (sqrt(v) + eps), m, v
@@ -35,26 +38,26 @@ def combines(lab: Lab) -> Finding:
 
 
 def weights(lab: Lab) -> Finding:
-    one = states(adamite.Adam, [1.0])
-    kept = states(adamite.Adam, [1.0, 0.0])
-    shares = {name: (float(one[name]), float(kept[name] / one[name])) for name in ("m", "v")}
+    first = states(adamite.Adam, [1.0])
+    second = states(adamite.Adam, [1.0, 0.0])
+    shares = {name: (float(first[name]), float(second[name] / first[name])) for name in ("m", "v")}
     rows = [(name, f"{a:.4g}", f"{b:.4g}") for name, (a, b) in shares.items()]
-    said = {"m": (0.1, 0.9), "v": (0.001, 0.999)}
-    held = all(np.allclose(shares[name], said[name]) for name in said)
+    claimed = {"m": (0.1, 0.9), "v": (0.001, 0.999)}
+    held = all(np.allclose(shares[name], claimed[name]) for name in claimed)
     figures = f"current, past: m {rows[0][1]}, {rows[0][2]}; v {rows[1][1]}, {rows[1][2]}"
     return Finding(plainly(held), figures, Table(("moment", "of the current", "of the past"), rows))
 
 
 def variance(lab: Lab) -> Finding:
-    """Gradients with mean and without, of equal variance."""
+    """Gradients of equal variance, with and without a mean."""
     centred = np.where(np.arange(20_000) % 2 == 0, 1.0, -1.0)
     kinds = {"mean 0, variance 1": centred, "mean 3, variance 1": centred + 3, "mean 3, variance 0": 0 * centred + 3}
-    rows, found = [], []
+    rows, matches = [], []
     for name, g in kinds.items():
         v = float(states(adamite.Adam, list(g))["v"])
-        found.append(bool(abs(v - g.var()) < 0.01))
+        matches.append(bool(abs(v - g.var()) < 0.01))
         rows.append((name, f"{g.var():.3g}", f"{v:.3g}"))
-    verdict = HOLDS if all(found) else WHEN if found[0] else NOT
+    verdict = HOLDS if all(matches) else WHEN if matches[0] else NOT
     condition = "the gradients' mean is 0; else v is their mean square" if verdict == WHEN else ""
     figures = "v of " + ", ".join(f"{name}: {v}" for name, _, v in rows)
     return Finding(verdict, figures, Table(("gradients", "variance", "v"), rows), condition)
@@ -69,19 +72,19 @@ def larger(lab: Lab) -> Finding:
         rates.append(0.001 / (v**0.5 + 1e-8))
     rows = [(f"{s:g}", f"{r:.3g}") for s, r in zip(scales, rates)]
     figures = "rate at gradients of " + ", ".join(f"{s}: {r}" for s, r in rows)
-    words = "The step itself, rate times gradient, is of one size for all: it doesn't depend on the gradients' scale."
+    words = "The step itself, rate times gradient, is equal for all: it doesn't depend on the gradients' scale."
     return Finding(
         plainly(rates == sorted(rates, reverse=True)), figures, Table(("deviation", "rate"), rows), words=words
     )
 
 
 def biased(lab: Lab) -> Finding:
-    rows, near = [], {}
+    rows, moments = [], {}
     for t in (1, 10, 100, 1000, 5000):
-        kept = states(adamite.Adam, [1.0] * t)
-        near[t] = float(kept["m"]), float(kept["v"])
-        rows.append((str(t), f"{near[t][0]:.3g}", f"{near[t][1]:.3g}"))
-    held = near[1][0] < 0.5 and near[1][1] < 0.5 and near[5000][0] > 0.99 and near[5000][1] > 0.99
+        after = states(adamite.Adam, [1.0] * t)
+        moments[t] = float(after["m"]), float(after["v"])
+        rows.append((str(t), *(f"{moment:.3g}" for moment in moments[t])))
+    held = max(moments[1]) < 0.5 and min(moments[5000]) > 0.99
     figures = f"of a gradient of 1: m {rows[0][1]}, v {rows[0][2]} at step 1; v {rows[3][2]} still at step 1000"
     return Finding(plainly(held), figures, Table(("step", "m", "v"), rows))
 
@@ -90,9 +93,9 @@ def critical(lab: Lab) -> Finding:
     plain = Entrant("uncorrected", uncorrected, {}, find("adam").space)
     first = moves(adamite.optimizer(uncorrected), [1.0], lr=1.0)[0] / moves(adamite.Adam, [1.0], lr=1.0)[0]
     names = "digits", "embeddings", "logistic", "quadratic", "factorisation"
-    found = labs.faster(lab, "adam", plain, names)
+    finding = contrasts.faster(lab, "adam", plain, names)
     words = f"Without the correction the first step is {float(first):.3g} times as long, not shorter."
-    return Finding(found.verdict, found.figures, found.table, found.condition, words)
+    return replace(finding, words=words)
 
 
 def epsilon(lab: Lab) -> Finding:

@@ -11,12 +11,14 @@ import numpy as np
 import adamite
 from adamite.errors import listed
 from adamite.lab.claims.claim import HOLDS, NOT, WHEN, Claim, Finding, across, plainly
-from adamite.lab.claims.lab import Array, Lab, shown, sign
+from adamite.lab.claims.contrasts import shown, sign
+from adamite.lab.claims.exact import Array
+from adamite.lab.claims.lab import Lab
 from adamite.lab.compare import statistics
 from adamite.lab.compare.entrants import find
 from adamite.lab.page import Table
 
-SLIGHTLY = 0.1  # more of all memory
+SLIGHTLY = 0.1  # the fraction of all memory that "slightly" means
 
 
 def _states() -> Table:
@@ -25,16 +27,16 @@ def _states() -> Table:
 
 
 def low(lab: Lab) -> Finding:
-    kept = {name: find(name).state_bytes for name in ("sgd", "momentum", "adam")}
-    figures = "bytes of state a float32 weight: " + ", ".join(f"{name} {count}" for name, count in kept.items())
-    return Finding(plainly(kept["sgd"] == 0 < kept["adam"]), figures, _states())
+    state_bytes = {name: find(name).state_bytes for name in ("sgd", "momentum", "adam")}
+    figures = "bytes of state a float32 weight: " + ", ".join(f"{name} {count}" for name, count in state_bytes.items())
+    return Finding(plainly(state_bytes["sgd"] == 0 < state_bytes["adam"]), figures, _states())
 
 
 def slightly(lab: Lab) -> Finding:
-    """Weights, gradients, and what the backward pass of one batch keeps."""
+    """Compares Adam's state with weights, gradients, and the activations that the backward pass of one batch needs."""
     state, rows, share = find("adam").state_bytes, [], {}
-    for name, (weights, kept) in _networks().items():
-        without = 8 * weights + kept
+    for name, (weights, activations) in _networks().items():
+        without = 8 * weights + activations
         share[name] = state * weights / without
         rows.append((name, f"{weights:,}", f"{without / 1e6:.3g} MB", f"{share[name]:.0%}"))
     slight = [name for name, more in share.items() if more <= SLIGHTLY]
@@ -47,51 +49,55 @@ def slightly(lab: Lab) -> Finding:
 
 
 def _networks() -> dict[str, tuple[int, int]]:
-    """Weights, and bytes that torch keeps for the backward pass."""
+    """By network, the number of weights and the bytes that torch saves for the backward pass."""
     import torch
     from torch.nn import functional
 
     from adamite.lab.problems import mnist
 
-    def kept(params: list[Any], run: Callable[[], Any]) -> tuple[int, int]:
-        seen: dict[int, int] = {}
+    def measured(params: list[Any], run: Callable[[], Any]) -> tuple[int, int]:
+        sizes: dict[int, int] = {}
 
-        def note(tensor: Any) -> Any:
-            place = tensor.untyped_storage().data_ptr()
-            if place not in {p.untyped_storage().data_ptr() for p in params}:
-                seen[place] = tensor.untyped_storage().nbytes()
+        def record(tensor: Any) -> Any:
+            address = tensor.untyped_storage().data_ptr()
+            if address not in {p.untyped_storage().data_ptr() for p in params}:
+                sizes[address] = tensor.untyped_storage().nbytes()
             return tensor
 
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        with torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor):
             loss = run()
         assert loss is not None
-        return sum(p.numel() for p in params), sum(seen.values())
+        return sum(p.numel() for p in params), sum(sizes.values())
 
     network, images = mnist.start(0), torch.zeros(64, 1, 28, 28)
     words = [torch.zeros(5000, 16, requires_grad=True), torch.zeros(4, 16, requires_grad=True)]
     texts = torch.zeros(32, 20, dtype=torch.long)
     labels = torch.zeros(64, dtype=torch.long)
-    return {
-        "the article's network": kept(network, lambda: functional.cross_entropy(mnist.scores(network, images), labels)),
-        "words' vectors": kept(words, lambda: functional.linear(words[0][texts].sum(1), words[1]).logsumexp(1).sum()),
-    }
+
+    def network_loss() -> Any:
+        return functional.cross_entropy(mnist.scores(network, images), labels)
+
+    def words_loss() -> Any:
+        return functional.linear(words[0][texts].sum(1), words[1]).logsumexp(1).sum()
+
+    return {"the article's network": measured(network, network_loss), "words' vectors": measured(words, words_loss)}
 
 
 def efficient(lab: Lab) -> Finding:
-    """From the trainings' own clocks."""
-    found, rows, line = {}, [], []
+    """From the times recorded during the trainings."""
+    cases, rows, figures = {}, [], []
     for name in lab.present(("digits", "mnist", "characters")):
-        made = lab.compare(name, ["adam"])
-        shares = [o.step_seconds * o.steps[-1] / o.times[-1] for o in made.results[0].outcomes]
+        compared = lab.compare(name, ["adam"])
+        shares = [o.step_seconds * o.steps[-1] / o.times[-1] for o in compared.results[0].outcomes]
         share = statistics.interval(shares)
-        found[name] = sign(share, 0.25) is False
+        cases[name] = sign(share, 0.25) is False
         rows.append((name, f"{share.median:.0%} ({share.low:.0%} to {share.high:.0%})"))
-        line.append(f"{name} {share.median:.0%}")
-    verdict, condition = across(found)
-    words = "Digits is a network of 2,410 weights: nothing there takes long."
+        figures.append(f"{name} {share.median:.0%}")
+    verdict, condition = across(cases)
+    words = "Digits is a network of 2,410 weights, so nothing in it takes long."
     return Finding(
         verdict,
-        f"of a training step Adam's takes: {', '.join(line)}",
+        f"of a training step Adam's takes: {', '.join(figures)}",
         Table(("problem", "share"), rows),
         condition,
         words,
@@ -99,7 +105,7 @@ def efficient(lab: Lab) -> Finding:
 
 
 class ArticlesAdam:
-    """The article's class, by its equations; `lr` and the rest as there."""
+    """The article's class with its equations and default hyperparameters."""
 
     def __init__(self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -> None:
         self.lr, self.beta1, self.beta2, self.epsilon = lr, beta1, beta2, epsilon
@@ -116,43 +122,47 @@ class ArticlesAdam:
         self.v = self.beta2 * self.v + (1 - self.beta2) * (grad**2)
         m_hat = self.m / (1 - self.beta1**self.t)
         v_hat = self.v / (1 - self.beta2**self.t)
-        found: Array = params - self.lr * (m_hat / (np.sqrt(v_hat) + self.epsilon))
-        return found
+        updated: Array = params - self.lr * (m_hat / (np.sqrt(v_hat) + self.epsilon))
+        return updated
 
 
 def manual(lab: Lab) -> Finding:
-    """A step each in turn, in this process."""
-    found: dict[str, bool | None] = {}
-    rows, line = [], []
+    """Interleaved steps of both, in this process."""
+    cases: dict[str, bool | None] = {}
+    rows, figures = [], []
     for size, repeat in ((2, 300), (10_000, 100), (100_000, 10), (2_000_000, 1)):
         times = _race(size, 1 if lab.quick and size > 10_000 else repeat, 5 if lab.quick else 15)
         ratio = statistics.contrast(*times, "ratio")
         name = f"{size:,} weights"
-        found[name] = sign(ratio, 1)
+        cases[name] = sign(ratio, 1)
         rows.append((name, *(f"{np.median(t) * 1e6:.3g} µs" for t in times), shown(ratio)))
-        line.append(f"{size:,}: {ratio.median:.2g}")
-    verdict, condition = across(found)
+        figures.append(f"{size:,}: {ratio.median:.2g}")
+    verdict, condition = across(cases)
     headers = "", "the article's class", "adamite.Adam", "ratio (95 %)"
-    return Finding(verdict, f"the class over adamite, by weights: {'; '.join(line)}", Table(headers, rows), condition)
+    return Finding(
+        verdict, f"the class over adamite, by weights: {'; '.join(figures)}", Table(headers, rows), condition
+    )
 
 
 def _race(size: int, repeat: int, rounds: int) -> tuple[list[float], list[float]]:
+    """Seconds a step of the article's class and of adamite's, by round."""
     g = np.random.default_rng(0).normal(size=size)
-    mine, x, theirs = ArticlesAdam(), np.zeros(size), np.zeros(size)
+    articles, params, x = ArticlesAdam(), np.zeros(size), np.zeros(size)
     optimizer = adamite.Adam(x)
-    spent: tuple[list[float], list[float]] = [], []
+    article_seconds: list[float] = []
+    adamite_seconds: list[float] = []
     for round in range(rounds + 1):
         begin = time.perf_counter()
         for _ in range(repeat):
-            theirs = mine.update(theirs, g)
+            params = articles.update(params, g)
         middle = time.perf_counter()
         for _ in range(repeat):
             optimizer.step(g)
         end = time.perf_counter()
         if round:  # the first one warms up
-            spent[0].append((middle - begin) / repeat)
-            spent[1].append((end - middle) / repeat)
-    return spent
+            article_seconds.append((middle - begin) / repeat)
+            adamite_seconds.append((end - middle) / repeat)
+    return article_seconds, adamite_seconds
 
 
 CLAIMS = (
@@ -160,14 +170,14 @@ CLAIMS = (
         "sgd-memory",
         "Adam vs. Other Optimizers",
         "Simple, low memory usage",
-        "Exact: SGD keeps no state, Adam some.",
+        "Exact: SGD has no state, Adam has some.",
         low,
     ),
     Claim(
         "sgd-edge",
         "When to Use SGD Instead",
         "Edge devices (lower memory usage)",
-        "Exact: as above; that the memory matters there isn't measured.",
+        "Exact: as above; whether the memory matters there isn't measured.",
         low,
     ),
     Claim(

@@ -1,6 +1,6 @@
-"""The digits with 160 scans to train on, so few that the network can learn them by heart.
+"""The digits with only 160 scans to train on, so few that the network can memorize them.
 
-What is measured besides is the gap: how much better the scans are read that were trained on than those that weren't.
+It also measures the generalization gap: the accuracy on the training scans minus that on the test scans.
 """
 
 from adamite.lab.problem import Run

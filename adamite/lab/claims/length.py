@@ -1,7 +1,7 @@
-"""How long it takes to put claims to the test, for those who decide whether to wait.
+"""How long testing a claim takes, so that users can decide whether to wait.
 
-Counted with 10 settings and 5 seeds: the trainings that a claim needs, times the seconds that one takes on a core, over
-two cores. Another machine may be several times as fast or as slow; the progress bar goes by what it sees.
+Counted for 10 settings and 5 seeds: the trainings that a claim needs, times the seconds that one takes on a core, over
+two cores. Another machine may be several times as fast or as slow; the progress bar goes by what it measures.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 BUDGET, SEEDS = 10, 5
-QUICK = 0.1  # of a training's steps
+QUICK = 0.1  # the fraction of a training's steps in a quick look
 
 
 def expected(slugs: Sequence[str], budget: int, seeds: int, quick: bool) -> list[float]:
-    """About the seconds that each of these claims takes, in this order."""
-    every = len(slugs) == len(SECONDS)
+    """About how many seconds each of these claims takes, in this order."""
+    after_others = len(slugs) == len(SECONDS)
     share = (budget + seeds) / (BUDGET + SEEDS) * (QUICK if quick else 1)
-    return [max(0.1, share * SECONDS[slug][every]) for slug in slugs]
+    return [max(0.1, share * SECONDS[slug][after_others]) for slug in slugs]
 
 
-# By itself, and after those above it, with which it shares trainings.
+# The seconds of a claim by itself, and after the claims above it, with which it shares trainings.
 SECONDS: dict[str, tuple[int, int]] = {
     "sgd-slow": (64, 64),
     "adam-faster": (64, 32),

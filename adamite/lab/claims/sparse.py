@@ -1,4 +1,4 @@
-"""Parameters whose gradients are seldom anything but zero."""
+"""Sparse gradients: parameters whose gradients are mostly zero."""
 
 from __future__ import annotations
 
@@ -7,28 +7,29 @@ from typing import Any
 import numpy as np
 
 import adamite
-from adamite.lab.claims import lab as labs
+from adamite.lab.claims import contrasts
 from adamite.lab.claims.claim import Claim, Finding, plainly
-from adamite.lab.claims.lab import Lab, moves
+from adamite.lab.claims.exact import moves
+from adamite.lab.claims.lab import Lab
 from adamite.lab.page import Table
 
 STEPS, RARE = 1000, 100
 
 
 def _rates() -> dict[str, tuple[float, float]]:
-    """The learning rate that each optimizer gives a feature seen at every step, and one seen at every 100th."""
+    """The effective learning rate of a feature seen at every step, and of one seen at every 100th, by optimizer."""
     seen = np.array([[1.0, float(t % RARE == 0)] for t in range(1, STEPS + 1)])
-    found = {}
+    rates = {}
     kinds: dict[str, tuple[Any, dict[str, Any]]] = {
         "SGD": (adamite.SGD, {}),
         "Adagrad": (adamite.Adagrad, {}),
         "RMSprop": (adamite.RMSprop, {}),
-        "Adam, beta1 0": (adamite.Adam, {"beta1": 0.0}),  # with momentum a step is of many gradients
+        "Adam, beta1 0": (adamite.Adam, {"beta1": 0.0}),  # with momentum a step would depend on many gradients
     }
     for name, (make, options) in kinds.items():
         often, seldom = moves(make, list(seen), lr=1.0, **options)[-1]
-        found[name] = float(often), float(seldom)
-    return found
+        rates[name] = float(often), float(seldom)
+    return rates
 
 
 def _table() -> Table:
@@ -50,11 +51,11 @@ def equally(lab: Lab) -> Finding:
 
 
 def rmsprop(lab: Lab) -> Finding:
-    return labs.faster(lab, "rmsprop", "sgd", ["embeddings"])
+    return contrasts.faster(lab, "rmsprop", "sgd", ["embeddings"])
 
 
 def adam(lab: Lab) -> Finding:
-    return labs.faster(lab, "adam", "sgd", ["embeddings"])
+    return contrasts.faster(lab, "adam", "sgd", ["embeddings"])
 
 
 RULE = "Fewer steps than SGD to 93 % on texts by their words' vectors, of which a batch meets some hundred of 5,000; {}"

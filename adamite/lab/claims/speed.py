@@ -1,4 +1,4 @@
-"""Convergence: who is there first, who swings, and the article's two programs."""
+"""Convergence: who is fastest, who oscillates, and the article's two programs."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 import adamite
-from adamite.lab.claims import lab as labs
+from adamite.lab.claims import contrasts
 from adamite.lab.claims.claim import HOLDS, NOT, WHEN, Claim, Finding, across, plainly
-from adamite.lab.claims.lab import ARTICLE, Array, Lab, fixed, shown, sign
+from adamite.lab.claims.contrasts import shown, sign
+from adamite.lab.claims.exact import Array
+from adamite.lab.claims.lab import ARTICLE, Lab, fixed
 from adamite.lab.compare import statistics
 from adamite.lab.page import Table
 from adamite.lab.problem import Problem
@@ -24,50 +26,50 @@ FEWER = (
 
 
 def sgd_slow(lab: Lab) -> Finding:
-    return labs.faster(lab, "adam", "sgd", LEARNED)
+    return contrasts.faster(lab, "adam", "sgd", LEARNED)
 
 
 def adam_momentum(lab: Lab) -> Finding:
-    return labs.faster(lab, "adam", "momentum", LEARNED)
+    return contrasts.faster(lab, "adam", "momentum", LEARNED)
 
 
 def momentum_faster(lab: Lab) -> Finding:
-    return labs.faster(lab, "momentum", "sgd", (*LEARNED, *CONVEX))
+    return contrasts.faster(lab, "momentum", "sgd", (*LEARNED, *CONVEX))
 
 
 def rmsprop_slower(lab: Lab) -> Finding:
-    return labs.faster(lab, "adam", "rmsprop", LEARNED)
+    return contrasts.faster(lab, "adam", "rmsprop", LEARNED)
 
 
-# ---- swinging -------------------------------------------------------------------------------------
+# ---- oscillation ----------------------------------------------------------------------------------
 
 RATES = np.geomspace(1e-4, 3, 28)
 
 
 def oscillates(lab: Lab) -> Finding:
-    """Without noise, so that what turns back was overshot."""
+    """Without noise, so that a step that turns back has overshot."""
     bowl = quadratic.quadratic(noise=0)
     surfaces = {
         "regression": (regression.problem, 100),
         "quadratic": (bowl, 300),
         "rosenbrock": (rosenbrock.problem, 500),
     }
-    found, rows, line = {}, [], []
+    cases, rows, figures = {}, [], []
     for name, (problem, steps) in surfaces.items():
-        swung = [_swings(make, problem, steps, lab.seeds) for make in (adamite.SGD, adamite.Adam)]
-        gap = statistics.contrast(swung[0], swung[1])
-        found[name] = sign(gap, 0)
-        shares = [f"{np.median(s):.0%}" for s in swung]
+        sgd, adam = (_turns(make, problem, steps, lab.seeds) for make in (adamite.SGD, adamite.Adam))
+        gap = statistics.contrast(sgd, adam)
+        cases[name] = sign(gap, 0)
+        shares = [f"{np.median(s):.0%}" for s in (sgd, adam)]
         rows.append((name, *shares, f"{gap.median:+.0%} ({gap.low:+.0%} to {gap.high:+.0%})"))
-        line.append(f"{name} {' : '.join(shares)}")
-    verdict, condition = across(found)
+        figures.append(f"{name} {' : '.join(shares)}")
+    verdict, condition = across(cases)
     headers = "surface", "SGD's turns", "Adam's turns", "difference (95 %)"
     words = "A turn is a step of more than 90° from the one before. Rosenbrock's valley is the one that isn't convex."
-    return Finding(verdict, f"turns, SGD : Adam: {', '.join(line)}", Table(headers, rows), condition, words)
+    return Finding(verdict, f"turns, SGD : Adam: {', '.join(figures)}", Table(headers, rows), condition, words)
 
 
-def _swings(make: Any, problem: Problem, steps: int, seeds: int) -> list[float]:
-    """The share of steps that turn back, at the learning rate of the lowest loss."""
+def _turns(make: Any, problem: Problem, steps: int, seeds: int) -> list[float]:
+    """For each seed the fraction of steps that turn back, at the learning rate with the lowest final loss."""
 
     def path(seed: int, lr: float) -> tuple[Array, float]:
         run = problem.begin(seed)
@@ -77,32 +79,30 @@ def _swings(make: Any, problem: Problem, steps: int, seeds: int) -> list[float]:
                 _, gradient = run.loss()
                 optimizer.step(gradient)
                 places.append(run.params.copy())
-            found = float(run.loss()[0])
-        return np.diff(places, axis=0), found if np.isfinite(found) else np.inf
+            loss = float(run.loss()[0])
+        return np.diff(places, axis=0), loss if np.isfinite(loss) else np.inf
 
     best = min(RATES, key=lambda lr: path(1000, float(lr))[1])
     shares = []
     for seed in range(seeds):
-        moved, _ = path(seed, float(best))
-        shares.append(float(np.mean(np.sum(moved[1:] * moved[:-1], axis=1) < 0)))
+        steps_taken, _ = path(seed, float(best))
+        shares.append(float(np.mean(np.sum(steps_taken[1:] * steps_taken[:-1], axis=1) < 0)))
     return shares
 
 
 def stability(lab: Lab) -> Finding:
-    """Free: the trainings that chose the learning rates."""
+    """From the trainings that chose the learning rates, so it costs nothing."""
     rows, gaps, mean = [], [], np.zeros(2)
     for name in lab.present((*LEARNED, *CONVEX, "embeddings", "factorisation")):
-        made = lab.compare(name, ["sgd", "adam"])
-        lost = [result.diverged / made.plan.budget for result in made.results]
-        gaps.append(lost[0] - lost[1])
-        mean += lost
-        rows.append((name, *(f"{share:.0%}" for share in lost)))
+        compared = lab.compare(name, ["sgd", "adam"])
+        diverged = [result.diverged / compared.plan.budget for result in compared.results]
+        gaps.append(diverged[0] - diverged[1])
+        mean += diverged
+        rows.append((name, *(f"{share:.0%}" for share in diverged)))
     gap = statistics.contrast(gaps, [0.0], of=np.mean)
     mean /= len(gaps)
     figures = f"diverged over four decades of lr: SGD {mean[0]:.0%}, Adam {mean[1]:.0%}"
-    words = (
-        f"SGD's share less Adam's, on average over the problems: {gap.median:.1%} ({gap.low:.1%} to {gap.high:.1%})."
-    )
+    words = f"SGD's share minus Adam's, averaged over the problems: {gap.median:.1%} ({gap.low:.1%} to {gap.high:.1%})."
     return Finding(
         plainly(sign(gap, 0)), figures, Table(("problem", "SGD diverged", "Adam diverged"), rows), words=words
     )
@@ -112,7 +112,7 @@ def stability(lab: Lab) -> Finding:
 
 
 def line(lab: Lab) -> Finding:
-    """The program itself, with adamite's Adam for its class."""
+    """The article's program, with adamite's Adam in place of its class."""
     points = regression.load()
     params = points.start()
     optimizer, rows = adamite.Adam(params, lr=0.1), []
@@ -132,7 +132,7 @@ def line(lab: Lab) -> Finding:
 
 
 def _article(lab: Lab) -> Any:
-    """Three trainings of each: Adam as the article has it, SGD as Keras has it, and SGD tuned on short trainings."""
+    """Three trainings each of Adam as in the article, SGD with Keras's default, and SGD tuned on short trainings."""
     lab.present(["mnist"])
     tuned = lab.compare("mnist", ["sgd"]).results[0].best() or {"lr": 0.1}
     who = [
@@ -144,24 +144,24 @@ def _article(lab: Lab) -> Any:
 
 
 def cnn(lab: Lab) -> Finding:
-    made, _ = _article(lab)
-    reached = made.results[0].final()
+    compared, _ = _article(lab)
+    reached = compared.results[0].final()
     held = reached.low >= 0.975
-    rows = [(f"seed {t.seed}", f"{o.value('accuracy'):.2%}") for t, o in made.results[0].reported]
+    rows = [(f"seed {t.seed}", f"{o.value('accuracy'):.2%}") for t, o in compared.results[0].reported]
     figures = f"{reached.median:.2%} ({reached.low:.2%} to {reached.high:.2%}) of the 10,000 test images, 3 seeds"
     return Finding(plainly(held), figures, Table(("training", "test accuracy"), rows))
 
 
 def cnn_sgd(lab: Lab) -> Finding:
-    made, lr = _article(lab)
-    adam, *others = made.results
-    found, rows = {}, [("Adam, lr 0.001", f"{adam.final().median:.2%}", "")]
+    compared, lr = _article(lab)
+    adam, *others = compared.results
+    cases, rows = {}, [("Adam, lr 0.001", f"{adam.final().median:.2%}", "")]
     for result in others:
         gain = statistics.contrast(result.costs(), adam.costs())
-        found[result.entrant.name] = sign(gain, 0)
+        cases[result.entrant.name] = sign(gain, 0)
         percent = f"{gain.median:+.2%} ({gain.low:+.2%} to {gain.high:+.2%})"
         rows.append((result.entrant.name, f"{result.final().median:.2%}", percent))
-    verdict, condition = across(found)
+    verdict, condition = across(cases)
     figures = ", ".join(f"{name} {accuracy}" for name, accuracy, _ in rows)
     words = f"lr 0.01 is Keras's default; {lr:g} was the best of the tuning on {lab.steps('mnist')} steps."
     return Finding(
@@ -170,15 +170,15 @@ def cnn_sgd(lab: Lab) -> Finding:
 
 
 def large(lab: Lab) -> Finding:
-    made, _ = _article(lab)
-    steps = {r.entrant.name: labs.steps_to_goal(r, made.plan) for r in made.results}
-    first, *others = steps.items()
-    found, rows = {}, [(first[0], f"{np.median(first[1]):.0f}", "")]
+    compared, _ = _article(lab)
+    steps = {r.entrant.name: contrasts.steps_to_goal(r, compared.plan) for r in compared.results}
+    (adam, adams_steps), *others = steps.items()
+    cases, rows = {}, [(adam, f"{np.median(adams_steps):.0f}", "")]
     for name, taken in others:
-        ratio = statistics.contrast(taken, first[1], "ratio")
-        found[name] = sign(ratio, 1)
-        rows.append((name, labs._steps(taken, made.plan), shown(ratio)))
-    verdict, condition = across(found)
+        ratio = statistics.contrast(taken, adams_steps, "ratio")
+        cases[name] = sign(ratio, 1)
+        rows.append((name, contrasts.shown_steps(taken, compared.plan), shown(ratio)))
+    verdict, condition = across(cases)
     figures = "steps to 97.5 %: " + ", ".join(f"{name} {taken}" for name, taken, _ in rows)
     words = "54,000 images and 54,410 parameters: the largest task here, and not large."
     return Finding(verdict, figures, Table(("optimizer", "steps", "over Adam's (95 %)"), rows), condition, words)

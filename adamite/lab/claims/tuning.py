@@ -6,9 +6,11 @@ import numpy as np
 
 import adamite
 from adamite.errors import counted, listed
-from adamite.lab.claims import lab as labs
+from adamite.lab.claims import contrasts
 from adamite.lab.claims.claim import HOLDS, NOT, WHEN, Claim, Finding, across, plainly
-from adamite.lab.claims.lab import Lab, fixed, moves, shown, sign, varied
+from adamite.lab.claims.contrasts import shown, sign
+from adamite.lab.claims.exact import moves
+from adamite.lab.claims.lab import Lab, fixed, varied
 from adamite.lab.compare import statistics
 from adamite.lab.compare.comparison import Comparison
 from adamite.lab.compare.statistics import Interval
@@ -24,47 +26,47 @@ NUMPY = "digits", "quadratic", "logistic", "embeddings", "factorisation"
 
 
 def defaults(lab: Lab) -> Finding:
-    """Works: comes to the problem's target within its steps, where Adam with a tuned rate does."""
+    """The defaults work if they reach the problem's target within its steps; only where a tuned rate does too."""
     rows: list[tuple[str, ...]] = []
     works: list[str] = []
     lost: list[str] = []
     for name in lab.present(ALL):
-        made = lab.compare(name, ["adam", fixed("adam at 0.001", "adam", lr=0.001)])
-        tuned, plain = (labs.steps_to_goal(result, made.plan) for result in made.results)
-        if np.median(tuned) >= made.plan.length:
-            rows.append((name, _lr(made), "never", "", ""))
+        compared = lab.compare(name, ["adam", fixed("adam at 0.001", "adam", lr=0.001)])
+        tuned, plain = (contrasts.steps_to_goal(result, compared.plan) for result in compared.results)
+        if np.median(tuned) >= compared.plan.length:
+            rows.append((name, _lr(compared), "never", "", ""))
             continue
         ratio = statistics.contrast(plain, tuned, "ratio")
-        fine = bool(np.median(plain) < made.plan.length)
+        fine = bool(np.median(plain) < compared.plan.length)
         (works if fine else lost).append(name)
-        rows.append((name, _lr(made), labs._steps(tuned, made.plan), labs._steps(plain, made.plan), shown(ratio)))
+        steps = (contrasts.shown_steps(taken, compared.plan) for taken in (tuned, plain))
+        rows.append((name, _lr(compared), *steps, shown(ratio)))
     share = len(works) / max(1, len(works) + len(lost))
     verdict = HOLDS if share >= NEARLY else WHEN if works else NOT
     condition = f"the case is {listed(works, 'or')}" if verdict == WHEN else ""
     reached = counted(len(works) + len(lost), "problem")
     figures = f"lr 0.001 reaches the target on {len(works)} of the {reached} that a tuned lr reaches"
-    words = "The trainings here are short; on longer ones a small learning rate has the time that it needs."
+    words = "The trainings here are short; on longer ones a small learning rate would have the time it needs."
     headers = "problem", "tuned lr", "steps to target, tuned", "at 0.001", "ratio (95 %)"
     return Finding(verdict, figures, Table(headers, rows), condition, words)
 
 
-def _lr(made: Comparison) -> str:
-    return f"{(made.results[0].best() or {}).get('lr', np.nan):.3g}"
+def _lr(compared: Comparison) -> str:
+    return f"{(compared.results[0].best() or {}).get('lr', np.nan):.3g}"
 
 
 def robust(lab: Lab) -> Finding:
-    """Over how many decades of lr the target is reached, of the four that are tried around each rule's default."""
-    rows, gaps, line = [], [], []
+    """Over how many of the four decades of lr around each rule's default the target is reached."""
+    rows, gaps = [], []
     for name in lab.present(ALL):
-        made = lab.compare(name, ["adam", "sgd"])
+        compared = lab.compare(name, ["adam", "sgd"])
         widths = []
-        for result in made.results:
+        for result in compared.results:
             reached = [result.to_goal(outcome)[0] < np.inf for _, outcome in result.tuning]
             widths.append(4 * sum(reached) / max(1, len(result.tuning)))
         if any(widths):
             gaps.append(widths[0] - widths[1])
             rows.append((name, *(f"{w:.1f}" for w in widths)))
-            line.append(f"{name} {widths[0]:.1f} : {widths[1]:.1f}")
     gap = statistics.interval(gaps or [np.nan])
     headers = "problem", "Adam, decades of lr", "SGD, decades of lr"
     wider, by = ("wider", gap) if gap.median >= 0 else ("narrower", Interval(-gap.median, -gap.high, -gap.low))
@@ -74,7 +76,7 @@ def robust(lab: Lab) -> Finding:
 
 
 def simple(lab: Lab) -> Finding:
-    return labs.better(
+    return contrasts.better(
         lab,
         fixed("lr 0.01", "adam", lr=0.01),
         fixed("lr 0.001", "adam", lr=0.001),
@@ -83,30 +85,36 @@ def simple(lab: Lab) -> Finding:
 
 
 def reduce(lab: Lab) -> Finding:
-    """How much the loss still moves in the second half of the training, over its mean."""
-    found, rows, line = {}, [], []
+    """How much the loss fluctuates in the second half of the training."""
+    cases, rows, figures = {}, [], []
     who = [fixed(f"lr {lr}", "adam", lr=lr) for lr in (0.1, 0.01)]
     for name in lab.present(("digits", "embeddings", "logistic", "quadratic")):
-        made = lab.compare(name, who)
-        moved = [[float(np.std(o.losses[len(o.losses) // 2 :])) for o in result.outcomes] for result in made.results]
-        if not all(moved):
+        compared = lab.compare(name, who)
+        deviations = [
+            [float(np.std(o.losses[len(o.losses) // 2 :])) for o in result.outcomes] for result in compared.results
+        ]
+        if not all(deviations):
             continue
-        ratio = statistics.contrast(moved[0], moved[1], "ratio")
-        found[name] = sign(ratio, 1)
-        rows.append((name, *(f"{np.median(m):.3g}" for m in moved), shown(ratio)))
-        line.append(f"{name} {ratio.median:.2g}")
-    verdict, condition = across(found)
+        ratio = statistics.contrast(deviations[0], deviations[1], "ratio")
+        cases[name] = sign(ratio, 1)
+        rows.append((name, *(f"{np.median(m):.3g}" for m in deviations), shown(ratio)))
+        figures.append(f"{name} {ratio.median:.2g}")
+    verdict, condition = across(cases)
     headers = "problem", "loss's deviation, lr 0.1", "lr 0.01", "ratio (95 %)"
-    return Finding(verdict, f"the loss moves at lr 0.1 over 0.01: {', '.join(line)}", Table(headers, rows), condition)
+    return Finding(
+        verdict, f"the loss moves at lr 0.1 over 0.01: {', '.join(figures)}", Table(headers, rows), condition
+    )
 
 
 def beta1_noisy(lab: Lab) -> Finding:
     names = "quadratic", "logistic", "embeddings", "cartpole"
-    return labs.better(lab, varied("beta1 0.95", "adam", beta1=0.95), varied("beta1 0.9", "adam", beta1=0.9), names)
+    return contrasts.better(
+        lab, varied("beta1 0.95", "adam", beta1=0.95), varied("beta1 0.9", "adam", beta1=0.9), names
+    )
 
 
 def beta1_fast(lab: Lab) -> Finding:
-    """Steps until Adam moves the other way, when the gradient has turned after 200 steps."""
+    """Steps until Adam changes direction, after the gradient has changed sign at step 200."""
     turned = {}
     for beta1 in (0.8, 0.9, 0.95):
         after = moves(adamite.Adam, [1.0] * 200 + [-1.0] * 100, beta1=beta1)[200:]
@@ -124,29 +132,26 @@ def beta2(lab: Lab) -> Finding:
     rows, beaten, count = [], {}, 0
     for name in lab.present(NUMPY):
         who = [varied(f"beta2 {b}", "adam", beta2=b) for b in (0.999, *BETA2)]
-        made = lab.compare(name, who)
+        compared = lab.compare(name, who)
         count += 1
-        usual, *others = made.results
-        gains = {
-            r.entrant.name: statistics.contrast(labs.costs(usual, made.plan.seeds), labs.costs(r, made.plan.seeds))
-            for r in others
-        }
-        above = [b for b, gain in gains.items() if sign(gain, 0)]
+        costs = {r.entrant.name: contrasts.costs(r, compared.plan.seeds) for r in compared.results}
+        (_, usual), *others = costs.items()
+        above = [b for b, cost in others if sign(statistics.contrast(usual, cost), 0)]
         if above:
             beaten[name] = above
-        rows.append((name, *(labs._ended(r) for r in made.results), ", ".join(above) or "none"))
+        rows.append((name, *(contrasts.shown_end(r) for r in compared.results), ", ".join(above) or "none"))
     held = len(beaten) < count / 2
     verdict = plainly(held)
     figures = f"another beta2 is better by more than luck on {len(beaten)} of {counted(count, 'problem')}"
     if beaten:
         figures += f": {', '.join(f'{n} ({listed(b)})' for n, b in beaten.items())}"
     headers = "problem", "0.999", *(f"{b}" for b in BETA2), "better than 0.999"
-    words = "Nothing says that 0.999 is better than its neighbours either, where none can be told from it."
+    words = "Where none can be told from 0.999, nothing says that 0.999 is better than its neighbours either."
     return Finding(verdict, figures, Table(headers, rows), words=words)
 
 
 def beta2_fast(lab: Lab) -> Finding:
-    """Steps until the rate has grown tenfold, when gradients shrink a hundredfold after 5,000 steps."""
+    """Steps until the effective rate has grown tenfold, after gradients have shrunk a hundredfold at step 5,000."""
     noise = np.random.default_rng(0).choice([-1.0, 1.0], 15_000)
     noise[5000:] *= 0.01
     grown = {}
@@ -159,19 +164,21 @@ def beta2_fast(lab: Lab) -> Finding:
 
 
 def schedule(lab: Lab) -> Finding:
-    found, rows, line = {}, [], []
+    cases, rows, figures = {}, [], []
     for name in lab.present(("characters", *NUMPY)):
         flat, decayed = (lab.compare(name, ["adam"], schedule=s) for s in ("constant", "cosine"))
         seeds = flat.plan.seeds
-        gain = statistics.contrast(labs.costs(flat.results[0], seeds), labs.costs(decayed.results[0], seeds))
-        found[name] = sign(gain, 0)
-        ends = labs._ended(decayed.results[0]), labs._ended(flat.results[0])
+        gain = statistics.contrast(contrasts.costs(flat.results[0], seeds), contrasts.costs(decayed.results[0], seeds))
+        cases[name] = sign(gain, 0)
+        ends = contrasts.shown_end(decayed.results[0]), contrasts.shown_end(flat.results[0])
         rows.append((name, flat.plan.problem.metric, *ends, shown(gain)))
-        line.append(f"{name} {' : '.join(ends)}")
-    verdict, condition = across(found)
+        figures.append(f"{name} {' : '.join(ends)}")
+    verdict, condition = across(cases)
     headers = "problem", "metric", "cosine", "constant", "better by (95 %)"
     command = lab.command("digits", ["adam"], " --schedule cosine")
-    return Finding(verdict, f"cosine : constant: {', '.join(line)}", Table(headers, rows), condition, command=command)
+    return Finding(
+        verdict, f"cosine : constant: {', '.join(figures)}", Table(headers, rows), condition, command=command
+    )
 
 
 def plateau(lab: Lab) -> Finding:

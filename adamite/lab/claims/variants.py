@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 import adamite
 from adamite.errors import counted
-from adamite.lab.claims import lab as labs
+from adamite.lab.claims import contrasts
 from adamite.lab.claims.claim import HOLDS, NOT, WHEN, Claim, Finding, plainly
-from adamite.lab.claims.lab import FEW, Lab, shown, states, varied
+from adamite.lab.claims.contrasts import shown
+from adamite.lab.claims.exact import states
+from adamite.lab.claims.lab import FEW, Lab, varied
 from adamite.lab.compare import statistics
 from adamite.lab.compare.entrants import find
 from adamite.lab.page import Table
@@ -17,7 +21,7 @@ WHERE = "digits", "characters", "embeddings", "factorisation", "logistic", "quad
 
 
 def is_l2(lab: Lab) -> Finding:
-    """Weights of 1 whose gradients are noise about 0: on average what decay alone does."""
+    """Weights of 1 whose gradients are noise around 0: their mean shows what decay alone does."""
     rows, apart = [], []
     for size in (1.0, 0.1, 0.01, 0.001):
         ends = []
@@ -39,18 +43,18 @@ def is_l2(lab: Lab) -> Finding:
 
 
 def overfitting(lab: Lab) -> Finding:
-    """The accuracy decides; the gap is told beside."""
-    made = lab.compare(FEW, ["adamw", "adam"])
-    found = labs.better(lab, "adamw", "adam", [FEW])
-    gaps = [[outcome.value("gap") for outcome in result.outcomes] for result in made.results]
+    """The accuracy decides; the gap is a remark."""
+    compared = lab.compare(FEW, ["adamw", "adam"])
+    finding = contrasts.better(lab, "adamw", "adam", [FEW])
+    gaps = [[outcome.value("gap") for outcome in result.outcomes] for result in compared.results]
     gap = statistics.contrast(gaps[1], gaps[0])
-    words = f"Adam's gap between training and test accuracy less AdamW's: {shown(gap)}."
-    return Finding(found.verdict, found.figures, found.table, found.condition, words, found.command)
+    words = f"Adam's gap between training and test accuracy minus AdamW's: {shown(gap)}."
+    return replace(finding, words=words)
 
 
 def than_l2(lab: Lab) -> Finding:
     l2 = varied("adam + l2", "adam", {"weight_decay": find("adamw").space["weight_decay"]}, decay="l2")
-    return labs.better(lab, "adamw", l2, [FEW])
+    return contrasts.better(lab, "adamw", l2, [FEW])
 
 
 def more_numbers(lab: Lab) -> Finding:
@@ -61,37 +65,36 @@ def more_numbers(lab: Lab) -> Finding:
 
 
 def flaw(lab: Lab) -> Finding:
-    return labs.better(lab, "amsgrad", "adam", ["reddi"])
+    return contrasts.better(lab, "amsgrad", "adam", ["reddi"])
 
 
 def rarely(lab: Lab) -> Finding:
-    found, table, _, words = labs.standing(lab, "adam", "amsgrad", WHERE)
-    adam, amsgrad = (sum(f is kind for f in found.values()) for kind in (True, False))
-    neither = len(found) - adam - amsgrad
-    rare, works = amsgrad <= 0.2 * len(found), adam > len(found) / 2
+    cases, table, _, words = contrasts.standing(lab, "adam", "amsgrad", WHERE)
+    adam, amsgrad = (sum(f is kind for f in cases.values()) for kind in (True, False))
+    neither = len(cases) - adam - amsgrad
+    rare, works = amsgrad <= 0.2 * len(cases), adam > len(cases) / 2
     verdict = HOLDS if rare and works else WHEN if rare or works else NOT
     condition = ""
     if verdict == WHEN:
         condition = "only 'rarely needed' is meant: Adam isn't better on most" if rare else "only Adam's lead is meant"
     figures = (
-        f"of {counted(len(found), 'problem')} Adam is better on {adam}, AMSGrad on {amsgrad}, neither on {neither}"
+        f"of {counted(len(cases), 'problem')} Adam is better on {adam}, AMSGrad on {amsgrad}, neither on {neither}"
     )
-    return Finding(verdict, figures, table, condition, words, labs._command(lab, "adam", "amsgrad", WHERE))
+    return Finding(verdict, figures, table, condition, words, contrasts.command(lab, "adam", "amsgrad", WHERE))
 
 
 def gan(lab: Lab) -> Finding:
-    return labs.better(lab, "adabelief", "adam", ["gan"], seeds=2 * lab.seeds)
+    return contrasts.better(lab, "adabelief", "adam", ["gan"], seeds=2 * lab.seeds)
 
 
 def novel(lab: Lab) -> Finding:
-    g = list(np.random.default_rng(0).normal(size=(100, 50)))
-    belief, adam = (states(make, g) for make in (adamite.AdaBelief, adamite.Adam))
+    gradients = list(np.random.default_rng(0).normal(size=(100, 50)))
+    belief, adam = (states(make, gradients) for make in (adamite.AdaBelief, adamite.Adam))
     same = bool(np.array_equal(belief["m"], adam["m"]))
-    figures = (
-        f"AdaBelief's momentum {'has the bits of' if same else 'differs from'} Adam's; its only news is (g - m)² for g²"
-    )
-    kept = [{name: f"{value.mean():.4g}" for name, value in each.items()} for each in (adam, belief)]
-    rows = [(name, *(each.get(name, "") for each in kept)) for name in "mvs"]
+    against = "has the bits of" if same else "differs from"
+    figures = f"AdaBelief's momentum {against} Adam's; all that is new is (g - m)² for g²"
+    means = [{name: f"{value.mean():.4g}" for name, value in each.items()} for each in (adam, belief)]
+    rows = [(name, *(each.get(name, "") for each in means)) for name in "mvs"]
     words = "Adam has momentum already, so there is none to combine it with."
     return Finding(plainly(not same), figures, Table(("state's mean", "Adam", "AdaBelief"), rows), words=words)
 
@@ -148,7 +151,7 @@ CLAIMS = (
         "adabelief-novel",
         VARIANTS,
         "combines Adam and momentum in a novel way",
-        "Exact: AdaBelief's momentum is another than Adam's own.",
+        "Exact: AdaBelief's momentum differs from Adam's own.",
         novel,
     ),
 )

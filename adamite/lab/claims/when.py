@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from adamite.lab.claims import lab as labs
+from adamite.lab.claims import contrasts
 from adamite.lab.claims.claim import Claim, Finding, across, plainly
-from adamite.lab.claims.lab import FEW, Lab, shown, sign
+from adamite.lab.claims.contrasts import shown, sign
+from adamite.lab.claims.lab import FEW, Lab
 from adamite.lab.compare import statistics
 from adamite.lab.page import Table
 
@@ -14,18 +15,18 @@ FOUR = ["sgd", "momentum", "rmsprop", "adam"]
 
 
 def default(lab: Lab) -> Finding:
-    found: dict[str, bool | None] = {}
+    cases: dict[str, bool | None] = {}
     rows = []
     for name in lab.present(("mnist", "characters", "gan", "embeddings", "digits")):
-        made = lab.compare(name, FOUR)
-        ties = made.ties()
-        found[name] = ties.get("adam", False)
-        first = made.ranked()[0].entrant.name
-        rows.append((name, *(labs._ended(r) for r in made.results), first, "yes" if found[name] else "no"))
-    verdict, condition = across(found)
-    alike = sum(map(bool, found.values()))
+        compared = lab.compare(name, FOUR)
+        as_good_as_the_best = compared.ties()
+        cases[name] = as_good_as_the_best.get("adam", False)
+        first = compared.ranked()[0].entrant.name
+        rows.append((name, *(contrasts.shown_end(r) for r in compared.results), first, "yes" if cases[name] else "no"))
+    verdict, condition = across(cases)
+    alike = sum(map(bool, cases.values()))
     figures = (
-        f"best or not told from the best of four on {alike} of {len(found)}: {', '.join(n for n in found if found[n])}"
+        f"the best of four, or not told from it, on {alike} of {len(cases)}: {', '.join(n for n in cases if cases[n])}"
     )
     words = "There is no transformer among the problems."
     headers = "problem", *FOUR, "best", "Adam alike"
@@ -33,16 +34,16 @@ def default(lab: Lab) -> Finding:
 
 
 def small(lab: Lab) -> Finding:
-    return labs.better(lab, "sgd", "adam", [FEW], seeds=2 * lab.seeds)
+    return contrasts.better(lab, "sgd", "adam", [FEW], seeds=2 * lab.seeds)
 
 
 def policy(lab: Lab) -> Finding:
     lab.present(["cartpole"])
-    made = lab.compare("cartpole", ["sgd", "adam"], seeds=2 * lab.seeds)
-    sgd, adam = (labs.costs(result, made.plan.seeds) for result in made.results)
+    compared = lab.compare("cartpole", ["sgd", "adam"], seeds=2 * lab.seeds)
+    sgd, adam = (contrasts.costs(result, compared.plan.seeds) for result in compared.results)
     ratio = statistics.contrast(adam, sgd, "ratio", of=np.std)
     rows = []
-    for result in made.results:
+    for result in compared.results:
         final = result.final()
         spread = f"{np.std(result.costs()):.3g}"
         rows.append((result.entrant.name, f"{final.median:.0f} ({final.low:.0f} to {final.high:.0f})", spread))

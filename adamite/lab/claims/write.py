@@ -19,42 +19,42 @@ from adamite.lab.page import Table
 
 EXPLAINED = """\
 The article is “Adam Optimizer”, a tutorial: how Adam works, a program in NumPy and one in Keras, how to tune it, and
-when to use something else. This library was begun from it; all that we have is its text, without an author, a date or
-an address. Each of its claims is quoted here and put to a test.
+when to use something else. This library began with it; all that we have is its text, without an author, a date or
+an address. Each of its claims is quoted here and tested.
 
-The rule that decides was written before the figures were seen, but for two that were mended after a first look: that of
-stability had no interval, and the trainings of amsgrad-flaw were too short. A program applies it: *holds*, *holds when*
-something is so, *does not hold here*. A difference whose interval contains none counts for neither side, so "does not
-hold here" may mean that nothing was seen with so few seeds. Bootstrap intervals of so few cover less than they say, and
-there are many of them: a few verdicts will be luck.
+The rule that decides was written before the figures were seen, except for two that were corrected after a first look:
+that of stability had no interval, and the trainings of amsgrad-flaw were too short. A program applies the rules: a
+claim *holds*, *holds when* a condition is met, or *does not hold here*. An interval that includes "no difference"
+counts for neither side, so "does not hold here" may mean that so few seeds show nothing. Bootstrap intervals of so few
+seeds cover less than 95 %, and there are many of them: a few verdicts will be luck.
 
-Unless it says otherwise, every optimizer has its learning rate tuned with {budget} over four decades (about
-its default; SGD's are a decade higher, since it was best with the largest that was tried), and is
-then trained from {seeds}; figures are medians, with 95 % bootstrap intervals over the seeds in brackets.
+Unless stated otherwise, every optimizer has its learning rate tuned with {budget} over four decades around its default
+(SGD's a decade higher, since it was best with the largest that was tried), and is then trained from {seeds}. Figures
+are medians, with 95 % bootstrap intervals over the seeds in brackets.
 Trainings are short, so that all of this takes minutes: each problem's own number of steps (`adamite problems`),
 but {steps}.
 "Exact" rules need no seeds: they run the equations.
 """
 QUICK = (
-    "A quick look: trainings are few, a tenth as long, and those of slow problems left out. Its verdicts mean nothing, "
-    "but for those of rules that are exact."
+    "A quick look: few trainings, a tenth as long, and none of slow problems. Its verdicts mean nothing, except those "
+    "of exact rules."
 )
 
 
 def page(findings: Mapping[str, Finding], lab: Lab, command: str) -> str:
-    """The findings by claim, in the order of the table CLAIMS."""
-    found = [(claim, findings[claim.slug]) for claim in CLAIMS if claim.slug in findings]
-    counts = {verdict: sum(f.verdict == verdict for _, f in found) for verdict in (HOLDS, WHEN, NOT, UNMEASURED)}
-    short = ", ".join(f"{steps:,} on {name}" for name, steps in STEPS.items())
+    """The page: every finding, in the order of CLAIMS."""
+    judged = [(claim, findings[claim.slug]) for claim in CLAIMS if claim.slug in findings]
+    counts = {verdict: sum(f.verdict == verdict for _, f in judged) for verdict in (HOLDS, WHEN, NOT, UNMEASURED)}
+    lengths = ", ".join(f"{steps:,} on {name}" for name, steps in STEPS.items())
     parts = [
         "# What the article claims, and what comes out",
         f"**{QUICK}**" if lab.quick else "",
-        EXPLAINED.format(budget=counted(lab.budget, "setting"), seeds=counted(lab.seeds, "seed"), steps=short),
+        EXPLAINED.format(budget=counted(lab.budget, "setting"), seeds=counted(lab.seeds, "seed"), steps=lengths),
         f"Made on {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d} with `{command}`: {_versions()}.",
-        f"Of {counted(len(found), 'claim')} {_counted(counts)}.",
-        table(Table(("claim", "the article's words", "verdict"), [_row(*each) for each in found])),
-        *(_section(*each) for each in found),
-        "## What isn't an experiment's to say",
+        f"Of {counted(len(judged), 'claim')} {_counted(counts)}.",
+        table(Table(("claim", "the article's words", "verdict"), [_row(*each) for each in judged])),
+        *(_section(*each) for each in judged),
+        "## What no experiment can settle",
         "\n".join(f"- “{quote}”: {why}." for quote, why in LEFT_OUT),
     ]
     return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
@@ -65,7 +65,7 @@ def _counted(counts: Mapping[str, int]) -> str:
         HOLDS: ("holds", "hold"),
         WHEN: ("holds on a condition", "hold on a condition"),
         NOT: ("doesn't hold here", "don't hold here"),
-        UNMEASURED: ("isn't measured, for want of data", "aren't measured, for want of data"),
+        UNMEASURED: ("isn't measured for lack of data", "aren't measured for lack of data"),
     }
     return ", ".join(f"{count} {words[verdict][count > 1]}" for verdict, count in counts.items() if count)
 
@@ -89,23 +89,23 @@ def _section(claim: Claim, finding: Finding) -> str:
 
 
 def table(content: Table) -> str:
-    """In Markdown: a line a row."""
+    """A table in Markdown."""
     lines = [content.headers, ("---",) * len(content.headers), *content.rows]
     return "\n".join(f"| {' | '.join(_plain(cell).replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
 def _plain(text: str) -> str:
-    """As it stands, whatever Markdown makes of its signs."""
+    """Text with Markdown's special characters escaped."""
     return text.replace("*", r"\*").replace("\n", " ").replace("<", "&lt;").lstrip("#")
 
 
 def _versions() -> str:
     names = "numpy", "scipy", "torch", "gymnasium"
-    found = [f"adamite {adamite.__version__}", f"Python {platform.python_version()}", f"NumPy {np.__version__}"]
+    versions = [f"adamite {adamite.__version__}", f"Python {platform.python_version()}", f"NumPy {np.__version__}"]
     for name in names[1:]:
         try:
-            found.append(f"{name} {metadata.version(name)}")
+            versions.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
             continue
     cores = workers.cores()
-    return f"{', '.join(found)}; {platform.machine()}, {cores} core{'s' if cores > 1 else ''}"
+    return f"{', '.join(versions)}; {platform.machine()}, {cores} core{'s' if cores > 1 else ''}"
