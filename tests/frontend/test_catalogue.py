@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,11 @@ import numpy as np
 import pytest
 
 import adamite
-from adamite.frontend.catalogue import CONVENTIONS
+from adamite.frontend.catalogue import CATALOGUE, CONVENTIONS, OPTAX
+from adamite.frontend.classes import signature
+from adamite.frontend.named import ABSENT
+from adamite.frontend.spelling import Form
+from adamite.language.rule import REQUIRED
 
 FRAMEWORKS = ("torch", "keras", "optax")
 
@@ -159,3 +164,36 @@ def test_nadam_momentum_after_100_steps(framework: str, printed: str) -> None:
 def test_where_the_velocity_keeps_lr(framework: str, move: float) -> None:
     found = path("SGD", framework, [1.0, 1.0], lr=lambda step: (0.1, 0.01)[step], momentum=0.9)
     assert np.diff(found)[-1] == pytest.approx(move, abs=1e-12)
+
+
+# ---- the signatures in the catalogue --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name, spelling in OPTAX.items() if not spelling.ours])
+def test_optaxs_signatures(name: str) -> None:
+    import optax
+
+    theirs = inspect.signature(getattr(optax, name, None) or getattr(optax.contrib, name)).parameters.values()
+    form = OPTAX[name].form
+    arguments = {p.name: REQUIRED if p.default is p.empty else p.default for p in theirs}
+    arguments = {name: None if callable(default) else default for name, default in arguments.items()}  # adopt's limit
+    assert [*form.arguments] == [*arguments]
+    assert form.arguments == arguments
+    assert form.positional == sum(p.kind is not p.KEYWORD_ONLY for p in theirs)
+
+
+def test_a_form_is_written_as_python_prints_it() -> None:
+    form = Form.of("f(a, b=2, *, c=(1, 2))")
+    assert form == Form("f", {"a": REQUIRED, "b": 2, "c": (1, 2)}, 2)
+    assert str(signature(form, options="more")) == "(a, b=2, *, c=(1, 2), **more)"
+    assert form.given([1], {"c": 3, "d": 4}) == ({"a": 1, "b": 2, "c": 3}, {"d": 4})
+    for args, options, message in (
+        ([1, 2, 3], {}, "f takes from 1 to 2 positional arguments but 3 were given"),
+        ([1], {"a": 2}, "f got multiple values for argument 'a'"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            form.given(args, options)
+
+
+def test_no_optimizer_is_said_to_be_absent() -> None:
+    assert not ABSENT.keys() & {row.name.lower() for row in CATALOGUE}
