@@ -32,20 +32,15 @@ def files() -> dict[Path, str]:
         "keras": _keras(),
         "jax": _jax(),
     }
-    stubs = {
-        ROOT / "adamite" / package / "__init__.pyi": _formatted(_HEAD + text) for package, text in packages.items()
-    }
+    stubs = {ROOT / "adamite" / package / "__init__.pyi": _sorted(f"{_HEAD}{text}\n") for package, text in packages.items()}
     return {**stubs, ROOT / "docs" / "optimizers.md": _page()}
 
 
-def _formatted(text: str) -> str:
-    """The text as ruff writes it."""
-    ruff = [str(Path(sys.executable).with_name("ruff"))]
-    sort = [*ruff, "check", "--select", "I,RUF022", "--fix", "--quiet", "--stdin-filename", "stub.pyi", "-"]
-    layout = [*ruff, "format", "--stdin-filename", "stub.pyi", "-"]
-    for command in (sort, layout):
-        text = subprocess.run(command, input=text, capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    return text
+def _sorted(text: str) -> str:
+    """The text with its imports and names in ruff's order. A signature stays on one line, however long."""
+    ruff = [str(Path(sys.executable).with_name("ruff")), "check", "--select", "I,RUF022", "--fix", "--quiet"]
+    command = [*ruff, "--stdin-filename", "stub.pyi", "-"]
+    return subprocess.run(command, input=text, capture_output=True, text=True, check=True, cwd=ROOT).stdout
 
 
 def _adamite() -> str:
@@ -91,7 +86,7 @@ def _numpy() -> str:
             "from adamite.storage.choice import StateDtype",
             _all([*(row.name for row in CATALOGUE), "OPTIMIZERS", "Group", "Optimizer", "optimizer"]),
             "Number = float | Schedule",
-            "class Options(TypedDict, total=False):",
+            "\nclass Options(TypedDict, total=False):",
             *options,
             *(_class(row.name, "Optimizer", _doc(row), _numpys(row)) for row in CATALOGUE),
         ]
@@ -165,7 +160,7 @@ def _keras() -> str:
 def _jax() -> str:
     types = {"mu_dtype": "Any", "accumulator_dtype": "Any", "mask": "Mask", "weight_decay_mask": "Mask"}
     functions = [
-        f"def {spelling.name}({_form(spelling.form, types, 'Number')}) -> Transformation:\n    {_doc(row)}"
+        f"\ndef {spelling.name}({_form(spelling.form, types, 'Number')}) -> Transformation:\n    {_doc(row)}"
         for row, spelling in _spelled(OPTAX)
     ]
     return "\n".join(
@@ -200,7 +195,7 @@ def _form(form: Form, types: Mapping[str, str], number: str) -> str:
 
 
 def _class(name: str, base: str, doc: str, arguments: str) -> str:
-    return f"class {name}({base}):\n    {doc}\n    def __init__({arguments}) -> None: ..."
+    return f"\nclass {name}({base}):\n    {doc}\n    def __init__({arguments}) -> None: ..."
 
 
 def _doc(row: Row) -> str:

@@ -2,36 +2,7 @@
 
 from adamite.language.rule import Rule
 
-__all__ = [
-    "adabelief",
-    "adabelief_nesterov",
-    "adadelta",
-    "adagrad",
-    "adagrad_eps_inside",
-    "adam",
-    "adam_eps_hat",
-    "adam_eps_root",
-    "adamax",
-    "adamax_eps_in_max",
-    "adopt",
-    "adopt_nesterov",
-    "amsgrad",
-    "amsgrad_corrected",
-    "amsgrad_eps_hat",
-    "amsgrad_max_hat",
-    "lion",
-    "nadam",
-    "nadam_unscheduled",
-    "radam",
-    "radam_eps_hat",
-    "radam_eps_root",
-    "rmsprop",
-    "rmsprop_eps_outside",
-    "rmsprop_trace",
-    "sgd",
-    "sgd_lr_inside",
-    "yogi",
-]
+__all__ = ['adabelief', 'adabelief_nesterov', 'adadelta', 'adagrad', 'adagrad_eps_inside', 'adam', 'adam_eps_hat', 'adam_eps_root', 'adamax', 'adamax_eps_in_max', 'adopt', 'adopt_nesterov', 'amsgrad', 'amsgrad_corrected', 'amsgrad_eps_hat', 'amsgrad_max_hat', 'lion', 'nadam', 'nadam_unscheduled', 'radam', 'radam_eps_hat', 'radam_eps_root', 'rmsprop', 'rmsprop_eps_outside', 'rmsprop_trace', 'sgd', 'sgd_lr_inside', 'yogi']
 RULES: dict[str, Rule]
 adabelief: Rule
 adabelief_nesterov: Rule
