@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support import PATIENCE, ROOT, process_environment
+from tests.examples.running import run
+from tests.support import ROOT
 
-
-def example(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "examples/character_transformer.py", *arguments],
-        cwd=ROOT,
-        env=process_environment() | {"COLUMNS": "80"},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
+EXAMPLE = ROOT / "examples" / "character_transformer.py"
 
 
 def test_both_learn_alike(tmp_path: Path) -> None:
     picture = tmp_path / "curves.png"
-    done = example("--steps", "40", "--out", str(picture))
+    done = run(EXAMPLE, "--steps", "40", "--out", str(picture))
     assert done.returncode == 0, done.stderr
     lines = re.findall(r"│ (\S+)\s+│ (\S+)\s+│ (\S+)\s+│ (\S+)\s+│", done.stdout)
     rows = {label: [float(n) for n in numbers] for label, *numbers in lines}
@@ -39,5 +29,5 @@ def test_both_learn_alike(tmp_path: Path) -> None:
     [(["--steps", "3"], "--steps must be at least 20, got 3"), (["--out", "nowhere/x.png"], "there is no folder")],
 )
 def test_mistakes(arguments: list[str], message: str) -> None:
-    done = example(*arguments)
+    done = run(EXAMPLE, *arguments)
     assert done.returncode == 2 and message in done.stderr

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from tests.support import MNIST, PATIENCE, ROOT, process_environment, whole_mnist
+from tests.examples import running
+from tests.support import MNIST, whole_mnist
 
 # The fastest backend runs all five.
 BACKENDS = {
@@ -32,15 +32,7 @@ class Made(NamedTuple):
         return {it["optimizer"]: it for it in self.results if it["backend"] == backend}
 
 
-def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=ROOT,
-        env=process_environment() | {"COLUMNS": "80", "OMP_NUM_THREADS": "1"} | environment,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
+run = functools.partial(running.run, OMP_NUM_THREADS="1")
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support import PATIENCE, ROOT, process_environment
+from tests.examples.running import run
+from tests.support import ROOT
 
 # What the article's program prints with its own Adam; the last line is from the normal equations.
 PRINTED = """\
@@ -26,19 +25,11 @@ Least squares | Loss: 0.8149 | w=2.0138, b=0.8962
 """
 
 
-def example(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "examples" / "regression_numpy.py"), *arguments],
-        cwd=cwd,
-        env=process_environment() | {"COLUMNS": "80"},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
+EXAMPLE = ROOT / "examples" / "regression_numpy.py"
 
 
 def test_it_prints_what_the_article_prints(tmp_path: Path) -> None:
-    done = example(cwd=tmp_path)
+    done = run(EXAMPLE, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{PRINTED}Picture: regression.png\n" and not done.stderr
     picture = (tmp_path / "regression.png").read_bytes()
@@ -55,5 +46,5 @@ def test_it_prints_what_the_article_prints(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes(arguments: list[str], message: str, tmp_path: Path) -> None:
-    done = example(*arguments, cwd=tmp_path)
+    done = run(EXAMPLE, *arguments, cwd=tmp_path)
     assert done.returncode == 2 and message in done.stderr.splitlines()[-1]

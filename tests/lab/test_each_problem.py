@@ -321,7 +321,7 @@ def test_a_part_of_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     (images, labels), _ = mnist.load(MNIST)
     assert np.array_equal(train[:, 0].numpy(), images[:5000]) and np.array_equal(chosen[:, 0].numpy(), images[5000:])
     assert np.array_equal(digits.numpy(), labels[5000:])
-    with pytest.raises(where.NotFoundError, match="has 6000 of MNIST's 60,000 training images: the article's is all"):
+    with pytest.raises(where.NotFoundError, match="has 6000 of MNIST's 60,000 training images; the article"):
         problems.find("adamite.lab.claims.article:problem", PROBLEMS)
     find("mnist").needs.cache_clear()  # type: ignore[union-attr]
     for name, array in zip(mnist.NAMES, (images[:1063], labels[:1063], images[:9], labels[:9]), strict=True):

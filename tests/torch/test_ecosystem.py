@@ -53,6 +53,14 @@ def data(rows: int, columns: int, seed: int = 1) -> Tensor:
     return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
 
 
+def train_on_squares(model: Callable[..., Any], optimizer: Any, inputs: int, steps: int) -> None:
+    """Minimize the mean square of the outputs, of a batch of 8 in each step."""
+    for step in range(steps):
+        optimizer.zero_grad()
+        model(data(8, inputs, step)).square().mean().backward()
+        optimizer.step()
+
+
 def assert_close(found: Any, expected: Any, bar: float) -> None:
     assert found.keys() == expected.keys()
     for name in found:
@@ -371,10 +379,7 @@ def test_a_model_compiled_to_machine_code(tmp_path: Path, monkeypatch: pytest.Mo
         model = net(3, 5, 1)
         optimizer = library.AdamW(model.parameters(), lr=0.05)
         compiled = torch.compile(model)
-        for step in range(4):
-            optimizer.zero_grad()
-            compiled(data(8, 3, step)).square().mean().backward()
-            optimizer.step()
+        train_on_squares(compiled, optimizer, inputs=3, steps=4)
         return weights(model)
 
     theirs, mine = both(train)
@@ -392,10 +397,7 @@ def test_lazy_modules(name: str) -> None:
         torch.manual_seed(0)
         model = nn.Sequential(nn.LazyLinear(4), nn.Tanh(), nn.LazyLinear(1))
         optimizer = getattr(library, name)(model.parameters(), lr=0.05)
-        for step in range(4):
-            optimizer.zero_grad()
-            model(data(8, 3, step)).square().mean().backward()
-            optimizer.step()
+        train_on_squares(model, optimizer, inputs=3, steps=4)
         return weights(model)
 
     theirs, mine = both(train)
@@ -435,10 +437,7 @@ def test_parametrized_and_pruned_layers() -> None:
         parametrizations.orthogonal(model[2])
         prune.l1_unstructured(model[4], "weight", 0.4)
         optimizer = library.NAdam(model.parameters(), lr=0.05)
-        for step in range(5):
-            optimizer.zero_grad()
-            model(data(8, 4, step)).square().mean().backward()
-            optimizer.step()
+        train_on_squares(model, optimizer, inputs=4, steps=5)
         return weights(model)
 
     theirs, mine = both(train)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from adamite.lab.problem import Plane, Run
 from adamite.lab.problem import problem as declare
+from adamite.lab.problems.surface import near
 
 START = 1.0, 1.0
 TERMS = (1, 1.5), (2, 2.25), (3, 2.625)
@@ -36,5 +37,4 @@ def gradient(x: float, y: float) -> NDArray[Any]:
 )
 def problem(seed: int) -> Run:
     """Beale's flat basin between steep walls."""
-    at = np.array(START) + np.random.default_rng(seed).normal(0, 0.1, 2)
-    return Run(at, lambda: (float(value(*at)), gradient(*at)))
+    return near(START, seed, value, gradient)

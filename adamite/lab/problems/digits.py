@@ -17,6 +17,7 @@ from sklearn.datasets import load_digits
 
 from adamite.lab.problem import Run
 from adamite.lab.problem import problem as declare
+from adamite.lab.problems.softmax import cross_entropy
 
 Array = NDArray[Any]
 Params = dict[str, Array]
@@ -81,15 +82,7 @@ def accuracy(params: Params, scans: Array, digits: Array) -> float:
 def loss_and_gradient(params: Params, scans: Array, digits: Array) -> tuple[float, Params]:
     """Mean cross-entropy over the batch, and its gradient by the chain rule, last layer first."""
     hidden, score = scores(params, scans)
-    score -= score.max(axis=1, keepdims=True)  # exp cannot overflow, and softmax is the same
-    exp = np.exp(score)
-    total = exp.sum(axis=1, keepdims=True)
-    rows = np.arange(len(digits))
-    loss = float(np.mean(np.log(total[:, 0]) - score[rows, digits]))
-
-    d_score = exp / total  # softmax minus one-hot, averaged over the batch
-    d_score[rows, digits] -= 1
-    d_score /= len(digits)
+    loss, d_score = cross_entropy(score, digits)
     d_hidden = (d_score @ params["w2"].T) * (hidden > 0)
     gradient = {
         "w1": scans.T @ d_hidden,

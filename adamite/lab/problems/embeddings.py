@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from adamite.lab.problem import Run
 from adamite.lab.problem import problem as declare
+from adamite.lab.problems.softmax import cross_entropy
 
 Array = NDArray[Any]
 Params = dict[str, Array]
@@ -68,15 +69,7 @@ def scores(params: Params, words: Array) -> tuple[Array, Array]:
 
 def loss_and_gradient(params: Params, texts: Texts) -> tuple[float, Params]:
     vector, score = scores(params, texts.words)
-    score = score - score.max(axis=1, keepdims=True)
-    exp = np.exp(score)
-    total = exp.sum(axis=1, keepdims=True)
-    rows = np.arange(len(texts.topics))
-    loss = float(np.mean(np.log(total[:, 0]) - score[rows, texts.topics]))
-
-    d_score = exp / total
-    d_score[rows, texts.topics] -= 1
-    d_score /= len(rows)
+    loss, d_score = cross_entropy(score, texts.topics)
     d_word = np.repeat(d_score @ params["weights"].T, texts.words.shape[1], axis=0)
     d_vectors = np.zeros_like(params["vectors"])
     np.add.at(d_vectors, texts.words.ravel(), d_word)  # a word may stand in a batch more than once

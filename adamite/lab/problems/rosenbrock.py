@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from adamite.lab.problem import Plane, Run
 from adamite.lab.problem import problem as declare
+from adamite.lab.problems.surface import near
 
 START = -1.2, 1.0
 
@@ -32,5 +33,4 @@ def gradient(x: float, y: float) -> NDArray[Any]:
 )
 def problem(seed: int) -> Run:
     """Rosenbrock's curved, narrow valley."""
-    at = np.array(START) + np.random.default_rng(seed).normal(0, 0.1, 2)
-    return Run(at, lambda: (float(value(*at)), gradient(*at)))
+    return near(START, seed, value, gradient)
