@@ -32,7 +32,9 @@ def files() -> dict[Path, str]:
         "keras": _keras(),
         "jax": _jax(),
     }
-    stubs = {ROOT / "adamite" / package / "__init__.pyi": _sorted(f"{_HEAD}{text}\n") for package, text in packages.items()}
+    stubs = {
+        ROOT / "adamite" / package / "__init__.pyi": _sorted(f"{_HEAD}{text}\n") for package, text in packages.items()
+    }
     return {**stubs, ROOT / "docs" / "optimizers.md": _page()}
 
 
