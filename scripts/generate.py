@@ -150,9 +150,10 @@ def _keras() -> str:
         [
             "from typing import Any",
             "from typing_extensions import Unpack",
-            "from adamite.keras.base import Extras, Optimizer, Options",
+            "from adamite.keras.base import Optimizer",
             "from adamite.keras.classes import OPTIMIZERS, optimizer",
             "from adamite.keras.schedules import Schedule",
+            "from adamite.keras.settings import Extras, Options",
             _all([*KERAS, "OPTIMIZERS", "Extras", "Optimizer", "Options", "Schedule", "optimizer"]),
             *classes,
         ]

@@ -4,9 +4,10 @@ from typing import Any
 
 from typing_extensions import Unpack
 
-from adamite.keras.base import Extras, Optimizer, Options
+from adamite.keras.base import Optimizer
 from adamite.keras.classes import OPTIMIZERS, optimizer
 from adamite.keras.schedules import Schedule
+from adamite.keras.settings import Extras, Options
 
 __all__ = ['ADOPT', 'OPTIMIZERS', 'SGD', 'AdaBelief', 'Adadelta', 'Adagrad', 'Adam', 'AdamW', 'Adamax', 'Extras', 'Lion', 'Nadam', 'Optimizer', 'Options', 'RAdam', 'RMSprop', 'Schedule', 'Yogi', 'optimizer']
 

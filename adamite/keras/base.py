@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from operator import is_
-from typing import Any, ClassVar, NamedTuple, TypedDict
+from typing import Any, ClassVar, NamedTuple
 
 import keras
 from keras import initializers, ops
 
+from adamite.backends.arrays import Evaluation
 from adamite.errors import StateDictError
 from adamite.frontend.classes import Documented
 from adamite.frontend.settings import unknown
@@ -21,11 +22,11 @@ from adamite.graph.lowering import lower
 from adamite.keras import arrays, loading
 from adamite.keras.loading import stepped
 from adamite.keras.rows import Rows, rows_of, with_rows
-from adamite.keras.settings import Resolved, Settings
+from adamite.keras.settings import Extras, Resolved, Settings
 from adamite.language.rule import Rule
 from adamite.language.update import Update
-from adamite.storage import BFLOAT16, COMPENSATION, Format, Layout, Rounding, choice
-from adamite.storage.choice import StateDtype, Storage
+from adamite.storage import BFLOAT16, COMPENSATION, Format, Layout, choice
+from adamite.storage.choice import Storage
 
 together: Any = None
 if arrays.BACKEND == "torch":
@@ -48,26 +49,18 @@ class _Part(NamedTuple):
     decays: Mapping[str, Factor]  # factors for the states of the other rows, by name
 
 
-class Options(TypedDict, total=False):
-    """Keras's options, which every class takes."""
+class _Prepared:
+    """The graphs and coefficients of a step, which Keras hands to each `update_step` in place of the learning rate.
 
-    clipnorm: float | None
-    clipvalue: float | None
-    global_clipnorm: float | None
-    use_ema: bool
-    ema_momentum: float
-    ema_overwrite_frequency: int | None
-    loss_scale_factor: float | None
-    gradient_accumulation_steps: int | None
-    name: str | None
+    It is no dict, since with several replicas TensorFlow would take one apart and sort its keys.
+    """
 
+    def __init__(self, coefficients: Coefficients) -> None:
+        self._graphs = {key: (arrays.read(lower(key[0]), values), values) for key, values in coefficients.items()}
 
-class Extras(Options, total=False):
-    """The options that every class takes: Keras's, and adamite's."""
-
-    state: StateDtype
-    rounding: Rounding
-    seed: int
+    def of(self, update: Update, dtype: str) -> tuple[Evaluation, Sequence[Any]]:
+        """The graph that computes an update in a dtype, and its coefficients."""
+        return self._graphs[update, dtype]
 
 
 class _Cache:
@@ -276,9 +269,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         if together is not None:
             self._step_together(grads, trainable_variables, coefficients)
         else:
-            graphs = {key: arrays.read(lower(key[0]), values) for key, values in coefficients.items()}
-            # A function, since with several replicas TensorFlow would sort the keys of a dict.
-            super()._backend_update_step(grads, trainable_variables, lambda key: (graphs[key], coefficients[key]))
+            super()._backend_update_step(grads, trainable_variables, _Prepared(coefficients))
 
     def _check_shapes(self, grads: Sequence[Any], variables: Sequence[Any]) -> None:
         for g, v in zip(grads, variables):
@@ -348,11 +339,14 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
         return coefficients
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Update one variable. `learning_rate` is the function that `_backend_update_step` passes through Keras."""
+        """Update one variable."""
+        prepared = learning_rate
+        if not isinstance(learning_rate, _Prepared):
+            prepared = _Prepared(self._coefficients([variable], learning_rate))
         update, dtype = self._update_of(variable, self._read()), arrays.compute_type(variable.dtype)
-        reading, coefficients = learning_rate((update, dtype))
+        evaluation, coefficients = prepared.of(update, dtype)
         part = self._part(gradient, variable, update)
-        new = arrays.step(reading, part.inputs, dtype)
+        new = arrays.step(evaluation, part.inputs, dtype)
         if part.rows is None and dtype == variable.dtype:
             self.assign_sub(variable, new.pop("x"))
         else:

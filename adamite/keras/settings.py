@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers as kinds
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 from keras.optimizers.schedules import LearningRateSchedule
@@ -17,6 +17,8 @@ from adamite.keras.schedules import FOR_METRICS, Schedule
 from adamite.language.rule import REQUIRED, Choice, Number
 from adamite.language.update import CLIP_NORM, WEIGHT_DECAY, Surroundings, Update
 from adamite.schedules.plateau import refuse_metrics
+from adamite.storage import Rounding
+from adamite.storage.choice import StateDtype
 
 
 def _option(name: str, allowed: str, meaning: str) -> Number:
@@ -33,6 +35,28 @@ _NUMBERS = {
 }
 _COUNTS = {"gradient_accumulation_steps": 2, "ema_overwrite_frequency": 1}  # the smallest value; 0 is None
 _FLAG = Choice("", False, (False, True))
+
+
+class Options(TypedDict, total=False):
+    """Keras's options, which every class takes."""
+
+    clipnorm: float | None
+    clipvalue: float | None
+    global_clipnorm: float | None
+    use_ema: bool
+    ema_momentum: float
+    ema_overwrite_frequency: int | None
+    loss_scale_factor: float | None
+    gradient_accumulation_steps: int | None
+    name: str | None
+
+
+class Extras(Options, total=False):
+    """The options that every class takes: Keras's, and adamite's."""
+
+    state: StateDtype
+    rounding: Rounding
+    seed: int
 
 
 class Resolved(NamedTuple):
