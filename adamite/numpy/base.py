@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from adamite.engine import norms, running
+from adamite.engine.coefficients import Table
 from adamite.engine.memory import Ranges
 from adamite.errors import counted
 from adamite.frontend.conventions import Convention, Framework
@@ -19,7 +20,7 @@ from adamite.frontend.settings import NonFinite, Schedule, check_nonfinite
 from adamite.graph.lowering import lower
 from adamite.language.rule import DEFAULT, Rule
 from adamite.language.update import Decay, Update
-from adamite.numpy.batch import Batch, RowsGiven, Slot
+from adamite.numpy.batch import Batch, MachineBatch, RowsGiven, Slot
 from adamite.numpy.hyperparameters import Group, Hyperparameters
 from adamite.numpy.state import Loading, made, saved
 from adamite.numpy.tree import Tree
@@ -177,7 +178,7 @@ class Optimizer(metaclass=_Documented):
         finally:
             hyper.thread = None
             for batch in self._batches:
-                batch.found = []  # lets the gradients go
+                batch.gradients = []  # lets them go
 
     def _step(self, hyper: Hyperparameters, grads: Any) -> None:
         if hyper.stale:
@@ -191,17 +192,18 @@ class Optimizer(metaclass=_Documented):
         except RowsGiven:  # the first of their parameter
             self._sort(found)
             self._look(found)
-        clip = 1.0
+        factor: float | None = None
         if self._inspects:
-            inspected = self._inspect()
-            if inspected is None:
+            factor = self._inspect()
+            if factor is None:
                 self._skipped += 1
                 return
-            clip = inspected
         if self._unmoved:
             self._begin(slot for slot in self._unmoved if found[slot.index] is not None)
         for batch in self._batches:
-            batch.prepare(hyper.steps, clip)
+            batch.prepare()
+            if factor is not None:
+                batch.clip(factor)
         after = hyper.steps + 1
         running.to_the_end(functools.partial(self._go, after, found))
 
@@ -228,6 +230,7 @@ class Optimizer(metaclass=_Documented):
         """Update everything; called again after an interrupt it does what is left."""
         for batch in self._batches:
             batch.go()
+            batch.finish()
         self._hyper.steps = after
         if self._unmoved:
             self._unmoved = [slot for slot in self._unmoved if found[slot.index] is None]
@@ -238,7 +241,7 @@ class Optimizer(metaclass=_Documented):
         if moved:
             self._ranges = self._written()
             for batch in self._batches:
-                batch.safe.clear()
+                batch.forget_safe()
         return self._ranges
 
     def _written(self) -> Ranges:
@@ -368,19 +371,21 @@ class Optimizer(metaclass=_Documented):
         if now != [(b.graph, b.by_rows, b.slots) for b in self._batches]:
             self.flush()
             self._history = self._histories()
-            self._batches = [self._batch(*kind, slots) for kind, slots in kinds.items()]
+            table = Table()
+            self._batches = [self._batch(*kind, slots, table) for kind, slots in kinds.items()]
+            for batch in self._batches:
+                batch.start(self._history)
         for batch in self._batches:
-            for cohort in batch.cohorts:
-                cohort.read(self.steps)
+            batch.read()
         self._inspects = self._hyper.settings.source("clip_norm") is not None or self._nonfinite != "propagate"
         self._hyper.stale = False
 
-    def _batch(self, update: Update, layout: Layout, by_rows: bool, slots: list[Slot]) -> Batch:
+    def _batch(self, update: Update, layout: Layout, by_rows: bool, slots: list[Slot], table: Table) -> Batch:
         if by_rows and (mode := self._rows_mode(slots[0])) is not None:
             from adamite.numpy.sparse import RowsBatch
 
-            return RowsBatch(update, layout, slots, self._history, mode)
-        return Batch(update, layout, slots, self._history)
+            return RowsBatch(update, layout, slots, self._hyper, table, mode)
+        return MachineBatch(update, layout, slots, self._hyper, table)
 
     def _rows_mode(self, slot: Slot) -> Sparse | None:
         """What is done with a gradient of some of a parameter's rows."""
@@ -472,7 +477,7 @@ class Optimizer(metaclass=_Documented):
                 average[...] = kept
         self._swapped = not self._swapped
         for batch in self._batches:
-            batch.known = False  # the next step looks again
+            batch.forget_places()
 
     # ---- state
 
