@@ -34,7 +34,7 @@ class Batch:
         self.cohorts: list[Cohort] = []
         self.active: list[Cohort] = []  # the cohorts that have gradients
         self.of: list[Cohort] = []  # the cohort of each row
-        self._table, self._places = table, list[int]()  # and where in it there is room for cohorts
+        self._table, self._offsets = table, list[int]()  # in the table, of cohorts
         table.reserve(rows * size(self.graph, layout))
 
     # ---- cohorts
@@ -58,10 +58,10 @@ class Batch:
         self.point()
 
     def _add(self, key: Key, rows: Sequence[int]) -> Cohort:
-        if len(self.cohorts) == len(self._places):
-            self._places.append(self._table.take(size(self.graph, self.layout)))
-        place = self._places[len(self.cohorts)]
-        cohort = Cohort(self.graph, self.layout, self._table, place, key, rows)
+        if len(self.cohorts) == len(self._offsets):
+            self._offsets.append(self._table.take(size(self.graph, self.layout)))
+        offset = self._offsets[len(self.cohorts)]
+        cohort = Cohort(self.graph, self.layout, self._table, offset, key, rows)
         self._read(cohort)
         self.cohorts.append(cohort)
         return cohort

@@ -34,8 +34,8 @@ class Table:
 
     def take(self, size: int) -> int:
         """The offset of so many bytes that nobody has."""
-        place, self.used = self.used, self.used + size
-        return place
+        offset, self.used = self.used, self.used + size
+        return offset
 
 
 class Cohort:
@@ -45,9 +45,10 @@ class Cohort:
     """
 
     numbers: list[float]  # what the graph's program takes between t and the Scalar states
+    index: Any  # its rows as an index, for those who keep step numbers in arrays
     scheduled = False  # whether its numbers are read anew at every step
 
-    def __init__(self, graph: Graph, layout: Layout, table: Table, place: int, key: Key, rows: Sequence[int]) -> None:
+    def __init__(self, graph: Graph, layout: Layout, table: Table, offset: int, key: Key, rows: Sequence[int]) -> None:
         self.group, self.t, self.scalars = key
         self.rows = rows
         self.after: tuple[float, tuple[float, ...]] = self.t, self.scalars  # t and scalars, once the step is done
@@ -56,9 +57,9 @@ class Cohort:
         # The factor of the gradients is a coefficient as it is, so it can be written when the others are evaluated.
         self._clip = graph.program.results.index("n_clip") if "clip" in self.names else None
         kind = ctypes.c_float if layout.compute.itemsize == 4 else ctypes.c_double
-        self._buffer = (kind * self._count).from_buffer(table.memory, place)
+        self._buffer = (kind * self._count).from_buffer(table.memory, offset)
         self.address = ctypes.addressof(self._buffer)
-        word = ctypes.c_uint32.from_buffer(table.memory, place + ctypes.sizeof(self._buffer))
+        word = ctypes.c_uint32.from_buffer(table.memory, offset + ctypes.sizeof(self._buffer))
         self._word = word if layout.blocks else None
         self.values: list[float] = []  # the coefficients before they are rounded
 

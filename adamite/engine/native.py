@@ -18,6 +18,7 @@ from adamite.graph.lowering import lower
 from adamite.language.update import Update
 from adamite.storage import Layout
 
+
 class Tensors(Protocol):
     """The tensors of a job's rows as arrays, for those that go through buffers."""
 

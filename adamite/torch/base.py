@@ -181,49 +181,54 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
                 loss = closure()
         if self._stepping is not None:
             self._stepping.finish()
-        self._step(self._current())
+        self._step()
         return loss
 
-    def _current(self, only: Tensor | None = None) -> Plan:
-        """The plan as groups and states stand now."""
+    def _planned(self, only: Tensor | None) -> Plan:
+        """The plan as groups and states stand now, which has found the gradients."""
         plan = self._plans.get(id(only) if only is not None else 0)
         groups, state = self.param_groups, self.state
         try:
-            if plan is not None and plan.holds(groups, state) and not plan.late(groups):
+            if plan is not None and plan.follow(groups, state) and not plan.late(groups) and plan.look(self._sparse):
                 return plan
         except KeyError:
             for group in groups:
                 for name, value in self.defaults.items():
                     group.setdefault(name, value)
-        return Plan(self._settings, groups, state, self._multiplies, self._storage, self._tables, self._written, only)
+        kept = self._storage, self._tables, self._written
+        plan = Plan(self._settings, groups, state, self._multiplies, *kept, only)
+        if not plan.look(self._sparse):
+            raise RuntimeError(f"{type(self).__name__}: parameters or gradients changed while the step looked at them")
+        return plan
 
     @property
     def _multiplies(self) -> bool:
         """Whether steps multiply the gradients, to clip or to unscale them."""
         return self._clip_norm is not None or self._scales
 
-    def _step(self, plan: Plan) -> None:
+    def _step(self, only: Tensor | None = None) -> bool:
+        """Step on all parameters or on one; whether there was any in the optimizer."""
         self._refuse_swapped()
         capturing = torch.cuda.is_current_stream_capturing
         if capturing is not _NO_GRAPHS and capturing():
             raise RuntimeError(
                 f"Attempting CUDA graph capture of step() for an instance of {type(self).__name__}, {_GRAPH}"
             )
+        plan = self._planned(only)
         try:
-            for batch in plan.batches:
-                batch.look(self._sparse)
             factor = self._factor(plan) if self._inspects else 1.0
             if factor is None:
                 self.skipped += 1
-                return
-            plan.prepare(factor)
+                return True
+            plan.prepare(factor if self._inspects else None)
             plan.commit(self.state)
-            self._plans[id(plan.only) if plan.only is not None else 0] = plan
+            self._plans[id(only) if only is not None else 0] = plan
             plan.go(factor)
             if self._scales:
-                unscale(plan.active(), scale_of(self))
+                unscale(plan.present(), scale_of(self))
         finally:
             plan.release()
+        return bool(plan.parameters)
 
     def _factor(self, plan: Plan) -> float | None:
         """What the gradients are multiplied by, to clip and unscale them; None where the step is to be left out."""

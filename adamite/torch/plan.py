@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import accumulate
-from operator import is_, methodcaller
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -15,17 +15,17 @@ from torch import Tensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from adamite.engine import running
+from adamite.engine.coefficients import Table
 from adamite.language.update import Update
 from adamite.storage import EightBit, Layout, choice
 from adamite.storage.choice import Storage
 from adamite.torch.assigned import Written
-from adamite.torch.batch import ArrayBatch, Batch, MachineBatch, Member
+from adamite.torch.batch import ArrayBatch, Batch, Contents, MachineBatch, Member, SparseRefusal
 from adamite.torch.settings import Settings
 from adamite.torch.sparse import RowsBatch, Tables
 from adamite.torch.state import bind, complete, keys, resting
 from adamite.torch.tensors import format_of, local, native, of_rows, optimizable, with_gradient
 
-_stands = methodcaller("stands")
 Groups = Sequence[dict[str, Any]]
 
 
@@ -85,7 +85,7 @@ class Plan:
         """Make the batches. Parameters that share memory, as tied ones may, move one after another, as in torch."""
         spelling = self.settings.spelling
         found: dict[Any, tuple[list[Member], list[bool]]] = {}
-        sharing = shared([local(p) for p in self.parameters])
+        sharing, table = shared([local(p) for p in self.parameters]), Table()
         for row, m in enumerate(self.members):
             p, reading = m.parameter, self.readings[m.group]
             own = local(p)
@@ -103,7 +103,7 @@ class Plan:
             kind: Any = MachineBatch if machine else ArrayBatch
             if rows:
                 kind = partial(RowsBatch, tables=self.tables)
-            batch = kind(update, layout, members, keys(spelling))
+            batch = kind(Contents(update, layout, members, keys(spelling), self.readings, table))
             batch.densifies = not rows and any(of_rows(m.parameter.grad) for m in members)
             bind(batch, update.rule, spelling, started)
             self.batches.append(batch)
@@ -142,8 +142,8 @@ class Plan:
         whole = native(p) and not FORCE_ARRAYS and local(p) is p
         return self.tables.take(m.name, p, update, layout, whole)
 
-    def holds(self, groups: Groups, state: Any) -> bool:
-        """Whether the plan is still what the groups and states say; takes over changed numbers."""
+    def follow(self, groups: Groups, state: Any) -> bool:
+        """Take over changed numbers; whether the plan is still what the groups and states say."""
         if len(groups) != self._count or not self._same_members(groups, state):
             return False
         changed = False
@@ -162,8 +162,23 @@ class Plan:
                 changed = True
         if changed:
             for batch in self.batches:
-                batch.read(self.readings)
-        return all(map(_stands, self.batches))
+                batch.read()
+        return True
+
+    def look(self, sparse: SparseRefusal) -> bool:
+        """Find the gradients; whether all parameters and states are those that the plan was made for.
+
+        `sparse` says why a group refuses sparse gradients, if it does.
+        """
+        try:
+            for batch in self.batches:
+                if batch.look(sparse) is None:
+                    self.release()
+                    return False
+        except BaseException:
+            self.release()
+            raise
+        return True
 
     def _same_members(self, groups: Groups, state: Any) -> bool:
         for index, group in self._groups.items():
@@ -195,31 +210,38 @@ class Plan:
             self._kept = [kept for _, kept in self._owned]
             self.committed = True
 
-    def prepare(self, clip: float) -> None:
-        """Evaluate the coefficients of the next update."""
-        for batch in self.batches:
-            batch.prepare(self.readings, clip)
+    def prepare(self, factor: float | None) -> None:
+        """Evaluate the coefficients of the next update, which multiplies gradients by a factor if one is given."""
+        prepare(self.batches, factor)
 
-    def go(self, clip: float) -> None:
+    def go(self, factor: float | None) -> None:
         """Update everything."""
-        run(self.batches, self.written, self.active())
+        run(self.batches, self.written, self.present())
         for batch in self._again:
-            batch.prepare(self.readings, clip)
+            prepare([batch], factor)
             run([batch], self.written, ())
 
-    def active(self) -> list[Tensor]:
+    def present(self) -> list[Tensor]:
         """The parameters that have a gradient."""
         for batch in self.batches:
-            if batch.missing:
+            if batch.found.missing:
                 break
         else:
             return self.parameters
-        return [p for batch in self.batches for p in batch.active()]
+        return [p for batch in self.batches for p in batch.present()]
 
     def release(self) -> None:
         """Let the gradients go."""
         for batch in self.batches:
             batch.grads = []
+
+
+def prepare(batches: Sequence[Batch], factor: float | None = None) -> None:
+    """Make batches ready to go, whose gradients are multiplied by a factor if one is given."""
+    for batch in batches:
+        batch.prepare()
+        if factor is not None:
+            batch.clip(factor)
 
 
 def run(batches: Sequence[Batch], written: Written, moved: Sequence[Tensor]) -> None:

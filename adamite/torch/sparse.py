@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from adamite.engine import kernels, norms
+from adamite.engine.batch import Found
 from adamite.graph.idle import still
 from adamite.graph.lowering import lower
 from adamite.language.update import Update
 from adamite.sparse.rows import Indices, Sparse, checked, distinct
 from adamite.sparse.tables import Behind, CatchUp, Memory, Steps, Touched, refuse_inexact
 from adamite.storage import Format, Layout
-from adamite.torch.batch import Batch, Cohort, Member, SparseRefusal
-from adamite.torch.settings import Resolved
+from adamite.torch.batch import Batch, Contents, Member, SparseRefusal
 from adamite.torch.tensors import of_rows, with_gradient
 
 
@@ -115,14 +115,12 @@ class Tables:
 class RowsBatch(Batch):
     """Rows of tables on the CPU, which one native call updates where they lie. `grads` are indices and values."""
 
-    def __init__(
-        self, update: Update, layout: Layout, members: Sequence[Member], keys: Mapping[str, str], tables: Tables
-    ) -> None:
-        super().__init__(update, layout, members, keys)
+    def __init__(self, contents: Contents, tables: Tables) -> None:
+        super().__init__(contents)
         self.tables = tables
         if tables.mode == "exact":
             refuse_inexact(tables.owner, self.graph)
-        for m, x, states in zip(members, self.tensors, self.states, strict=True):
+        for m, x, states in zip(self.members, self.tensors, self.states, strict=True):
             refuse_scattered(m.name, [x, *states])
 
     @cached_property
@@ -134,10 +132,10 @@ class RowsBatch(Batch):
             g is None or (of_whole_rows(g) and with_gradient(self.layout, g) == self.layout) for g in self.gradients()
         )
 
-    def look(self, refusal: SparseRefusal) -> None:
-        rows = zip(self.gradients(), self.parameters, self._types, self.members, strict=True)
+    def _check(self, sparse: SparseRefusal) -> Found:
+        rows = zip(self.grads, self.parameters, self._types, self.members, strict=True)
         self.grads = [None if g is None else admitted(m.name, p, g.detach(), dtype) for g, p, dtype, m in rows]
-        self.missing = [row for row, g in enumerate(self.grads) if g is None]
+        return Found([row for row, g in enumerate(self.grads) if g is None])
 
     def _values(self) -> Iterator[tuple[int, Tensor]]:
         for row, g in enumerate(self.grads):
@@ -155,18 +153,13 @@ class RowsBatch(Batch):
             if not torch.isfinite(values).all():
                 yield self.members[row].name
 
-    def divide(self, readings: Mapping[int, Resolved]) -> None:
-        super().divide(readings)
-        self._of: dict[int, Cohort] = {row: cohort for cohort in self.cohorts for row in cohort.rows}
-
-    def prepare(self, readings: Mapping[int, Resolved], clip: float) -> None:
-        super().prepare(readings, clip)
+    def prepare(self) -> None:
+        super().prepare()
         touched = []
         for row, values in self._values():
-            m, x, states, cohort = self.members[row], self.tensors[row], self.states[row], self._of[row]
+            m, x, states, cohort = self.members[row], self.tensors[row], self.states[row], self.of[row]
             behind = self.tables.behind(m, states, self.update, self.layout.x, fresh=cohort.t == 0)
-            place = cohort.coefficients.address
-            touched.append(Touched(memory(x, states), self.grads[row][0], values.data_ptr(), place, behind))
+            touched.append(Touched(memory(x, states), self.grads[row][0], values.data_ptr(), cohort.address, behind))
         self.steps.prepare(touched)
 
     def go(self) -> None:

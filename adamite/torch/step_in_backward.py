@@ -45,9 +45,7 @@ class StepInBackward:
         self._step(p)
 
     def _step(self, p: Tensor) -> None:
-        plan = self._optimizer._current(p)
-        if plan.parameters:  # else it has left the optimizer
-            self._optimizer._step(plan)
+        if self._optimizer._step(p):  # else it has left the optimizer
             self._optimizer._opt_called = True
             p.grad = None
 
