@@ -61,7 +61,7 @@ class Cohort:
         self.address = ctypes.addressof(self._buffer)
         word = ctypes.c_uint32.from_buffer(table.memory, offset + ctypes.sizeof(self._buffer))
         self._word = word if layout.blocks else None
-        self.values: list[float] = []  # the coefficients before they are rounded
+        self.values: tuple[float, ...] = ()  # the coefficients before they are rounded
 
     def read(self, number: Callable[[str], Any]) -> None:
         """Take over the group's numbers."""

@@ -18,10 +18,11 @@ from adamite.storage import COMPENSATION, Format, Layout, choice
 from adamite.storage.choice import Storage
 from adamite.torch import state
 from adamite.torch.assigned import Written
-from adamite.torch.batch import ArrayBatch, Batch, Contents, MachineBatch, Member
+from adamite.torch.batch import Batch, Contents, Member
+from adamite.torch.kinds import kind_for
 from adamite.torch.plan import prepare, run, shared
 from adamite.torch.settings import Resolved
-from adamite.torch.tensors import FORMATS, format_of, native
+from adamite.torch.tensors import FORMATS, format_of
 
 _shape, _dtype = attrgetter("shape"), attrgetter("dtype")
 _value = attrgetter("_value")  # as `value`, which looks for scopes first that an optimizer isn't in
@@ -53,13 +54,11 @@ def check(owner: str, variables: Sequence[Any], storage: Storage) -> None:
 def resting(owner: str, variable: Any, update: Update, storage: Storage) -> Layout:
     """How a variable and its states rest."""
     p = variable.value
-    found = state.resting(p, update, storage)
-    if found.blocks and not native(p):
-        raise ValueError(
-            f"{owner}: state={storage.state!r}, rounding={storage.rounding!r} is for plain tensors on the CPU, and "
-            f"{variable.path} is a {p.layout} tensor on {p.device}; leave it out"
-        )
-    return found
+    layout = state.stored(p, update, storage)
+    kind = kind_for(p, layout)
+    if isinstance(kind, str):
+        raise ValueError(state.refusal(owner, storage, variable.path, kind))
+    return layout
 
 
 def made(variable: Any, start: float | str, numbers: Mapping[str, float], format: Format) -> Tensor:
@@ -98,15 +97,14 @@ class InPlace:
         sharing = shared(self.parameters)  # a variable listed twice too: these move one after another
         for index, (row, p) in enumerate(zip(rows, self.parameters, strict=True)):
             layout = row.layout.with_gradient(FORMATS[row.gradient])
-            machine = native(p) and layout.native
+            kind = kind_for(p, layout)
             alone = index if index in sharing else None
-            alike.setdefault((row.update, layout, machine, p.device, alone), []).append(index)
-        for (update, layout, machine, *_), indices in alike.items():
+            alike.setdefault((row.update, layout, kind, p.device, alone), []).append(index)
+        for (update, layout, kind, *_), indices in alike.items():
             members = [
                 Member(p, 0, row.variable.path, {name: s._value for name, s in row.states.items()}, row.stream)
                 for row, p in ((rows[i], self.parameters[i]) for i in indices)
             ]
-            kind: type[Batch] = MachineBatch if machine else ArrayBatch
             names = {name: name for name in (*update.states, COMPENSATION)}
             batch = kind(Contents(update, layout, members, names, self._readings, table, given=()))
             batch.densifies = True

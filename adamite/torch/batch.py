@@ -1,13 +1,11 @@
-"""Torch's tensors as rows of one call: where they lie, their coefficients, and a look at all before anything moves.
+"""Parameters that are updated together: which tensors they are, their gradients, their cohorts.
 
-A batch holds until a tensor lies elsewhere; then a new one is made. Tensors are looked at in bulk, in C: a loop of
-Python over their attributes would take longer than the step.
+A batch holds until a tensor or a state is another one, or lies elsewhere; then a new one is made.
 """
 
 from __future__ import annotations
 
-from _thread import _count as other_threads
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter, is_, itemgetter
 from typing import Any, NamedTuple
@@ -17,36 +15,16 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from adamite.codegen.job import G, X
-from adamite.engine import batch, running
-from adamite.engine.batch import ALL, Found
+from adamite.engine import batch
+from adamite.engine.batch import Found
 from adamite.engine.coefficients import Table
-from adamite.engine.native import NativeCall
 from adamite.language.update import Update
-from adamite.storage import COMPENSATION, Array, EightBit, Format, Layout
-from adamite.torch import arrays, look
-from adamite.torch.assigned import Compensated, alone
+from adamite.storage import Array, Layout
+from adamite.torch.assigned import Compensated
 from adamite.torch.settings import Resolved
-from adamite.torch.tensors import (
-    DTYPES,
-    alike,
-    dense,
-    elements,
-    gradient_type,
-    local,
-    native,
-    of_rows,
-    shard,
-    view,
-    with_gradient,
-)
+from adamite.torch.tensors import gradient_type, local, native, of_rows, shard, view, with_gradient
 
-_C: Any = torch._C.TensorBase
-_pointer: Callable[[Tensor], int] = _C.data_ptr
-_contiguous: Callable[[Tensor], bool] = _C.is_contiguous
-_negated: Callable[[Tensor], bool] = _C.is_neg
-_stride: Callable[[Tensor], tuple[int, ...]] = _C.stride
-SparseRefusal = Callable[[int], str | None]
+SparseRefusal = Callable[[int], str | None]  # why a group refuses sparse gradients, if it does
 Readings = Mapping[int, Resolved]  # of groups, by their numbers
 _gradient, _dtype, _bytes = attrgetter("grad"), attrgetter("dtype"), attrgetter("nbytes")
 
@@ -79,7 +57,7 @@ def _words(numbers: Array) -> memoryview:
 
 
 class Batch(batch.Batch):
-    """Rows of one update and format on one device; `go` is what differs between machine code and array operations."""
+    """Rows of one update and layout on one device. Each kind of batch updates them in its way."""
 
     compensated: Sequence[Compensated] = ()  # rows that keep what they couldn't hold
     densifies = False  # whether sparse gradients are made dense here; else they belong to another batch
@@ -100,6 +78,11 @@ class Batch(batch.Batch):
         self._dtypes = list(map(_dtype, self.tensors))
         self._bytes = list(map(_bytes, self.tensors))
         self._types = [gradient_type(x, layout) for x in self.tensors]  # of the gradients, as they are read
+
+    @classmethod
+    def refuses(cls, p: Tensor, layout: Layout) -> str | None:
+        """Why a parameter of this layout can't be in such a batch, in words that follow "is"; None where it can."""
+        raise NotImplementedError
 
     # ---- whether all is where it was
 
@@ -244,177 +227,3 @@ class Batch(batch.Batch):
             g = g.detach().resolve_conj().resolve_neg()
         plain: Tensor = g
         return plain
-
-
-class MachineBatch(Batch):
-    """Rows on the CPU, which one native call updates where they lie."""
-
-    def __init__(self, contents: Contents) -> None:
-        super().__init__(contents)
-        layout, members = self.layout, self.members
-        self._sizes = list(map(elements, self.tensors))
-        self._call = NativeCall(self.update, layout, self._sizes, [m.stream for m in members])
-        self._gradient_bytes = [size * layout.g.itemsize for size in self._sizes]
-        columns = list(zip(*self.states, strict=True))
-        self._flat = list(chain.from_iterable(columns))
-        self._places, self._facts = list(map(_pointer, self.tensors)), self._facts_of_states()
-        self._call.job.fill(X, self._places)
-        self._call.point_states([list(map(_pointer, tensors)) for tensors in columns])
-        if COMPENSATION in layout.more:
-            rows = zip(self.parameters, self.tensors, self._places, (m.state[COMPENSATION] for m in members))
-            self.compensated = [Compensated(*row) for row in rows if alone(row[1])]
-        self._contiguous = all(map(_contiguous, self.tensors))
-        # Where parameter and states lie differently, or with gaps, rows go through buffers.
-        self._plain = [
-            dense(x) and all(map(self._ordered, self._formats(), states, [x] * len(states)))
-            for x, states in zip(self.tensors, self.states, strict=True)
-        ]
-        self._all_plain = all(self._plain)
-        self._complex = [row for row, x in enumerate(self.tensors) if x.is_complex()]
-        looks = self._all_plain and self._call.backend == "llvm" and not self.wrapped and self.given is None
-        reads = looks and look.readable(self.tensors, self.states)
-        self._reader = look.Look(self.tensors, self._types, self.states, self._call.job) if reads else None
-        self._notices = False  # whether it notices other states in the optimizer's dicts
-        self._large = sum(self._sizes) >= running.HOLD
-        self._gradient_places: list[int] = []  # what the job says, as far as Python knows
-
-    def _formats(self) -> list[Format]:
-        """The formats of a row's states."""
-        return [*self.layout.formats(self.graph.inputs[2:]).values()]
-
-    @staticmethod
-    def _ordered(format: Format, state: Tensor, x: Tensor) -> bool:
-        """Whether a state's elements lie in the parameter's order; 8-bit ones lie in the order of indices."""
-        return x.is_contiguous() and state.is_contiguous() if isinstance(format, EightBit) else alike(x, state)
-
-    def point(self) -> None:
-        super().point()
-        self._call.point_coefficients(self.of)
-
-    def keep(self, state: Any) -> None:
-        super().keep(state)
-        self._watch_dicts()
-
-    def _watch_dicts(self) -> None:
-        self._notices = self._reader is not None and self._reader.notice(self._dicts)
-
-    def _lie_as_before(self, tensors: Sequence[Any]) -> bool:
-        return (
-            super()._lie_as_before(tensors)
-            and list(map(_pointer, tensors)) == self._places
-            and self._facts_of_states() == self._facts
-        )
-
-    def _facts_of_states(self) -> list[list[Any]]:
-        """Where the states lie, and how."""
-        return [list(map(read, self._flat)) for read in (_pointer, _stride, _bytes)]
-
-    def look(self, sparse: SparseRefusal) -> Found | None:
-        if self._reader is None:
-            return super().look(sparse)
-        if self._reader():
-            if not ((self._notices or self.same_states()) and self.same_counts()):
-                return None
-            if self._large and other_threads():  # which may let gradients go while the call runs
-                self.grads = self.gradients()
-            self.found = ALL
-            return ALL
-        self._gradient_places = []  # the reader has written to the job
-        found = super().look(sparse)
-        if found is not None:
-            self._watch_dicts()
-        return found
-
-    def _check(self, sparse: SparseRefusal) -> Found:
-        grads, found = self.grads, ALL
-        try:
-            places = list(map(_pointer, grads))
-            plain = (
-                self._all_plain
-                and list(map(_dtype, grads)) == self._types
-                and list(map(_bytes, grads)) == self._gradient_bytes
-                and (all(map(_contiguous, grads)) if self._contiguous else all(map(alike, grads, self.tensors)))
-                and not any(map(_negated, grads))
-                and not any(grads[row].is_conj() for row in self._complex)
-                and (0 not in places or all(place or not size for place, size in zip(places, self._sizes, strict=True)))
-            )
-        except (TypeError, RuntimeError, NotImplementedError):  # None, or without memory of its own
-            plain = False
-        if not plain:
-            found = self._check_each(sparse)
-            places = [0 if g is None else g.data_ptr() for g in grads]
-        if places != self._gradient_places:
-            self._gradient_places = places
-            self._call.job.fill(G, places)
-        return found
-
-    def _check_each(self, sparse: SparseRefusal) -> Found:
-        missing, strided = list[int](), list[int]()
-        for row, x in enumerate(self.tensors):
-            g = self.grads[row] = self.admit(row, sparse)
-            if g is None:
-                missing.append(row)
-            elif not self._plain[row] or not alike(x, g):
-                strided.append(row)
-        return Found(missing, strided)
-
-    def square(self, before: float, scale: float) -> float:
-        return self._call.square(self, before, scale)
-
-    def nonfinite(self) -> Iterator[str]:
-        grads = self.grads or self.gradients()
-        for row in self._call.suspects(self):
-            if not torch.isfinite(grads[row]).all():
-                yield self.members[row].name
-
-    def prepare(self) -> None:
-        super().prepare()
-        self._call.prepare(self.found)
-
-    def go(self) -> None:
-        self._call.go(self)
-
-    def gradient(self, row: int) -> Array:
-        return view(self.grads[row])
-
-    def written(self, row: int) -> Sequence[Array]:
-        return [view(self.tensors[row]), *map(view, self.states[row])]
-
-
-class ArrayBatch(Batch):
-    """Rows elsewhere: the same graph, as array operations over all tensors at once."""
-
-    def _check(self, sparse: SparseRefusal) -> Found:
-        self.grads = [self.admit(row, sparse) for row in range(len(self.members))]
-        return Found([row for row, g in enumerate(self.grads) if g is None])
-
-    def _real(self, tensors: Sequence[Any]) -> list[Tensor]:
-        return [torch.view_as_real(t) if t.is_complex() else t for t in tensors]
-
-    def square(self, before: float, scale: float) -> float:
-        grads = self._real([g for g in self.grads if g is not None])
-        if not grads:
-            return before
-        norms = torch.stack(torch._foreach_norm(grads, 2, torch.float64)) * scale
-        return before + float(norms.square().sum())
-
-    def nonfinite(self) -> Iterator[str]:
-        for row, g in enumerate(self.grads):
-            if g is not None and not torch.isfinite(g).all():
-                yield self.members[row].name
-
-    def prepare(self) -> None:
-        super().prepare()
-        self._pending = list(self.active)
-
-    def go(self) -> None:
-        compute = DTYPES[self.layout.compute]
-        columns = [self.tensors, self.grads, *zip(*self.states, strict=True)]
-        while self._pending:
-            with running.uninterrupted(), torch.no_grad():
-                cohort = self._pending.pop()
-                inputs = {
-                    name: self._real([column[row] for row in cohort.rows])
-                    for name, column in zip(self.graph.inputs, columns, strict=True)
-                }
-                arrays.step(self.graph, inputs, list(cohort.values), compute)

@@ -15,7 +15,7 @@ from adamite.language.update import Update
 from adamite.storage import Format, choice
 from adamite.torch.names import pairs
 from adamite.torch.settings import OPTIONS, REFUSED, WHOLE
-from adamite.torch.state import adapted, numbers_of, one_number, required, resting, tensors_of
+from adamite.torch.state import adapted, numbers_of, one_number, required, stored, tensors_of
 from adamite.torch.tensors import optimizable
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Loading:
 
     def _copy(self, name: str, state: Mapping[Any, Any], p: Tensor, update: Update) -> dict[Any, Any]:
         """A parameter's state: what is ours is held against the parameter, what is the user's may be anything."""
-        tensors = tensors_of(update, resting(p, update, self.storage), self.spelling) if optimizable(p) else {}
+        tensors = tensors_of(update, stored(p, update, self.storage), self.spelling) if optimizable(p) else {}
         numbers = numbers_of(update, self.spelling)
         made = {}
         for key, value in state.items():

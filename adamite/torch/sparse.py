@@ -19,7 +19,8 @@ from adamite.sparse.rows import Indices, Sparse, checked, distinct
 from adamite.sparse.tables import Behind, CatchUp, Memory, Steps, Touched, refuse_inexact
 from adamite.storage import Format, Layout
 from adamite.torch.batch import Batch, Contents, Member, SparseRefusal
-from adamite.torch.tensors import of_rows, with_gradient
+from adamite.torch.machine import MachineBatch
+from adamite.torch.tensors import local, of_rows, with_gradient
 
 
 class Table:
@@ -56,16 +57,16 @@ class Tables:
         self.owner, self.mode = owner, mode
         self.tables: dict[int, Table] = {}
 
-    def take(self, name: str, p: Tensor, update: Update, layout: Layout, whole: bool) -> bool:
-        """Whether a parameter with a sparse gradient is stepped on by rows; `whole` where it lies in CPU memory.
+    def take(self, name: str, p: Tensor, update: Update, layout: Layout) -> bool:
+        """Whether a parameter with a sparse gradient is stepped on by rows.
 
         Raises:
             RuntimeError: where somebody asked for that, and it can't be.
         """
         if self.mode is None:
-            plain = whole and layout.native and not layout.blocks and of_whole_rows(p.grad)
-            return plain and p.dim() > 0 and p[:1].is_contiguous() and still(lower(update))
-        if not whole:
+            plain = RowsBatch.refuses(p, layout) is None and of_whole_rows(p.grad) and p.dim() > 0
+            return plain and p[:1].is_contiguous() and still(lower(update))
+        if RowsBatch.refuses(p, layout.with_gradient(layout.x)):  # whatever its gradient is
             raise RuntimeError(
                 f"{self.owner}: sparse={self.mode!r} is for whole tensors on the CPU, and a sparse "
                 f"gradient is on {p.device}; leave sparse= out, or make the gradient dense (sparse=False)"
@@ -114,6 +115,12 @@ class Tables:
 
 class RowsBatch(Batch):
     """Rows of tables on the CPU, which one native call updates where they lie. `grads` are indices and values."""
+
+    @classmethod
+    def refuses(cls, p: Tensor, layout: Layout) -> str | None:
+        if local(p) is not p:
+            return "sharded"
+        return MachineBatch.refuses(p, layout) or ("stored block by block" if layout.blocks else None)
 
     def __init__(self, contents: Contents, tables: Tables) -> None:
         super().__init__(contents)
