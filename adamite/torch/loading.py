@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,20 +13,25 @@ from torch import Tensor
 from adamite.errors import StateDictError
 from adamite.language.update import Update
 from adamite.storage import Format, choice
+from adamite.storage.choice import Storage
 from adamite.torch.names import pairs
-from adamite.torch.settings import OPTIONS, REFUSED, WHOLE
+from adamite.torch.settings import OPTIONS, REFUSED, WHOLE, Settings
 from adamite.torch.state import adapted, numbers_of, one_number, required, stored, tensors_of
 from adamite.torch.tensors import optimizable
-
-if TYPE_CHECKING:
-    from adamite.torch.base import Optimizer
 
 
 class Loading:
     """The states and groups that a state_dict brings, if all of it fits."""
 
-    def __init__(self, optimizer: Optimizer, state_dict: Mapping[str, Any]) -> None:
-        self.owner = type(optimizer).__name__
+    def __init__(
+        self,
+        settings: Settings,
+        storage: Storage,
+        groups: Sequence[Mapping[str, Any]],
+        defaults: Mapping[str, Any],
+        state_dict: Mapping[str, Any],
+    ) -> None:
+        self.owner, self.settings = settings.owner, settings
         self.problems: list[str] = []
         missing = [key for key in ("state", "param_groups") if key not in state_dict]
         if missing:
@@ -35,7 +40,7 @@ class Loading:
                 f"{' and '.join(map(repr, missing))} not in the state ({there} is); "
                 f"give what state_dict() of a {self.owner} returned"
             )
-        here, saved = optimizer.param_groups, state_dict["param_groups"]
+        here, saved = groups, state_dict["param_groups"]
         if len(here) != len(saved):
             raise ValueError(
                 "loaded state dict has a different number of parameter groups: "
@@ -47,13 +52,12 @@ class Loading:
                     "loaded state dict contains a parameter group that doesn't match the size of optimizer's group: "
                     f"group {index} has {len(theirs['params'])} parameters in it and {len(mine['params'])} here"
                 )
-        self.storage, self.spelling = optimizer._storage, optimizer._spelling
-        self.groups = [self._group(optimizer, mine, theirs) for mine, theirs in zip(here, saved)]
+        self.storage, self.spelling = storage, settings.spelling
+        self.groups = [self._group(mine, theirs) for mine, theirs in zip(here, saved)]
         self.converted: defaultdict[tuple[str, str], set[Tensor]] = defaultdict(set)  # parameters
         found: dict[Any, tuple[Tensor, str, list[str], Update]] = {}
         for index, (mine, theirs, new) in enumerate(zip(here, saved, self.groups)):
-            group = {**optimizer.defaults, **new}
-            update = optimizer._settings.read(group, clip=False).update
+            update = settings.read({**defaults, **new}, clip=False).update
             needed, matched = required(update, self.spelling), self._match(index, mine, theirs)
             found.update({number: (p, name, needed, update) for number, (p, name) in matched.items()})
         self.state: defaultdict[Any, Any] = defaultdict(dict)
@@ -123,9 +127,9 @@ class Loading:
         self.converted[word(value.dtype), word(kept.dtype)].add(p)
         return kept
 
-    def _group(self, optimizer: Optimizer, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
+    def _group(self, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
         """What the checkpoint says of a group; what it doesn't know, or isn't of groups, stays as it is here."""
-        theirs = {**theirs, **optimizer._settings.tidied(theirs)}
+        theirs = {**theirs, **self.settings.tidied(theirs)}
         new = {k: copy.deepcopy(v) for k, v in theirs.items() if k not in (*WHOLE, *REFUSED)}
         ours = {k: v for k, v in mine.items() if k in ("params", "param_names", *WHOLE, *REFUSED)}
         return {**{k: mine[k] for k in OPTIONS if k in mine}, **new, **ours}

@@ -20,6 +20,7 @@ from adamite.sparse.tables import Behind, CatchUp, Memory, Steps, Touched, refus
 from adamite.storage import Format, Layout
 from adamite.torch.batch import Batch, Contents, Member, SparseRefusal
 from adamite.torch.machine import MachineBatch
+from adamite.torch.settings import Settings
 from adamite.torch.tensors import local, of_rows, with_gradient
 
 
@@ -108,9 +109,30 @@ class Tables:
         table = self.tables[id(p)] = Table(p, states, update, format, fresh=False)
         table.behind.resume(pending)
 
-    def flush(self) -> None:
-        for table in self.tables.values():
-            table.flush()
+    def flush(self, p: Tensor | None = None, indices: Any = None) -> None:
+        """Catch up the rows of all parameters, or all or some of one."""
+        if p is None:
+            for table in self.tables.values():
+                table.flush()
+            return
+        rows = None if indices is None else indices_of(p, indices)
+        if id(p) in self.tables:
+            self.tables[id(p)].flush(rows)
+
+
+def refusal(settings: Settings, mode: Sparse | None, group: Mapping[str, Any]) -> str | None:
+    """Why a group refuses sparse gradients that aren't stepped on by rows; None where they are made dense."""
+    owner = settings.owner
+    if mode is not None:
+        return f"{owner}: sparse={mode!r} takes sparse gradients of the layout torch.sparse_coo"
+    if not settings.spelling.sparse:
+        return (
+            f'{owner} does not support sparse gradients; make it with sparse="lazy" (rows without a gradient stay '
+            'as they are) or sparse="exact" (they end up where dense gradients would have taken them)'
+        )
+    if owner == "Adagrad" and group["weight_decay"] != 0:
+        return "weight_decay option is not compatible with sparse gradients"
+    return None
 
 
 class RowsBatch(Batch):
