@@ -1,11 +1,11 @@
-"""The arrays of one native call: parameters with their states, their coefficients, and a step in four parts."""
+"""Parameters that are updated together, and their step: look, square, prepare, go. Only the last changes anything."""
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -13,14 +13,14 @@ from adamite.codegen.job import G, X
 from adamite.engine import batch
 from adamite.engine.batch import ALL, Found
 from adamite.engine.coefficients import Cohort, Table
-from adamite.engine.memory import Array, Ranges, address, dense, overlaps_itself
+from adamite.engine.memory import Array, Ranges, address
 from adamite.engine.native import NativeCall
 from adamite.frontend.settings import Settings
 from adamite.language.update import Update
 from adamite.numpy import look
 from adamite.numpy.hyperparameters import Hyperparameters
-from adamite.sparse.rows import Rows
-from adamite.storage import FORMATS, EightBit, Format, Layout
+from adamite.numpy.slots import Slot
+from adamite.storage import Layout
 
 History = tuple[int, tuple[float, ...]]  # step number and Scalar states
 Guard = Callable[[bool], Ranges]  # what must not be overlapped, read anew if the parameters have moved
@@ -28,115 +28,6 @@ Guard = Callable[[bool], Ranges]  # what must not be overlapped, read anew if th
 _ndarray = np.ndarray
 _from_buffer: Callable[[Any], Any] = ctypes.c_char.from_buffer
 _addressof = ctypes.addressof
-
-
-class RowsGiven(Exception):
-    """A parameter's gradient is of rows, and its last one was dense."""
-
-
-def _elsewhere(x: Any) -> str:
-    """What to do with a parameter that isn't NumPy's."""
-    if type(x).__module__.partition(".")[0] == "torch":
-        return "torch's parameters are for the classes in adamite.torch"
-    if hasattr(x, "__next__"):
-        return "Give a list or a dict; model.parameters() of torch is for the classes in adamite.torch"
-    return "Write np.array(...) around it"
-
-
-class Slot:
-    """One parameter with its states."""
-
-    def __init__(self, index: int, name: str, x: Any) -> None:
-        if not isinstance(x, np.ndarray) or isinstance(x, np.ma.MaskedArray):
-            raise TypeError(
-                f"parameter {name!r} must be a NumPy array, which can be updated in place; got "
-                f"{type(x).__name__}. {_elsewhere(x)}"
-            )
-        if x.dtype not in FORMATS:
-            raise TypeError(
-                f"parameter {name!r} must be float32 or float64, got {x.dtype}; convert it with .astype(np.float32)"
-            )
-        if not x.flags.writeable:
-            raise ValueError(f"parameter {name!r} is read-only, and a step works in place; give a copy")
-        if overlaps_itself(x):
-            raise ValueError(f"parameter {name!r} holds elements that share memory (a broadcast?); give a copy")
-        self.index, self.name, self.x = index, name, x
-        self.format: Format = FORMATS[x.dtype]
-        self.dtype, self.shape, self.size, self.nbytes = self.format.dtype, x.shape, x.size, x.nbytes
-        self.strides = x.strides
-        self.boxed = np.zeros((), self.dtype)
-        self.states: dict[str, Array] = {}
-        self.layout: Layout
-        self.stream = 0  # where its random bits begin
-        self.settings: Settings
-        self.absent: frozenset[str]
-        self.by_rows = False  # whether its last gradient was of rows
-
-    def box(self, found: list[Any]) -> None:
-        """NumPy makes numbers of 0-d arrays: put such a gradient into an array."""
-        g = found[self.index]
-        if type(g) is self.dtype.type or type(g) is float:
-            self.boxed[()] = g
-            found[self.index] = self.boxed
-
-    def dense_strides(self) -> tuple[int, ...] | None:
-        """The strides of the parameter, where it and its states lie alike and without gaps."""
-        self.strides = strides = self.x.strides
-        plain = dense(self.x) and all(self._alike(name, a) for name, a in self.states.items())
-        return strides if plain else None
-
-    def _alike(self, name: str, state: Array) -> bool:
-        """Whether a state's elements lie in the parameter's order. 8-bit ones are a list, in the order of indices."""
-        if isinstance(self.layout.of(name), EightBit):
-            return self.x.flags.c_contiguous
-        return state.flags.aligned and all(
-            theirs * self.x.itemsize == ours * state.itemsize
-            for theirs, ours in zip(state.strides, self.x.strides, strict=True)
-        )
-
-    def refuse_change(self) -> NoReturn:
-        raise ValueError(
-            f"parameter {self.name!r} was {self.dtype} of shape {self.shape} and strides {self.strides} when the "
-            f"optimizer was made, and is {self.x.dtype} of {self.x.shape} and {self.x.strides} now; make a new one"
-        )
-
-    def refuse_rows(self) -> NoReturn:
-        raise TypeError(
-            f"the gradient of {self.name!r} is sparse (adamite.Rows); say what becomes of the other rows when you make "
-            'the optimizer: sparse="lazy" (they stay as they are) or sparse="exact" (they end up where dense gradients '
-            "would have taken them)"
-        )
-
-    def place(self) -> int:
-        """Where a parameter lies that isn't plainly contiguous."""
-        if not self.x.flags.writeable:
-            raise ValueError(
-                f"parameter {self.name!r} has become read-only, and a step works in place; set flags.writeable = True"
-            )
-        return address(self.x)
-
-    def admit(self, g: Any) -> Array | None:
-        """A gradient that isn't simply an array of this shape and type: converted, or refused."""
-        if g is None:
-            return None
-        if isinstance(g, Rows):
-            raise RowsGiven
-        if isinstance(g, np.generic):
-            g = np.asarray(g)
-        if not isinstance(g, np.ndarray) or isinstance(g, np.ma.MaskedArray):
-            raise TypeError(
-                f"the gradient of {self.name!r} must be a NumPy array, got {type(g).__name__}; np.asarray makes one"
-            )
-        if g.shape != self.shape:
-            raise ValueError(
-                f"the gradient of {self.name!r} must have the parameter's shape {self.shape}, got {g.shape}"
-            )
-        if g.dtype != self.dtype:
-            raise TypeError(
-                f"the gradient of {self.name!r} must be {self.dtype}, as its parameter is, got {g.dtype}; "
-                f"convert it with .astype(np.{self.dtype})"
-            )
-        return g.view(np.ndarray)
 
 
 class Batch(batch.Batch):

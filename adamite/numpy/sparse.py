@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,13 @@ from adamite.engine import kernels, norms
 from adamite.engine.batch import Found
 from adamite.engine.coefficients import Table
 from adamite.engine.memory import Array, address
+from adamite.graph.lowering import lower
 from adamite.language.update import Update
-from adamite.numpy.batch import Batch, Guard, History, Slot
+from adamite.numpy.batch import Batch, Guard, History
 from adamite.numpy.hyperparameters import Hyperparameters
+from adamite.numpy.slots import Slot
 from adamite.sparse.rows import Indices, Rows, Sparse, checked, merged
-from adamite.sparse.tables import Behind, Memory, Steps, Touched
+from adamite.sparse.tables import Behind, Memory, Steps, Touched, rows_mode
 from adamite.storage import Layout
 
 
@@ -116,6 +118,25 @@ def refuse_scattered(slot: Slot) -> None:
                 f"parameter {slot.name!r} of strides {slot.x.strides} has rows that aren't contiguous, and a step on "
                 "some rows works where they lie; make the table with np.ascontiguousarray"
             )
+
+
+def mode_of(slot: Slot, update: Update, sparse: Sparse | None) -> Sparse | None:
+    """What is done with a gradient of some of a parameter's rows; None where it is refused."""
+    mode = rows_mode(sparse, lower(update))
+    return None if slot.layout.blocks else mode  # rows have no blocks of their own
+
+
+def numbers_of_rows(slots: Sequence[Slot], rows: Any) -> dict[str, Indices]:
+    """The rows that `flush` is asked for, each once, by their parameters' names."""
+    by_name = {slot.name: slot for slot in slots}
+    if not isinstance(rows, Mapping) or not rows.keys() <= by_name.keys():
+        raise ValueError(
+            f"flush takes {{a parameter's name: the rows' indices}}, of {', '.join([*by_name][:6])}; got {rows!r:.60}"
+        )
+    for name in rows:
+        refuse_scattered(by_name[name])
+    indices = {name: checked(given, len(by_name[name].x), f" of {name!r}") for name, given in rows.items()}
+    return {name: np.unique(numbers) for name, numbers in indices.items()}
 
 
 def where(slot: Slot) -> int:

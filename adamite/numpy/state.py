@@ -12,8 +12,8 @@ import numpy as np
 
 from adamite.errors import StateDictError
 from adamite.frontend.settings import Settings
-from adamite.numpy.batch import Slot
 from adamite.numpy.hyperparameters import Hyperparameters
+from adamite.numpy.slots import Slot
 from adamite.storage import FORMATS, Array, EightBit, Format, choice
 from adamite.storage.choice import StateDtype
 
@@ -30,6 +30,22 @@ def made(x: Array, format: Format, value: float | None) -> Array:
     if value:
         state.fill(format.narrow(np.array(value, format.compute.dtype)))
     return state
+
+
+def allocate(slot: Slot, hyper: Hyperparameters) -> None:
+    """Make a parameter's states, with what they start at."""
+    starts = {state.name: state.start for state in hyper.rule.states} | {choice.AVERAGE: "x"}
+    update = hyper.update(slot.absent)
+    slot.layout = choice.layout(update, slot.format, slot.size, hyper.storage)
+    slot.stream = hyper.storage.stream(slot.index)
+    for name in update.states:
+        value = None if starts[name] == "x" else start(slot, starts[name])
+        slot.states[name] = made(slot.x, slot.layout.of(name), value)
+
+
+def start(slot: Slot, value: float | str) -> float:
+    """What a state starts at: a number, or a hyperparameter's."""
+    return (slot.settings.at(value, 0) or 0.0) if isinstance(value, str) else value
 
 
 def numbers(stored: Array, format: Format, shape: tuple[int, ...]) -> Array:
