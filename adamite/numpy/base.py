@@ -448,6 +448,7 @@ class Optimizer(metaclass=_Documented):
         self._refuse_swapped()
         load = Loading(self._hyper, self._slots, self._history, state)
         load.apply()
+        load.problems.tell()
         self._skipped = int(state["skipped"])
         self._unmoved = [slot for slot in self._slots if self._hyper.ema and not self._history[slot.name][0]]
         self._batches = []

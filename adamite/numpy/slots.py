@@ -56,12 +56,12 @@ class Slot:
         self.absent: frozenset[str]
         self.by_rows = False  # whether its last gradient was of rows
 
-    def box(self, found: list[Any]) -> None:
+    def box(self, gradients: list[Any]) -> None:
         """NumPy makes numbers of 0-d arrays: put such a gradient into an array."""
-        g = found[self.index]
+        g = gradients[self.index]
         if type(g) is self.dtype.type or type(g) is float:
             self.boxed[()] = g
-            found[self.index] = self.boxed
+            gradients[self.index] = self.boxed
 
     def dense_strides(self) -> tuple[int, ...] | None:
         """The strides of the parameter, where it and its states lie alike and without gaps."""

@@ -22,7 +22,7 @@ from adamite.engine.batch import Found
 from adamite.graph.nodes import Graph
 from adamite.storage import Layout
 from adamite.torch.batch import Batch, SparseRefusal
-from adamite.torch.tensors import DTYPES
+from adamite.torch.tensors import TYPES
 
 Lists = Mapping[str, list[Tensor]]
 
@@ -62,7 +62,7 @@ class ArrayBatch(Batch):
         self._pending = list(self.active)
 
     def go(self) -> None:
-        compute = DTYPES[self.layout.compute]
+        compute = TYPES[self.layout.compute]
         columns = [self.tensors, self.grads, *zip(*self.states, strict=True)]
         while self._pending:
             with running.uninterrupted(), torch.no_grad():

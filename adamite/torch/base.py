@@ -454,6 +454,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
             if replaced is not None:
                 state_dict = replaced
         load = Loading(self._settings, self._storage, self.param_groups, self.defaults, state_dict)
+        load.problems.tell()
         self.__setstate__({"state": load.state, "param_groups": load.groups})
         for after in self._optimizer_load_state_dict_post_hooks.values():
             after(self)
