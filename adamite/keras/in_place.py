@@ -12,15 +12,17 @@ from torch import Tensor
 from torch._compile import _disable_dynamo
 from torch.compiler import is_dynamo_compiling
 
+from adamite.engine.coefficients import Table
 from adamite.language.update import Update
 from adamite.storage import COMPENSATION, Format, Layout, choice
 from adamite.storage.choice import Storage
 from adamite.torch import state
 from adamite.torch.assigned import Written
-from adamite.torch.batch import ArrayBatch, Batch, MachineBatch, Member
-from adamite.torch.plan import run, shared
+from adamite.torch.batch import Batch, Contents, Member
+from adamite.torch.kinds import kind_for
+from adamite.torch.plan import prepare, run, shared
 from adamite.torch.settings import Resolved
-from adamite.torch.tensors import FORMATS, format_of, native
+from adamite.torch.tensors import FORMATS, format_of
 
 _shape, _dtype = attrgetter("shape"), attrgetter("dtype")
 _value = attrgetter("_value")  # as `value`, which looks for scopes first that an optimizer isn't in
@@ -52,12 +54,10 @@ def check(owner: str, variables: Sequence[Any], storage: Storage) -> None:
 def resting(owner: str, variable: Any, update: Update, storage: Storage) -> Layout:
     """How a variable and its states rest."""
     p = variable.value
-    layout = state.resting(p, update, storage)
-    if layout.blocks and not native(p):
-        raise ValueError(
-            f"{owner}: state={storage.state!r}, rounding={storage.rounding!r} is for plain tensors on the CPU, and "
-            f"{variable.path} is a {p.layout} tensor on {p.device}; leave it out"
-        )
+    layout = state.stored(p, update, storage)
+    kind = kind_for(p, layout)
+    if isinstance(kind, str):
+        raise ValueError(state.refusal(owner, storage, variable.path, kind))
     return layout
 
 
@@ -82,22 +82,6 @@ class Row(NamedTuple):
     stream: int  # where its random bits begin
 
 
-class _Given(Batch):
-    """Rows whose gradients are handed over, not found beside the parameters."""
-
-    given: Sequence[Tensor]
-    densifies = True
-
-    def gradients(self) -> list[Any]:
-        return list(self.given)
-
-
-class _Machine(_Given, MachineBatch): ...
-
-
-class _Arrays(_Given, ArrayBatch): ...
-
-
 class InPlace:
     """The batches of a step over some variables; they hold until a tensor is another one or lies elsewhere."""
 
@@ -107,21 +91,23 @@ class InPlace:
         self.parameters: list[Tensor] = [row.variable._value for row in rows]
         self._shapes = list(map(_shape, self.parameters))
         self._types = [row.gradient for row in rows]
-        self._batches: list[tuple[_Machine | _Arrays, list[int]]] = []  # with the numbers of the rows
-        groups: dict[Any, list[int]] = {}
+        self._batches: list[tuple[Batch, list[int]]] = []  # with the numbers of the rows
+        self._readings: dict[int, Resolved] = {}
+        table, alike = Table(), dict[Any, list[int]]()
         sharing = shared(self.parameters)  # a variable listed twice too: these move one after another
         for index, (row, p) in enumerate(zip(rows, self.parameters, strict=True)):
             layout = row.layout.with_gradient(FORMATS[row.gradient])
-            machine = native(p) and layout.native
+            kind = kind_for(p, layout)
             alone = index if index in sharing else None
-            groups.setdefault((row.update, layout, machine, p.device, alone), []).append(index)
-        for (update, layout, machine, *_), indices in groups.items():
+            alike.setdefault((row.update, layout, kind, p.device, alone), []).append(index)
+        for (update, layout, kind, *_), indices in alike.items():
             members = [
                 Member(p, 0, row.variable.path, {name: s._value for name, s in row.states.items()}, row.stream)
                 for row, p in ((rows[i], self.parameters[i]) for i in indices)
             ]
-            kind: type[_Machine | _Arrays] = _Machine if machine else _Arrays
-            batch = kind(update, layout, members, {name: name for name in (*update.states, COMPENSATION)})
+            names = {name: name for name in (*update.states, COMPENSATION)}
+            batch = kind(Contents(update, layout, members, names, self._readings, table, given=()))
+            batch.densifies = True
             scalars = torch.zeros(len(members), len(update.scalars), dtype=torch.float64) if update.scalars else None
             batch.watch([], torch.zeros(len(members), dtype=torch.float64), scalars)
             self._batches.append((batch, indices))
@@ -144,20 +130,22 @@ class InPlace:
         self, gradients: Sequence[Tensor], done: float, numbers: Mapping[str, float], scalars: Sequence[float]
     ) -> Sequence[float]:
         """Update everything after `done` steps; returns the new Scalar states."""
+        changed = numbers != self._numbers
         for batch, indices in self._batches:
             batch.given = [gradients[i] for i in indices]
-            batch.look(_taken)
+            batch.find(_taken)
             batch.counts.fill(done)
             if batch.scalars is not None:
                 batch.scalars[...] = scalars
-            readings = {0: Resolved(batch.update, numbers)}
-            if numbers != self._numbers:
-                batch.read(readings)
-            batch.prepare(readings, 1.0)
+            if changed:
+                self._readings[0] = Resolved(batch.update, numbers)
+                batch.read()
         self._numbers = numbers
-        run([batch for batch, _ in self._batches], self._written, self.parameters)
-        for batch, _ in self._batches:
-            batch.grads = batch.given = []
+        batches = [batch for batch, _ in self._batches]
+        prepare(batches)
+        run(batches, self._written, self.parameters)
+        for batch in batches:
+            batch.grads, batch.given = [], ()
         return self._batches[0][0].cohorts[0].scalars if scalars else ()
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import get_ident
 from typing import Any, ClassVar
 
-import numpy as np
-
 from adamite.engine import norms, running
+from adamite.engine.coefficients import Table
 from adamite.engine.memory import Ranges
 from adamite.errors import counted
 from adamite.frontend.classes import Documented
@@ -20,13 +19,15 @@ from adamite.frontend.spelling import Convention, Framework
 from adamite.graph.lowering import lower
 from adamite.language.rule import DEFAULT
 from adamite.language.update import Decay, Update
-from adamite.numpy.batch import Batch, RowsGiven, Slot
+from adamite.numpy.averages import begin, exchange
+from adamite.numpy.batch import Batch, MachineBatch
 from adamite.numpy.hyperparameters import Group, Hyperparameters
-from adamite.numpy.state import Loading, made, saved
+from adamite.numpy.slots import RowsGiven, Slot, slots_of, written
+from adamite.numpy.state import Loading, allocate, saved, start
 from adamite.numpy.tree import Tree
-from adamite.sparse.rows import Indices, Rows, Sparse, check_sparse, checked
+from adamite.sparse.rows import Rows, Sparse, check_sparse
 from adamite.storage import Layout
-from adamite.storage.choice import AVERAGE, StateDtype, Storage, layout
+from adamite.storage.choice import StateDtype, Storage
 
 
 class Optimizer(metaclass=Documented):
@@ -93,14 +94,7 @@ class Optimizer(metaclass=Documented):
                 f"{name} takes groups by the parameters' names: {name}(params, groups={{'*.bias': {{'lr': 0.01}}}})"
             )
         self._tree = Tree(params)
-        self._slots = [Slot(i, n, x) for i, (n, x) in enumerate(zip(self._tree.names, self._tree.leaves, strict=True))]
-        if not self._slots:
-            raise ValueError(f"{name}: there are no parameters in {params!r:.60}")
-        conflict = Ranges([(f"parameter {s.name!r}", s.x) for s in self._slots]).conflict()
-        if conflict:
-            raise ValueError(
-                f"{conflict[0]} and {conflict[1]} share memory, so one step would move it twice; give one of them"
-            )
+        self._slots = slots_of(name, self._tree, params)
         self._hyper = hyper = Hyperparameters(
             name,
             self._conventions,
@@ -124,10 +118,10 @@ class Optimizer(metaclass=Documented):
         for slot in self._slots:
             slot.settings = settings[slot.name]
             slot.absent = hyper.absent(slot.settings)
-            self._keep(slot)
+            allocate(slot, hyper)
         hyper.refuse_idle(hyperparameters)
         self._history: dict[str, tuple[int, tuple[float, ...]]] = {
-            s.name: (0, tuple(self._start(s, state.start) for state in hyper.rule.states if state.scalar))
+            s.name: (0, tuple(start(s, state.start) for state in hyper.rule.states if state.scalar))
             for s in self._slots
         }
         self._batches: list[Batch] = []
@@ -164,75 +158,73 @@ class Optimizer(metaclass=Documented):
         finally:
             hyper.thread = None
             for batch in self._batches:
-                batch.found = []  # lets the gradients go
+                batch.gradients = []  # lets them go
 
     def _step(self, hyper: Hyperparameters, grads: Any) -> None:
         if hyper.stale:
             self._refresh()
         self._tree.check()
-        found = self._tree.flatten(grads)
+        gradients = self._tree.flatten(grads)
         if self._by_rows:
-            self._sort(found)
+            self._sort(gradients)
         try:
-            self._look(found)
+            self._look(gradients)
         except RowsGiven:  # the first of their parameter
-            self._sort(found)
-            self._look(found)
-        clip = 1.0
+            self._sort(gradients)
+            self._look(gradients)
+        factor: float | None = None
         if self._inspects:
-            inspected = self._inspect()
-            if inspected is None:
+            factor = self._inspect()
+            if factor is None:
                 self._skipped += 1
                 return
-            clip = inspected
         if self._unmoved:
-            self._begin(slot for slot in self._unmoved if found[slot.index] is not None)
+            begin(slot for slot in self._unmoved if gradients[slot.index] is not None)
         for batch in self._batches:
-            batch.prepare(hyper.steps, clip)
+            batch.prepare()
+            if factor is not None:
+                batch.clip(factor)
         after = hyper.steps + 1
-        running.to_the_end(functools.partial(self._go, after, found))
+        running.to_the_end(functools.partial(self._go, after, gradients))
 
-    def _look(self, found: list[Any]) -> None:
+    def _look(self, gradients: list[Any]) -> None:
         for batch in self._batches:
-            batch.look(found, self._guard)
+            batch.look(gradients, self._guard)
 
-    def _sort(self, found: list[Any]) -> None:
+    def _sort(self, gradients: list[Any]) -> None:
         """Let gradients of rows, and those that are dense, come to batches of their kinds."""
-        present = [slot for slot in self._slots if found[slot.index] is not None]
-        changed = [slot for slot in present if isinstance(found[slot.index], Rows) is not slot.by_rows]
+        present = [slot for slot in self._slots if gradients[slot.index] is not None]
+        changed = [slot for slot in present if isinstance(gradients[slot.index], Rows) is not slot.by_rows]
         for slot in changed:
             if not slot.by_rows:
+                from adamite.numpy.sparse import refuse_scattered
+
                 if self._rows_mode(slot) is None:
                     slot.refuse_rows()
-                self._refuse_scattered(slot)
+                refuse_scattered(slot)
         if changed:
             self._hyper.stale = True  # until the batches are made, whatever interrupts that
             for slot in changed:
                 slot.by_rows = not slot.by_rows
             self._refresh()
 
-    def _go(self, after: int, found: Sequence[Any]) -> None:
+    def _go(self, after: int, gradients: Sequence[Any]) -> None:
         """Update everything; called again after an interrupt it does what is left."""
         for batch in self._batches:
             batch.go()
+            batch.finish()
         self._hyper.steps = after
         if self._unmoved:
-            self._unmoved = [slot for slot in self._unmoved if found[slot.index] is None]
+            self._unmoved = [slot for slot in self._unmoved if gradients[slot.index] is None]
 
     def _guard(self, moved: bool) -> Ranges:
         """The memory that a step writes."""
         self._refuse_swapped()
         if moved:
-            self._ranges = self._written()
+            self._ranges = written(self._slots)
             for batch in self._batches:
-                batch.safe.clear()
+                batch.forget_safe()
         return self._ranges
-
-    def _written(self) -> Ranges:
-        return Ranges(
-            [(f"parameter {s.name!r}", s.x) for s in self._slots]
-            + [(f"state {k} of {s.name!r}", v) for s in self._slots for k, v in s.states.items()]
-        )
 
     def _refuse_swapped(self) -> None:
         if self._swapped:
@@ -314,30 +306,6 @@ class Optimizer(metaclass=Documented):
         """What is run: the rule with its choices and surroundings."""
         return self._hyper.update(self._slots[0].absent)
 
-    def _keep(self, slot: Slot) -> None:
-        """Allocate the parameter's states."""
-        starts, update = self._starts, self._hyper.update(slot.absent)
-        slot.layout = layout(update, slot.format, slot.size, self._hyper.storage)
-        slot.stream = self._hyper.storage.stream(slot.index)
-        for name in update.states:
-            start = starts[name]
-            value = None if start == "x" else self._start(slot, start)
-            slot.states[name] = made(slot.x, slot.layout.of(name), value)
-
-    @property
-    def _starts(self) -> dict[str, float | str]:
-        """What states start at, by name: numbers, hyperparameters' names, or "x", the parameter."""
-        return {state.name: state.start for state in self._hyper.rule.states} | {AVERAGE: "x"}
-
-    def _begin(self, slots: Iterable[Slot]) -> None:
-        """Averages begin at what parameters are before their first step, whatever was assigned since they were made."""
-        for slot in slots:
-            slot.states[AVERAGE][...] = made(slot.x, slot.layout.of(AVERAGE), None)
-
-    def _start(self, slot: Slot, start: float | str) -> float:
-        """What a state starts at: a number, or a hyperparameter's."""
-        return (slot.settings.at(start, 0) or 0.0) if isinstance(start, str) else start
-
     def _refresh(self) -> None:
         """Follow changed settings; compiles only where an option was turned on or off."""
         for slot in self._slots:
@@ -355,31 +323,27 @@ class Optimizer(metaclass=Documented):
         if now != [(b.graph, b.by_rows, b.slots) for b in self._batches]:
             self.flush()
             self._history = self._histories()
-            self._batches = [self._batch(*kind, slots) for kind, slots in kinds.items()]
+            table = Table()
+            self._batches = [self._batch(*kind, slots, table) for kind, slots in kinds.items()]
+            for batch in self._batches:
+                batch.start(self._history)
         for batch in self._batches:
-            for cohort in batch.cohorts:
-                cohort.read(self.steps)
+            batch.read()
         self._inspects = self._hyper.settings.source("clip_norm") is not None or self._nonfinite != "propagate"
         self._hyper.stale = False
 
-    def _batch(self, update: Update, layout: Layout, by_rows: bool, slots: list[Slot]) -> Batch:
+    def _batch(self, update: Update, layout: Layout, by_rows: bool, slots: list[Slot], table: Table) -> Batch:
         if by_rows and (mode := self._rows_mode(slots[0])) is not None:
             from adamite.numpy.sparse import RowsBatch
 
-            return RowsBatch(update, layout, slots, self._history, mode)
-        return Batch(update, layout, slots, self._history)
+            return RowsBatch(update, layout, slots, self._hyper, table, mode)
+        return MachineBatch(update, layout, slots, self._hyper, table)
 
     def _rows_mode(self, slot: Slot) -> Sparse | None:
         """What is done with a gradient of some of a parameter's rows."""
-        from adamite.sparse.tables import rows_mode
+        from adamite.numpy.sparse import mode_of
 
-        mode = rows_mode(self._sparse, lower(self._hyper.update(slot.absent)))
-        return None if slot.layout.blocks else mode  # rows have no blocks of their own
-
-    def _refuse_scattered(self, slot: Slot) -> None:
-        from adamite.numpy.sparse import refuse_scattered
-
-        refuse_scattered(slot)
+        return mode_of(slot, self._hyper.update(slot.absent), self._sparse)
 
     # ---- rows
 
@@ -399,7 +363,7 @@ class Optimizer(metaclass=Documented):
         Raises:
             TypeError, ValueError: for names that aren't parameters', and for indices that aren't rows'.
 
-        >>> import adamite
+        >>> import numpy as np, adamite
         >>> table = np.ones((4, 2))
         >>> opt = adamite.AdamW({"words": table}, lr=0.1, sparse="exact")
         >>> opt.step({"words": adamite.Rows([0], np.ones((1, 2)))})
@@ -407,23 +371,13 @@ class Optimizer(metaclass=Documented):
         >>> table[:, 0].round(3).tolist()
         [0.899, 0.999, 0.999, 0.999]
         """
-        wanted = None if rows is None else self._wanted(rows)
-        for batch in self._batches:
-            if wanted is None:
-                batch.flush()
-            elif batch.by_rows:
-                batch.flush(wanted)
+        wanted = None
+        if rows is not None:
+            from adamite.numpy.sparse import numbers_of_rows
 
-    def _wanted(self, rows: Any) -> dict[str, Indices]:
-        slots = {slot.name: slot for slot in self._slots}
-        if not isinstance(rows, Mapping) or not rows.keys() <= slots.keys():
-            raise ValueError(
-                f"flush takes {{a parameter's name: the rows' indices}}, of {', '.join([*slots][:6])}; got {rows!r:.60}"
-            )
-        for name in rows:
-            self._refuse_scattered(slots[name])
-        found = {name: checked(indices, len(slots[name].x), f" of {name!r}") for name, indices in rows.items()}
-        return {name: np.unique(indices) for name, indices in found.items()}
+            wanted = numbers_of_rows(self._slots, rows)
+        for batch in self._batches:
+            batch.flush(wanted)
 
     # ---- averages
 
@@ -437,7 +391,7 @@ class Optimizer(metaclass=Documented):
         if not self._hyper.ema:
             raise ValueError(f"{type(self).__name__} keeps no average of the weights; make it with ema=0.999")
         self._refuse_swapped()
-        self._begin(self._unmoved)
+        begin(self._unmoved)
         self._exchange()
         try:
             yield
@@ -445,21 +399,10 @@ class Optimizer(metaclass=Documented):
             self._exchange()
 
     def _exchange(self) -> None:
-        for slot in self._slots:
-            if not slot.x.flags.writeable:
-                raise ValueError(f"parameter {slot.name!r} is read-only; nothing was swapped")
-        for slot in self._slots:
-            for x, average in np.nditer(
-                [slot.x, slot.states["average"]],
-                ["external_loop", "buffered", "zerosize_ok"],
-                [["readwrite"], ["readwrite"]],
-            ):
-                kept = x.copy()
-                x[...] = average
-                average[...] = kept
+        exchange(self._slots)
         self._swapped = not self._swapped
         for batch in self._batches:
-            batch.known = False  # the next step looks again
+            batch.forget_places()
 
     # ---- state
 
@@ -469,7 +412,7 @@ class Optimizer(metaclass=Documented):
         The parameters' own values aren't in it; save them too. It is a dict of dicts, arrays and numbers, as pickle
         keeps it.
 
-        >>> import adamite
+        >>> import numpy as np, adamite
         >>> opt = adamite.Adam({"w": np.zeros(3)}, lr=0.1)
         >>> opt.step({"w": np.ones(3)})
         >>> sorted(opt.state_dict()["parameters"]["w"])
@@ -492,6 +435,7 @@ class Optimizer(metaclass=Documented):
         self._refuse_swapped()
         load = Loading(self._hyper, self._slots, self._history, state)
         load.apply()
+        load.problems.tell()
         self._skipped = int(state["skipped"])
         self._unmoved = [slot for slot in self._slots if self._hyper.ema and not self._history[slot.name][0]]
         self._batches = []

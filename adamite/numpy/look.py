@@ -27,7 +27,7 @@ _DATA, _NDIM, _SHAPE, _STRIDES, _DTYPE, _FLAGS = (_HEAD + offset for offset in (
 _ITEMS = _HEAD + 8  # of a list, behind its length
 _ALIGNED, _WRITEABLE = 0x100, 0x400
 
-_FOUND, _RESULT, _XS, _GS, _TYPE, _ROWS, _START = range(7)
+_GRADIENTS, _RESULT, _XS, _GS, _TYPE, _ROWS, _START = range(7)
 SAME, GRADIENTS_MOVED, PARAMETERS_MOVED = 0, -1, -2
 
 _TEXT = f"""
@@ -183,9 +183,9 @@ class Look:
                 self._cells[start + offset] = value
         self._address = ctypes.addressof(self._cells)
 
-    def __call__(self, found: list[Any]) -> int:
+    def __call__(self, gradients: list[Any]) -> int:
         cells = self._cells
-        cells[_FOUND] = id(found)
+        cells[_GRADIENTS] = id(gradients)
         self._call(self._address)
         return cells[_RESULT]
 
@@ -201,16 +201,16 @@ def _compiled() -> Compiled:
 def available() -> bool:
     """Whether the structures lie as this file says, and machine code reads them so."""
     x, g, number = np.zeros((2, 3, 4)).transpose(2, 0, 1), np.ones((2, 3, 4)).transpose(2, 0, 1), np.zeros(())
-    found = [number, g]
-    if not (_lies_as_said(x) and _word(found, _ITEMS) and _word(_word(found, _ITEMS)) == id(number)):
+    gradients = [number, g]
+    if not (_lies_as_said(x) and _word(gradients, _ITEMS) and _word(_word(gradients, _ITEMS)) == id(number)):
         return False
     try:
         job = Job(2, 4)
         look = Look([(1, x), (0, number)], job)
         others = [g.reshape(-1), g[:, :, ::-1], g.astype(np.float32), np.ones((4, 2)), None, 1.0, [1.0]]
         return (
-            [look(found), look(found), look([number, g.copy("K")])] == [PARAMETERS_MOVED, SAME, GRADIENTS_MOVED]
-            and look(found) == GRADIENTS_MOVED
+            [look(gradients), look(gradients), look([number, g.copy("K")])] == [PARAMETERS_MOVED, SAME, GRADIENTS_MOVED]
+            and look(gradients) == GRADIENTS_MOVED
             and job.read(X) == [address(x), address(number)]
             and job.read(G) == [address(g), address(number)]
             and all(look([number, other]) == 1 for other in others)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from adamite.engine import norms
+from adamite.engine import kernels, norms
+from adamite.engine.batch import Found
+from adamite.engine.coefficients import Table
 from adamite.engine.memory import Array, address
+from adamite.graph.lowering import lower
 from adamite.language.update import Update
-from adamite.numpy.batch import Batch, Guard, Slot
+from adamite.numpy.batch import Batch, Guard, History
+from adamite.numpy.hyperparameters import Hyperparameters
+from adamite.numpy.slots import Slot
 from adamite.sparse.rows import Indices, Rows, Sparse, checked, merged
-from adamite.sparse.tables import Behind, Memory, Steps, Touched
+from adamite.sparse.tables import Behind, Memory, Steps, Touched, rows_mode
 from adamite.storage import Layout
 
 
@@ -26,56 +31,63 @@ class RowsBatch(Batch):
         update: Update,
         layout: Layout,
         slots: list[Slot],
-        history: Mapping[str, tuple[int, Any]],
+        hyper: Hyperparameters,
+        table: Table,
         sparse: Sparse,
     ) -> None:
-        super().__init__(update, layout, slots, history)
-        format = layout.x
-        self.steps = Steps(update, layout, self.backend)
-        self.gradients: list[tuple[Indices, Array] | None] = []
+        super().__init__(update, layout, slots, hyper, table)
+        self.steps = Steps(update, layout, kernels.default_backend())
+        self.sparse = sparse
+        self.rows: list[tuple[Indices, Array] | None] = []  # of each parameter's gradient
         self.behind: list[Behind | None] = [None] * len(slots)
-        for row, slot in enumerate(slots):
+        self._xs: list[int] = []  # where the parameters lay
+        for slot in slots:
             refuse_scattered(slot)
-            if sparse == "exact":
-                self.behind[row] = Behind(update, format, len(slot.x), fresh=history[slot.name][0] == 0)
 
-    def look(self, found: list[Any], guard: Guard) -> None:
-        self.found = found
-        gradients: list[tuple[Indices, Array] | None] = []
+    def start(self, history: Mapping[str, History]) -> None:
+        super().start(history)
+        if self.sparse == "exact":
+            self.behind = [
+                Behind(self.update, self.layout.x, len(slot.x), fresh=history[slot.name][0] == 0) for slot in self.slots
+            ]
+
+    def look(self, gradients: list[Any], guard: Guard) -> Found:
+        self.gradients = gradients
+        rows: list[tuple[Indices, Array] | None] = []
         places = []
         for slot in self.slots:
             places.append(where(slot))
-            g = found[slot.index]
-            gradients.append(None if g is None else admitted(slot, g))
-        ranges = guard(places != self.xs)
-        self.xs, self.gradients = places, gradients
-        self.missing = [row for row, g in enumerate(gradients) if g is None]
-        for row, g in enumerate(gradients):
+            g = gradients[slot.index]
+            rows.append(None if g is None else admitted(slot, g))
+        ranges = guard(places != self._xs)
+        self._xs = places
+        for row, g in enumerate(rows):
             if g is not None and ranges.clash(g[1]) is not None:
-                gradients[row] = g[0], g[1].copy()  # which the step would write
+                rows[row] = g[0], g[1].copy()  # which the step would write
+        self.rows, self.found = rows, Found([row for row, g in enumerate(rows) if g is None])
+        return self.found
 
     def square(self, before: float, scale: float = 1.0) -> float:
-        values = [np.empty(0, self.layout.x.dtype) if g is None else g[1] for g in self.gradients]
-        self.sums = norms.Squares(self.layout.x, [v.size for v in values], self.backend)
-        self.sums.run([address(v) for v in values], scale)
-        return self.sums.total(before)
+        values = [np.empty(0, self.layout.x.dtype) if g is None else g[1] for g in self.rows]
+        sums = norms.Squares(self.layout.x, [v.size for v in values], kernels.default_backend())
+        sums.run([address(v) for v in values], scale)
+        return sums.total(before)
 
     def nonfinite(self) -> Iterator[str]:
-        for slot, g in zip(self.slots, self.gradients, strict=True):
+        for slot, g in zip(self.slots, self.rows, strict=True):
             if g is not None and not np.isfinite(g[1]).all():
                 yield slot.name
 
-    def prepare(self, step: int, clip: float) -> None:
-        self.evaluate(step, clip)
+    def prepare(self) -> None:
+        super().prepare()
         touched = []
-        for slot, g, behind, cohort in zip(self.slots, self.gradients, self.behind, self.of, strict=True):
+        for slot, g, behind, cohort in zip(self.slots, self.rows, self.behind, self.of, strict=True):
             if g is not None:
-                touched.append(Touched(memory(slot), g[0], address(g[1]), cohort.coefficients.address, behind))
+                touched.append(Touched(memory(slot), g[0], address(g[1]), cohort.address, behind))
         self.steps.prepare(touched)
 
     def go(self) -> None:
         self.steps.go()
-        self.count()
 
     def flush(self, rows: Mapping[str, Indices] | None = None) -> None:
         """Catch up the rows that are behind, all or those of some parameters."""
@@ -106,6 +118,25 @@ def refuse_scattered(slot: Slot) -> None:
                 f"parameter {slot.name!r} of strides {slot.x.strides} has rows that aren't contiguous, and a step on "
                 "some rows works where they lie; make the table with np.ascontiguousarray"
             )
+
+
+def mode_of(slot: Slot, update: Update, sparse: Sparse | None) -> Sparse | None:
+    """What is done with a gradient of some of a parameter's rows; None where it is refused."""
+    mode = rows_mode(sparse, lower(update))
+    return None if slot.layout.blocks else mode  # rows have no blocks of their own
+
+
+def numbers_of_rows(slots: Sequence[Slot], rows: Any) -> dict[str, Indices]:
+    """The rows that `flush` is asked for, each once, by their parameters' names."""
+    by_name = {slot.name: slot for slot in slots}
+    if not isinstance(rows, Mapping) or not rows.keys() <= by_name.keys():
+        raise ValueError(
+            f"flush takes {{a parameter's name: the rows' indices}}, of {', '.join([*by_name][:6])}; got {rows!r:.60}"
+        )
+    for name in rows:
+        refuse_scattered(by_name[name])
+    indices = {name: checked(given, len(by_name[name].x), f" of {name!r}") for name, given in rows.items()}
+    return {name: np.unique(numbers) for name, numbers in indices.items()}
 
 
 def where(slot: Slot) -> int:

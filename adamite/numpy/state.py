@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from adamite.errors import StateDictError
+from adamite.frontend.loading import Problems
 from adamite.frontend.settings import Settings
-from adamite.numpy.batch import Slot
 from adamite.numpy.hyperparameters import Hyperparameters
+from adamite.numpy.slots import Slot
 from adamite.storage import FORMATS, Array, EightBit, Format, choice
 from adamite.storage.choice import StateDtype
 
@@ -30,6 +30,22 @@ def made(x: Array, format: Format, value: float | None) -> Array:
     if value:
         state.fill(format.narrow(np.array(value, format.compute.dtype)))
     return state
+
+
+def allocate(slot: Slot, hyper: Hyperparameters) -> None:
+    """Make a parameter's states, with what they start at."""
+    starts = {state.name: state.start for state in hyper.rule.states} | {choice.AVERAGE: "x"}
+    update = hyper.update(slot.absent)
+    slot.layout = choice.layout(update, slot.format, slot.size, hyper.storage)
+    slot.stream = hyper.storage.stream(slot.index)
+    for name in update.states:
+        value = None if starts[name] == "x" else start(slot, starts[name])
+        slot.states[name] = made(slot.x, slot.layout.of(name), value)
+
+
+def start(slot: Slot, value: float | str) -> float:
+    """What a state starts at: a number, or a hyperparameter's."""
+    return (slot.settings.at(value, 0) or 0.0) if isinstance(value, str) else value
 
 
 def numbers(stored: Array, format: Format, shape: tuple[int, ...]) -> Array:
@@ -107,9 +123,8 @@ class Loading:
 
     def __init__(self, hyper: Hyperparameters, slots: Sequence[Slot], history: History, state: Any) -> None:
         self.hyper, self.history = hyper, history
-        self.problems: list[str] = []
+        self.problems = Problems(hyper.owner)
         self.actions: list[Callable[[], Any]] = []
-        self.converted: dict[tuple[str, str], list[str]] = {}  # formats there and here -> parameters
         facts = _facts(hyper)
         keys = {*facts, "steps", "skipped", "hyperparameters", "groups", "parameters"}
         if not self._names("the state dict", keys, state):
@@ -117,7 +132,7 @@ class Loading:
         for label, mine in facts.items():
             theirs = state[label]
             if type(mine) is not type(theirs) or mine != theirs:
-                self.problems.append(f"{label}: here {mine!r}, in the state {theirs!r}")
+                self.problems.add(f"{label}: here {mine!r}, in the state {theirs!r}")
         self._count("skipped", state["skipped"])
         if self._count("steps", state["steps"]):
             self.actions.append(partial(setattr, hyper, "steps", int(state["steps"])))
@@ -131,17 +146,12 @@ class Loading:
 
     def apply(self) -> None:
         """Load, if all fits."""
-        if self.problems:
-            listed = "".join(f"\n  {problem}" for problem in self.problems[:8])
-            more = f"\n  and {len(self.problems) - 8} more" if self.problems[8:] else ""
-            raise StateDictError(f"the state doesn't fit this {self.hyper.owner}, nothing was loaded:{listed}{more}")
+        self.problems.refuse()
         for action in self.actions:
             action()
-        for (there, here), names in self.converted.items():
-            choice.tell_converted(self.hyper.owner, there, here, len(dict.fromkeys(names)))
 
     def _format(self, slot: Slot, name: str, array: Array) -> Format | None:
-        """How a saved state rests, by its type, if it is one of a state."""
+        """The format of a saved state by its type, if states can be of that type."""
         update = self.hyper.update(slot.absent)
         words: dict[Any, StateDtype] = {np.dtype(np.uint8): "8bit", np.dtype(np.uint16): "bfloat16"}
         if array.dtype in words:
@@ -150,17 +160,17 @@ class Loading:
 
     def _names(self, label: str, mine: set[str], theirs: Any) -> bool:
         if not isinstance(theirs, Mapping):
-            self.problems.append(f"{label}: expected a dict, got {type(theirs).__name__}")
+            self.problems.add(f"{label}: expected a dict, got {type(theirs).__name__}")
             return False
         for kind, names in (("missing", mine - set(theirs)), ("unknown", set(theirs) - mine)):
             if names:
-                self.problems.append(f"{label}: {kind} {', '.join(sorted(map(repr, names)))}")
+                self.problems.add(f"{label}: {kind} {', '.join(sorted(map(repr, names)))}")
         return mine == set(theirs)
 
     def _count(self, label: str, value: Any) -> bool:
         good = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and 0 <= int(value) <= 2**53
         if not good:
-            self.problems.append(f"{label}: expected a whole number of at least 0, got {value!r:.40}")
+            self.problems.add(f"{label}: expected a whole number of at least 0, got {value!r:.40}")
         return good
 
     def _settings(self, where: str, settings: Settings, saved: Any) -> None:
@@ -180,30 +190,30 @@ class Loading:
             if isinstance(value, Mapping):
                 self._schedule(f"{where}{name}", mine, value)
             elif callable(mine):
-                self.problems.append(
+                self.problems.add(
                     f"{where}{name} was the number {value!r} when saved, here a schedule: load first, then assign it"
                 )
             elif (value is None) != (mine is None) and name in self.hyper.rule.numbers:
-                self.problems.append(f"{where}{name}: here {mine!r}, in the state {value!r}")
+                self.problems.add(f"{where}{name}: here {mine!r}, in the state {value!r}")
             else:
                 try:
                     settings.check(name, value)
                 except (TypeError, ValueError) as error:
-                    self.problems.append(str(error))
+                    self.problems.add(str(error))
                     continue
                 self.actions.append(partial(settings.set, name, value))
 
     def _schedule(self, label: str, mine: Any, saved: Mapping[str, Any]) -> None:
         then = saved.get("schedule")
         if not callable(mine):
-            self.problems.append(
+            self.problems.add(
                 f"{label} was the schedule {then} when saved, here it is {mine!r}: assign the schedule first"
             )
         else:
             state = saved.get("state", [])
             parts, states = _stateful(mine), state if isinstance(state, list) else [state]
             if len(parts) != len(states):
-                self.problems.append(
+                self.problems.add(
                     f"{label}: the schedule {mine!r} has state in {len(parts)} of its parts here, and had in "
                     f"{len(states)} when saved"
                 )
@@ -214,10 +224,10 @@ class Loading:
                 for part, its in zip(copies, states):
                     part.load_state_dict(its)
             except Exception as error:
-                self.problems.append(f"{label}, its schedule's own state: {error}")
+                self.problems.add(f"{label}, its schedule's own state: {error}")
                 return
             if repr(loaded) != then and " at 0x" not in f"{loaded!r}{then}":
-                self.problems.append(f"{label}: here the schedule {mine!r}, in the state {then}")
+                self.problems.add(f"{label}: here the schedule {mine!r}, in the state {then}")
             self.actions += [partial(part.load_state_dict, its) for part, its in zip(parts, states)]
 
     def _parameter(self, slot: Slot, saved: Any) -> None:
@@ -228,23 +238,23 @@ class Loading:
         good = self._count(f"{label}, step", saved["step"])
         for name in scalars:
             if not isinstance(saved[name], float):
-                self.problems.append(f"{label}, {name}: expected a float, got {saved[name]!r:.40}")
+                self.problems.add(f"{label}, {name}: expected a float, got {saved[name]!r:.40}")
                 good = False
         for name, mine in slot.states.items():
             theirs = saved[name]
             if not isinstance(theirs, np.ndarray) or isinstance(theirs, np.ma.MaskedArray):
-                self.problems.append(f"{label}, state {name}: expected an array, got {type(theirs).__name__}")
+                self.problems.add(f"{label}, state {name}: expected an array, got {type(theirs).__name__}")
                 continue
             here, there = slot.layout.of(name), self._format(slot, name, theirs)
             fits = (there.length(slot.size),) if isinstance(there, EightBit) else slot.shape
             if there is None or there.compute is not here.compute or theirs.shape != fits:
-                self.problems.append(
+                self.problems.add(
                     f"{label}, state {name}: here {mine.shape} {mine.dtype}, in the state {theirs.shape} {theirs.dtype}"
                 )
             elif here is there:
                 self.actions.append(partial(np.copyto, mine, theirs))
             else:
-                self.converted.setdefault((there.name, here.name), []).append(slot.name)
+                self.problems.convert(there.name, here.name, slot.name)
                 self.actions.append(partial(converted, mine, theirs, here, there, slot.shape))
         if good:
             entry = int(saved["step"]), tuple(saved[name] for name in scalars)

@@ -52,20 +52,20 @@ class Rows:
 
 def checked(indices: Any, rows: int | None = None, whose: str = "") -> Indices:
     """Indices as 64-bit integers, if they are rows' numbers; of a table of so many rows, if that is known."""
-    found = np.asarray(indices)
-    if found.size == 0 and found.ndim == 1 and not isinstance(indices, np.ndarray):
-        found = found.astype(np.int64)  # an empty list
-    if found.dtype.kind not in "iu":
-        raise TypeError(f"indices of rows{whose} must be integers, got {found.dtype}")
-    if found.ndim != 1:
-        raise ValueError(f"indices of rows{whose} must be a 1-d array, got one of shape {found.shape}")
-    if found.size:
-        low, high = int(found.min()), int(found.max())
+    numbers = np.asarray(indices)
+    if numbers.size == 0 and numbers.ndim == 1 and not isinstance(indices, np.ndarray):
+        numbers = numbers.astype(np.int64)  # an empty list
+    if numbers.dtype.kind not in "iu":
+        raise TypeError(f"indices of rows{whose} must be integers, got {numbers.dtype}")
+    if numbers.ndim != 1:
+        raise ValueError(f"indices of rows{whose} must be a 1-d array, got one of shape {numbers.shape}")
+    if numbers.size:
+        low, high = int(numbers.min()), int(numbers.max())
         bad = low if low < 0 else high if rows is not None and high >= rows else None
         if bad is not None:
             there = f"0 to {rows - 1}" if rows else "at least 0" if rows is None else "none, since the table is empty"
             raise ValueError(f"indices of rows{whose} must be {there}, got {bad}; nothing was changed")
-    return found.astype(np.int64, copy=False)
+    return numbers.astype(np.int64, copy=False)
 
 
 def distinct(indices: Indices) -> bool:

@@ -150,16 +150,16 @@ class Fingerprints:
 
     def of(self, memory: Memory, indices: Indices) -> Words:
         """Of some rows of a parameter."""
-        found = np.zeros(len(indices), np.uint64)
+        words = np.zeros(len(indices), np.uint64)
         table = self.job.resize(len(indices))
-        words = memory.width * self.format.itemsize // jobs.word_size(self.format)
-        table[LENGTH], table[jobs.WORDS] = 1, words
+        count = memory.width * self.format.itemsize // jobs.word_size(self.format)
+        table[LENGTH], table[jobs.WORDS] = 1, count
         parameter = Memory(memory.places[:1], memory.strides[:1], memory.width)
         _point(table, (jobs.PLACE,), parameter, indices)
-        table[jobs.RESULT] = np.arange(len(indices)) * found.itemsize + found.ctypes.data
+        table[jobs.RESULT] = np.arange(len(indices)) * words.itemsize + words.ctypes.data
         self.job.count(len(indices))
-        running.run(self.kernel._replace(unit=max(1, words)), self.job)
-        return found
+        running.run(self.kernel._replace(unit=max(1, count)), self.job)
+        return words
 
 
 class Behind:

@@ -17,13 +17,61 @@ from torch import Tensor
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 from adamite.backends.arrays import OPERATORS, Evaluation, Operations
+from adamite.engine import running
+from adamite.engine.batch import Found
 from adamite.graph.nodes import Graph
+from adamite.storage import Layout
+from adamite.torch.batch import Batch, SparseRefusal
+from adamite.torch.tensors import TYPES
 
 Lists = Mapping[str, list[Tensor]]
 
 # About how many elements are updated at a time: the memory for what is computed on the way is a few times as much,
 # however large the model is, and launching an operation on so many takes less time than the operation.
 PIECE = 1 << 24
+
+
+class ArrayBatch(Batch):
+    """Tensors that machine code doesn't update: the same graph, as array operations on all of them at once."""
+
+    @classmethod
+    def refuses(cls, p: Tensor, layout: Layout) -> str | None:
+        return "stored block by block" if layout.blocks else None
+
+    def _check(self, sparse: SparseRefusal) -> Found:
+        self.grads = [self.admit(row, sparse) for row in range(len(self.members))]
+        return Found([row for row, g in enumerate(self.grads) if g is None])
+
+    def _real(self, tensors: Sequence[Any]) -> list[Tensor]:
+        return [torch.view_as_real(t) if t.is_complex() else t for t in tensors]
+
+    def square(self, before: float, scale: float) -> float:
+        grads = self._real([g for g in self.grads if g is not None])
+        if not grads:
+            return before
+        norms = torch.stack(torch._foreach_norm(grads, 2, torch.float64)) * scale
+        return before + float(norms.square().sum())
+
+    def nonfinite(self) -> Iterator[str]:
+        for row, g in enumerate(self.grads):
+            if g is not None and not torch.isfinite(g).all():
+                yield self.members[row].name
+
+    def prepare(self) -> None:
+        super().prepare()
+        self._pending = list(self.active)
+
+    def go(self) -> None:
+        compute = TYPES[self.layout.compute]
+        columns = [self.tensors, self.grads, *zip(*self.states, strict=True)]
+        while self._pending:
+            with running.uninterrupted(), torch.no_grad():
+                cohort = self._pending.pop()
+                inputs = {
+                    name: self._real([column[row] for row in cohort.rows])
+                    for name, column in zip(self.graph.inputs, columns, strict=True)
+                }
+                step(self.graph, inputs, list(cohort.values), compute)
 
 
 def step(graph: Graph, inputs: Lists, coefficients: Sequence[float], compute: torch.dtype) -> None:

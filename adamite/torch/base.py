@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from difflib import get_close_matches
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar, TypedDict
 
 import torch
@@ -16,7 +15,7 @@ from torch.optim import optimizer as torch_optimizer
 
 from adamite.engine import norms
 from adamite.frontend.classes import Documented
-from adamite.frontend.settings import NonFinite, check_nonfinite, unknown
+from adamite.frontend.settings import NonFinite, unknown
 from adamite.frontend.spelling import Spelling
 from adamite.graph.lowering import lower
 from adamite.language.rule import Rule
@@ -26,11 +25,14 @@ from adamite.storage import Rounding, choice
 from adamite.storage.choice import StateDtype, Storage
 from adamite.torch import ranks
 from adamite.torch.assigned import Written
+from adamite.torch.averages import swapped_in
+from adamite.torch.capturing import refuse_capturing
 from adamite.torch.loading import Loading
+from adamite.torch.options import check_group, checked, refuse_all_at_once
 from adamite.torch.plan import Plan
 from adamite.torch.scaling import Handed, overflown, scale_of, unscale
 from adamite.torch.settings import OPTIONS, WHOLE, Settings
-from adamite.torch.sparse import Tables, indices_of
+from adamite.torch.sparse import Tables, refusal
 from adamite.torch.state import EMA, keys
 from adamite.torch.step_in_backward import StepInBackward
 from adamite.torch.tensors import format_of, optimizable
@@ -167,49 +169,56 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
                 loss = closure()
         if self._stepping is not None:
             self._stepping.finish()
-        self._step(self._current())
+        self._step()
         return loss
 
-    def _current(self, only: Tensor | None = None) -> Plan:
-        """The plan as groups and states stand now."""
+    def _planned(self, only: Tensor | None) -> Plan:
+        """The plan as groups and states stand now, which has found the gradients."""
         plan = self._plans.get(id(only) if only is not None else 0)
         groups, state = self.param_groups, self.state
         try:
-            if plan is not None and plan.holds(groups, state) and not plan.late(groups):
-                return plan
+            follows = plan is not None and plan.follow(groups, state) and not plan.late(groups)
         except KeyError:
+            follows = False
             for group in groups:
                 for name, value in self.defaults.items():
                     group.setdefault(name, value)
-        return Plan(self._settings, groups, state, self._multiplies, self._storage, self._tables, self._written, only)
+        if plan is not None and follows and plan.look(self._sparse):
+            return plan
+        kept = self._storage, self._tables, self._written
+        plan = Plan(self._settings, groups, state, self._multiplies, *kept, only)
+        if not plan.look(self._sparse):
+            raise RuntimeError(f"{type(self).__name__}: parameters or gradients changed while the step looked at them")
+        return plan
 
     @property
     def _multiplies(self) -> bool:
         """Whether steps multiply the gradients, to clip or to unscale them."""
         return self._clip_norm is not None or self._scales
 
-    def _step(self, plan: Plan) -> None:
+    def _step(self, only: Tensor | None = None) -> bool:
+        """Step on all parameters, or on one if it is in the optimizer: whether it is."""
         self._refuse_swapped()
-        capturing = torch.cuda.is_current_stream_capturing
-        if capturing is not _NO_GRAPHS and capturing():
-            raise RuntimeError(
-                f"Attempting CUDA graph capture of step() for an instance of {type(self).__name__}, {_GRAPH}"
-            )
+        refuse_capturing(type(self).__name__)
+        plan = self._planned(only)
+        if only is not None and not plan.parameters:
+            return False
         try:
-            for batch in plan.batches:
-                batch.look(self._sparse)
-            factor = self._factor(plan) if self._inspects else 1.0
-            if factor is None:
-                self.skipped += 1
-                return
+            factor: float | None = None
+            if self._inspects:
+                factor = self._factor(plan)
+                if factor is None:
+                    self.skipped += 1
+                    return True
             plan.prepare(factor)
             plan.commit(self.state)
-            self._plans[id(plan.only) if plan.only is not None else 0] = plan
+            self._plans[id(only) if only is not None else 0] = plan
             plan.go(factor)
             if self._scales:
-                unscale(plan.active(), scale_of(self))
+                unscale(plan.present(), scale_of(self))
         finally:
             plan.release()
+        return True
 
     def _factor(self, plan: Plan) -> float | None:
         """What the gradients are multiplied by, to clip and unscale them; None where the step is to be left out."""
@@ -231,17 +240,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
 
     def _sparse(self, group: int) -> str | None:
         """Why a group refuses sparse gradients, if it does."""
-        name = type(self).__name__
-        if self.sparse is not None:
-            return f"{name}: sparse={self.sparse!r} takes sparse gradients of the layout torch.sparse_coo"
-        if not self._spelling.sparse:
-            return (
-                f'{name} does not support sparse gradients; make it with sparse="lazy" (rows without a gradient stay '
-                'as they are) or sparse="exact" (they end up where dense gradients would have taken them)'
-            )
-        if name == "Adagrad" and self.param_groups[group]["weight_decay"] != 0:
-            return "weight_decay option is not compatible with sparse gradients"
-        return None
+        return refusal(self._settings, self.sparse, self.param_groups[group])
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Let the gradients go, or fill them with zeros (set_to_none=False)."""
@@ -269,15 +268,9 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         """
         if self._stepping is not None:
             raise RuntimeError("step_in_backward() is on already; remove() what it returned first")
-        self._needs_all(self._clip_norm, self._nonfinite)
+        refuse_all_at_once(self._clip_norm, self._nonfinite)
         self._stepping = StepInBackward(self)
         return self._stepping
-
-    def _needs_all(self, clip_norm: float | None, nonfinite: NonFinite) -> None:
-        """Refuse what needs all gradients, for a step in the backward pass."""
-        if clip_norm is not None or nonfinite == "skip":
-            option = "clip_norm" if clip_norm is not None else 'nonfinite="skip"'
-            raise ValueError(f"step_in_backward() can't be used with {option}, which needs all gradients at once")
 
     # ---- settings
 
@@ -288,10 +281,10 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
 
     @clip_norm.setter
     def clip_norm(self, value: float | None) -> None:
-        checked: float | None = self._whole("clip_norm", value)
+        limit: float | None = checked(self._settings, "clip_norm", value)
         if self._stepping is not None:
-            self._needs_all(checked, self._nonfinite)
-        self._clip_norm = checked
+            refuse_all_at_once(limit, self._nonfinite)
+        self._clip_norm = limit
         self._changed()
 
     @property
@@ -301,10 +294,10 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
 
     @nonfinite.setter
     def nonfinite(self, value: NonFinite) -> None:
-        checked: NonFinite = self._whole("nonfinite", value)
+        policy: NonFinite = checked(self._settings, "nonfinite", value)
         if self._stepping is not None:
-            self._needs_all(self._clip_norm, checked)
-        self._nonfinite = checked
+            refuse_all_at_once(self._clip_norm, policy)
+        self._nonfinite = policy
         self._changed()
 
     def _changed(self) -> None:
@@ -327,23 +320,12 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
                 your own are kept, as in torch.
         """
         if isinstance(param_group, dict):
-            known = {*self.defaults, *OPTIONS, "params", "param_names"}
-            for key in param_group.keys() - known - {*WHOLE}:
-                close = get_close_matches(str(key), known, n=1, cutoff=0.85)
-                if close:
-                    raise TypeError(f"{type(self).__name__}: a group says {key!r}; did you mean {close[0]!r}?")
-            for name in (name for name in WHOLE if name in param_group):
-                given, own = self._whole(name, param_group[name]), self._of_all(name)
-                if given != own:  # which wrappers put there that hand all of their arguments to groups
-                    raise ValueError(
-                        f"{type(self).__name__}: {name} applies to the whole optimizer and can't be set per group; a "
-                        f"group has {given!r}, the optimizer {own!r}; give it to the optimizer: {name}={given!r}"
-                    )
-            whole = {**self.defaults, **param_group}
-            self._settings.check(whole)
+            check_group(self._settings, param_group, self.defaults, self._of_all)
             param_group.update(self._settings.tidied(param_group))
             if self.sparse == "exact":
-                refuse_inexact(type(self).__name__, lower(self._settings.read(whole, False).update))
+                refuse_inexact(
+                    type(self).__name__, lower(self._settings.read({**self.defaults, **param_group}, False).update)
+                )
         super().add_param_group(param_group)
         for name in WHOLE:  # nothing would read it there
             param_group.pop(name, None)
@@ -353,18 +335,6 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
     def _of_all(self, option: str) -> Any:
         """An option that isn't a group's."""
         return getattr(self._storage if option in Storage._fields else self, option)
-
-    def _whole(self, option: str, value: Any) -> Any:
-        """A value of such an option, if it is one."""
-        owner = type(self).__name__
-        if option == "clip_norm":
-            return None if value is None else self._settings.option(option, value)
-        if option == "nonfinite":
-            return check_nonfinite(value)
-        if option == "sparse":
-            return check_sparse(owner, value, Storage())
-        choice.check_choices(owner, Storage(**{option: value}))
-        return value
 
     def __repr__(self) -> str:
         """The groups, and what holds for all of them."""
@@ -402,18 +372,11 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         >>> [round(x, 4) for x in table.weight[:, 0].tolist()]
         [0.7981, 0.998, 0.998, 0.998]
         """
-        tables = self._tables.tables
-        if weight is None:
-            if indices is not None:
-                raise TypeError("flush takes the indices of one parameter's rows: flush(weight, indices)")
-            for table in tables.values():
-                table.flush()
-            return
-        if not any(p is weight for group in self.param_groups for p in group["params"]):
+        if weight is None and indices is not None:
+            raise TypeError("flush takes the indices of one parameter's rows: flush(weight, indices)")
+        if weight is not None and not any(p is weight for group in self.param_groups for p in group["params"]):
             raise ValueError(f"flush takes a parameter of this {type(self).__name__}, got {weight!r:.60}")
-        rows = None if indices is None else indices_of(weight, indices)
-        if id(weight) in tables:
-            tables[id(weight)].flush(rows)
+        self._tables.flush(weight, indices)
 
     # ---- averages
 
@@ -429,20 +392,13 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
             raise ValueError(f"{type(self).__name__} keeps no average of the weights; make it with ema=0.999")
         if self._swapped:
             raise RuntimeError("the averages are swapped in already")
-        pairs = [(p, kept[EMA]) for p, kept in self.state.items() if EMA in kept]
-        with torch.no_grad():
-            saved = [p.detach().clone() for p, _ in pairs]
-        written = self._written.kept(p for p, _ in pairs)
+        averages = [(p, kept[EMA]) for p, kept in self.state.items() if EMA in kept]
         self._swapped = True
         try:
-            with torch.no_grad():
-                for p, average in pairs:
-                    p.copy_(average)
-            yield
+            with swapped_in(averages, self._written):
+                yield
         finally:
             self._swapped = False
-            _put_back([p for p, _ in pairs], saved)
-            self._written.remember(written)
 
     # ---- states
 
@@ -483,7 +439,8 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
             replaced = before(self, state_dict)
             if replaced is not None:
                 state_dict = replaced
-        load = Loading(self, state_dict)
+        load = Loading(self._settings, self._storage, self.param_groups, self.defaults, state_dict)
+        load.problems.tell()
         self.__setstate__({"state": load.state, "param_groups": load.groups})
         for after in self._optimizer_load_state_dict_post_hooks.values():
             after(self)
@@ -536,21 +493,6 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
     def __reduce__(self) -> Any:
         made = type(self).__dict__.get("_pickled", (blank, (type(self),)))
         return (*made, self.__getstate__())
-
-
-# Builds without CUDA have it too, and it only raises.
-_NO_GRAPHS = None if torch.version.cuda or torch.version.hip else torch.cuda.is_current_stream_capturing
-_GRAPH = (
-    "whose step numbers and coefficients are computed on the host: a replay would repeat those of this step. Capture "
-    "the forward and backward pass alone, or take torch.optim's with capturable=True"
-)
-
-
-@_disable_dynamo
-def _put_back(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-    with torch.no_grad(), ExitStack() as all_of_them:  # one that fails doesn't keep the others
-        for p, before in zip(parameters, values, strict=True):
-            all_of_them.callback(p.copy_, before)
 
 
 _IN_BACKWARD = "It wasn't moved; those before it in the backward pass were. Lower lr"

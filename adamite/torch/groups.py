@@ -1,4 +1,10 @@
-"""Groups of a model's parameters: which of them decay, and how fast each layer learns."""
+"""Groups of a model's parameters: which of them decay, and how fast each layer learns.
+
+Layer-wise decay is from ELECTRA (Clark et al. 2020), and counted as in BEiT (Bao et al. 2021); ELECTRA's code leaves
+one layer empty between the last block and the head. Not decaying biases and norms is custom since BERT (Devlin et al.
+2019), which decays embeddings: no_decay=("bias", "norm"). If you go by the number of axes: no_decay=("1d", "bias").
+torch has no such function.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +12,7 @@ import inspect
 import math
 import numbers
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
@@ -75,11 +81,6 @@ def param_groups(
     ...     print(group["weight_decay"], [name for name, _ in group["params"]])
     0.1 ['0.weight', '2.weight']
     0.0 ['0.bias', '1.weight', '1.bias', '2.bias']
-
-    Layer-wise decay is of ELECTRA (Clark et al. 2020), and counted as in BEiT (Bao et al. 2021); ELECTRA's code leaves
-    one layer empty between the last block and the head. Sparing biases and norms is custom since BERT (Devlin et al.
-    2019), which decays embeddings: no_decay=("bias", "norm"). Those who go by axes want no_decay=("1d", "bias").
-    torch has no such function.
     """
     weight_decay = _number("weight_decay", weight_decay)
     lr = None if lr is None else _number("lr", lr)
@@ -89,37 +90,54 @@ def param_groups(
             raise ValueError("param_groups: layer_decay scales lr, so it needs lr=...")
     elif layer is not None:
         raise ValueError("param_groups: layer= says where a parameter stands for layer_decay=..., which isn't given")
-    words, patterns = _split(no_decay)
     named = _named(model, frozen)
+    spared = _spared(model, named, no_decay)
+    settings_of = _own({} if groups is None else groups, model, named)
+    if not rest:
+        _refuse_rest([name for name in named if name not in settings_of], len(named), bool(groups))
+    depths = _depths(model, layer) if layer_decay is not None else {}
+    last = max(depths.values(), default=0)
+
+    def settings(name: str) -> dict[str, Any]:
+        found = {"weight_decay": 0.0 if name in spared else weight_decay, "lr": lr, **settings_of.get(name, {})}
+        if layer_decay is not None:
+            found["lr"] = found["lr"] * layer_decay ** (last - depths[name])
+        return {key: value for key, value in found.items() if key != "lr" or value is not None}
+
+    return _grouped([(name, p, settings(name)) for name, p in named.items()])
+
+
+def _grouped(parameters: Iterable[tuple[str, nn.Parameter, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Groups of parameters with equal settings."""
+    groups: list[dict[str, Any]] = []
+    for name, p, settings in parameters:
+        group = next((g for g in groups if {**g, "params": None} == {"params": None, **settings}), None)
+        if group is None:
+            group = {"params": [], **settings}
+            groups.append(group)
+        group["params"].append((name, p))
+    return groups
+
+
+def _spared(model: nn.Module, named: Mapping[str, nn.Parameter], no_decay: Any) -> set[str]:
+    """The names of the parameters that don't decay."""
+    words, patterns = _split(no_decay)
     spared = {name for pattern in patterns for name in _matched("no_decay", pattern, model, named)}
-    own = _own({} if groups is None else groups, model, named)
-    left = [name for name in named if name not in own]
-    if left and not rest:
-        raise ValueError(
-            f"param_groups: {_some(left)} of {len(named)} parameters "
-            f"{'match none of the groups' if groups else 'are in no group, as there is no groups=...'}; "
-            "add a group for them, or take rest=True"
-        )
     kinds, exempt = _kinds(model), _exempt(model)
     for name, p in named.items():
         if p in exempt or any(word in kinds[p] or (word == "1d" and p.dim() < 2) for word in words):
             spared.add(name)
-    depths = _depths(model, layer) if layer_decay is not None else {}
-    last = max(depths.values(), default=0)
+    return spared
 
-    made: list[dict[str, Any]] = []
-    for name, p in named.items():
-        settings = {"weight_decay": 0.0 if name in spared else weight_decay, "lr": lr, **own.get(name, {})}
-        if settings["lr"] is None:
-            del settings["lr"]
-        if layer_decay is not None:
-            settings["lr"] = settings["lr"] * layer_decay ** (last - depths[name])
-        group = next((group for group in made if {**group, "params": None} == {"params": None, **settings}), None)
-        if group is None:
-            group = {"params": [], **settings}
-            made.append(group)
-        group["params"].append((name, p))
-    return made
+
+def _refuse_rest(left: Sequence[str], count: int, some: bool) -> None:
+    """Refuse parameters outside of the groups, if there are any."""
+    if left:
+        raise ValueError(
+            f"param_groups: {_some(left)} of {count} parameters "
+            f"{'match none of the groups' if some else 'are in no group, as there is no groups=...'}; "
+            "add a group for them, or take rest=True"
+        )
 
 
 def _number(what: str, value: Any, allowed: str = "[0, inf)") -> Any:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import accumulate
-from operator import is_, methodcaller
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -15,17 +15,18 @@ from torch import Tensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from adamite.engine import running
+from adamite.engine.coefficients import Table
 from adamite.language.update import Update
-from adamite.storage import EightBit, Layout, choice
+from adamite.storage import Layout, choice
 from adamite.storage.choice import Storage
 from adamite.torch.assigned import Written
-from adamite.torch.batch import ArrayBatch, Batch, MachineBatch, Member
+from adamite.torch.batch import Batch, Contents, Member, SparseRefusal
+from adamite.torch.kinds import kind_for
 from adamite.torch.settings import Settings
 from adamite.torch.sparse import RowsBatch, Tables
-from adamite.torch.state import bind, complete, keys, resting
-from adamite.torch.tensors import format_of, local, native, of_rows, optimizable, with_gradient
+from adamite.torch.state import bind, complete, keys, refusal, stored
+from adamite.torch.tensors import format_of, local, of_rows, optimizable, with_gradient
 
-_stands = methodcaller("stands")
 Groups = Sequence[dict[str, Any]]
 
 
@@ -84,52 +85,46 @@ class Plan:
     def _bind(self, times: Mapping[int, int]) -> None:
         """Make the batches. Parameters that share memory, as tied ones may, move one after another, as in torch."""
         spelling = self.settings.spelling
-        found: dict[Any, tuple[list[Member], list[bool]]] = {}
-        sharing = shared([local(p) for p in self.parameters])
+        alike: dict[Any, tuple[list[Member], list[bool]]] = {}
+        sharing, table = shared([local(p) for p in self.parameters]), Table()
         for row, m in enumerate(self.members):
             p, reading = m.parameter, self.readings[m.group]
             own = local(p)
-            layout = self._layout(m)
-            known = complete(p, m.state, reading, spelling, m.name, layout)
+            layout, kind = self._placed(m)
+            had_states = complete(p, m.state, reading, spelling, m.name, layout)
             mesh = (p.device_mesh, p.placements) if own is not p else None  # type: ignore[attr-defined]
             alone = row if row in sharing or times[id(p)] > 1 else None
-            machine = native(own) and not FORCE_ARRAYS and layout.native
-            rows = self._rows(m, reading.update, layout)
-            key = (reading.update, layout, machine, rows, p.device, p.dtype, mesh, alone)
-            members, started = found.setdefault(key, ([], []))
+            if self._rows(m, reading.update, layout):
+                kind = RowsBatch
+            key = (reading.update, layout, kind, p.device, p.dtype, mesh, alone)
+            members, started = alike.setdefault(key, ([], []))
             members.append(m)
-            started.append(known)
-        for (update, layout, machine, rows, *_), (members, started) in found.items():
-            kind: Any = MachineBatch if machine else ArrayBatch
-            if rows:
-                kind = partial(RowsBatch, tables=self.tables)
-            batch = kind(update, layout, members, keys(spelling))
+            started.append(had_states)
+        for (update, layout, kind, *_), (members, started) in alike.items():
+            contents = Contents(update, layout, members, keys(spelling), self.readings, table)
+            rows = kind is RowsBatch
+            batch: Batch = RowsBatch(contents, self.tables) if rows else kind(contents)
             batch.densifies = not rows and any(of_rows(m.parameter.grad) for m in members)
             bind(batch, update.rule, spelling, started)
             self.batches.append(batch)
             self._again += [batch] * (times[id(members[0].parameter)] - 1)
 
-    def _layout(self, m: Member) -> Layout:
-        """How a parameter, its gradient and its states rest."""
-        p = m.parameter
-        found = with_gradient(resting(p, self.readings[m.group].update, self.storage), p.grad)
-        if not found.blocks:
-            return found
-        choice.check(self.settings.owner, self.storage._replace(rounding="nearest"), [format_of(p)])
-        if not found.native:
-            raise ValueError(
-                f"{self.settings.owner}: state={self.storage.state!r}, rounding={self.storage.rounding!r} is for steps "
-                f"that are computed in float32, and the gradient of {m.name} is of {found.g.name}; make it float32"
-            )
-        whole = local(p) is p or not any(isinstance(format, EightBit) for _, format in found.states)
-        if native(local(p)) and not FORCE_ARRAYS and whole:
-            return found
-        kind = "sharded" if not whole else f"a {p.layout} tensor on {p.device}"
-        raise ValueError(
-            f"{self.settings.owner}: state={self.storage.state!r}, rounding={self.storage.rounding!r} is for plain "
-            f"tensors on the CPU, and {m.name} is {kind}; leave it out"
-            + (', or take state="bfloat16"' if not whole else "")
-        )
+    def _placed(self, m: Member) -> tuple[Layout, type[Batch]]:
+        """How a parameter, its gradient and its states are stored, and the kind of batch for it."""
+        p, owner, storage = m.parameter, self.settings.owner, self.storage
+        layout = with_gradient(stored(p, self.readings[m.group].update, storage), p.grad)
+        if layout.blocks:
+            choice.check(owner, storage._replace(rounding="nearest"), [format_of(p)])
+            if not layout.native:
+                raise ValueError(
+                    f"{owner}: state={storage.state!r}, rounding={storage.rounding!r} is for steps that are computed "
+                    f"in float32, and the gradient of {m.name} is of {layout.g.name}; make it float32"
+                )
+        kind = kind_for(p, layout)
+        if isinstance(kind, str):
+            narrower = ', or take state="bfloat16"' * (kind == "sharded")
+            raise ValueError(f"{refusal(owner, storage, m.name, kind)}{narrower}")
+        return layout, kind
 
     def _rows(self, m: Member, update: Update, layout: Layout) -> bool:
         """Whether a parameter is stepped on by rows."""
@@ -139,11 +134,10 @@ class Plan:
         if not of_rows(p.grad):
             self.tables.settle(p)
             return False
-        whole = native(p) and not FORCE_ARRAYS and local(p) is p
-        return self.tables.take(m.name, p, update, layout, whole)
+        return self.tables.take(m.name, p, update, layout)
 
-    def holds(self, groups: Groups, state: Any) -> bool:
-        """Whether the plan is still what the groups and states say; takes over changed numbers."""
+    def follow(self, groups: Groups, state: Any) -> bool:
+        """Take over changed numbers; whether the plan is still what the groups and states say."""
         if len(groups) != self._count or not self._same_members(groups, state):
             return False
         changed = False
@@ -162,8 +156,23 @@ class Plan:
                 changed = True
         if changed:
             for batch in self.batches:
-                batch.read(self.readings)
-        return all(map(_stands, self.batches))
+                batch.read()
+        return True
+
+    def look(self, sparse: SparseRefusal) -> bool:
+        """Find the gradients; whether all parameters and states are those that the plan was made for.
+
+        `sparse` says why a group refuses sparse gradients, if it does.
+        """
+        try:
+            for batch in self.batches:
+                if batch.look(sparse) is None:
+                    self.release()
+                    return False
+        except BaseException:
+            self.release()
+            raise
+        return True
 
     def _same_members(self, groups: Groups, state: Any) -> bool:
         for index, group in self._groups.items():
@@ -195,31 +204,38 @@ class Plan:
             self._kept = [kept for _, kept in self._owned]
             self.committed = True
 
-    def prepare(self, clip: float) -> None:
-        """Evaluate the coefficients of the next update."""
-        for batch in self.batches:
-            batch.prepare(self.readings, clip)
+    def prepare(self, factor: float | None) -> None:
+        """Evaluate the coefficients of the next update, which multiplies gradients by a factor if one is given."""
+        prepare(self.batches, factor)
 
-    def go(self, clip: float) -> None:
+    def go(self, factor: float | None) -> None:
         """Update everything."""
-        run(self.batches, self.written, self.active())
+        run(self.batches, self.written, self.present())
         for batch in self._again:
-            batch.prepare(self.readings, clip)
+            prepare([batch], factor)
             run([batch], self.written, ())
 
-    def active(self) -> list[Tensor]:
+    def present(self) -> list[Tensor]:
         """The parameters that have a gradient."""
         for batch in self.batches:
-            if batch.missing:
+            if batch.found.missing:
                 break
         else:
             return self.parameters
-        return [p for batch in self.batches for p in batch.active()]
+        return [p for batch in self.batches for p in batch.present()]
 
     def release(self) -> None:
         """Let the gradients go."""
         for batch in self.batches:
             batch.grads = []
+
+
+def prepare(batches: Sequence[Batch], factor: float | None = None) -> None:
+    """Make batches ready to go, whose gradients are multiplied by a factor if one is given."""
+    for batch in batches:
+        batch.prepare()
+        if factor is not None:
+            batch.clip(factor)
 
 
 def run(batches: Sequence[Batch], written: Written, moved: Sequence[Tensor]) -> None:
@@ -236,9 +252,6 @@ def _go(batches: Sequence[Batch], written: Written) -> None:
         batch.go()
         batch.finish()
         written.remember(batch.compensated)
-
-
-FORCE_ARRAYS = False  # for tests: array operations where machine code would run
 
 
 _FIXED = (bool, int, float, str, np.generic, type(None))

@@ -11,15 +11,17 @@ import torch
 from torch import Tensor
 
 from adamite.engine import kernels, norms
+from adamite.engine.batch import Found
 from adamite.graph.idle import still
 from adamite.graph.lowering import lower
 from adamite.language.update import Update
 from adamite.sparse.rows import Indices, Sparse, checked, distinct
 from adamite.sparse.tables import Behind, CatchUp, Memory, Steps, Touched, refuse_inexact
 from adamite.storage import Format, Layout
-from adamite.torch.batch import Batch, Cohort, Member, SparseRefusal
-from adamite.torch.settings import Resolved
-from adamite.torch.tensors import of_rows, with_gradient
+from adamite.torch.batch import Batch, Contents, Member, SparseRefusal
+from adamite.torch.machine import MachineBatch
+from adamite.torch.settings import Settings
+from adamite.torch.tensors import local, of_rows, with_gradient
 
 
 class Table:
@@ -56,16 +58,16 @@ class Tables:
         self.owner, self.mode = owner, mode
         self.tables: dict[int, Table] = {}
 
-    def take(self, name: str, p: Tensor, update: Update, layout: Layout, whole: bool) -> bool:
-        """Whether a parameter with a sparse gradient is stepped on by rows; `whole` where it lies in CPU memory.
+    def take(self, name: str, p: Tensor, update: Update, layout: Layout) -> bool:
+        """Whether a parameter with a sparse gradient is stepped on by rows.
 
         Raises:
             RuntimeError: where somebody asked for that, and it can't be.
         """
         if self.mode is None:
-            plain = whole and layout.native and not layout.blocks and of_whole_rows(p.grad)
-            return plain and p.dim() > 0 and p[:1].is_contiguous() and still(lower(update))
-        if not whole:
+            plain = RowsBatch.refuses(p, layout) is None and of_whole_rows(p.grad) and p.dim() > 0
+            return plain and p[:1].is_contiguous() and still(lower(update))
+        if RowsBatch.refuses(p, layout.with_gradient(layout.x)):  # whatever its gradient is
             raise RuntimeError(
                 f"{self.owner}: sparse={self.mode!r} is for whole tensors on the CPU, and a sparse "
                 f"gradient is on {p.device}; leave sparse= out, or make the gradient dense (sparse=False)"
@@ -107,22 +109,47 @@ class Tables:
         table = self.tables[id(p)] = Table(p, states, update, format, fresh=False)
         table.behind.resume(pending)
 
-    def flush(self) -> None:
-        for table in self.tables.values():
-            table.flush()
+    def flush(self, p: Tensor | None = None, indices: Any = None) -> None:
+        """Catch up the rows of all parameters, or all or some of one."""
+        if p is None:
+            for table in self.tables.values():
+                table.flush()
+            return
+        rows = None if indices is None else indices_of(p, indices)
+        if id(p) in self.tables:
+            self.tables[id(p)].flush(rows)
+
+
+def refusal(settings: Settings, mode: Sparse | None, group: Mapping[str, Any]) -> str | None:
+    """Why a group refuses sparse gradients that aren't stepped on by rows; None where they are made dense."""
+    owner = settings.owner
+    if mode is not None:
+        return f"{owner}: sparse={mode!r} takes sparse gradients of the layout torch.sparse_coo"
+    if not settings.spelling.sparse:
+        return (
+            f'{owner} does not support sparse gradients; make it with sparse="lazy" (rows without a gradient stay '
+            'as they are) or sparse="exact" (they end up where dense gradients would have taken them)'
+        )
+    if owner == "Adagrad" and group["weight_decay"] != 0:
+        return "weight_decay option is not compatible with sparse gradients"
+    return None
 
 
 class RowsBatch(Batch):
     """Rows of tables on the CPU, which one native call updates where they lie. `grads` are indices and values."""
 
-    def __init__(
-        self, update: Update, layout: Layout, members: Sequence[Member], keys: Mapping[str, str], tables: Tables
-    ) -> None:
-        super().__init__(update, layout, members, keys)
+    @classmethod
+    def refuses(cls, p: Tensor, layout: Layout) -> str | None:
+        if local(p) is not p:
+            return "sharded"
+        return MachineBatch.refuses(p, layout) or ("stored block by block" if layout.blocks else None)
+
+    def __init__(self, contents: Contents, tables: Tables) -> None:
+        super().__init__(contents)
         self.tables = tables
         if tables.mode == "exact":
             refuse_inexact(tables.owner, self.graph)
-        for m, x, states in zip(members, self.tensors, self.states, strict=True):
+        for m, x, states in zip(self.members, self.tensors, self.states, strict=True):
             refuse_scattered(m.name, [x, *states])
 
     @cached_property
@@ -134,10 +161,10 @@ class RowsBatch(Batch):
             g is None or (of_whole_rows(g) and with_gradient(self.layout, g) == self.layout) for g in self.gradients()
         )
 
-    def look(self, refusal: SparseRefusal) -> None:
-        rows = zip(self.gradients(), self.parameters, self._types, self.members, strict=True)
+    def _check(self, sparse: SparseRefusal) -> Found:
+        rows = zip(self.grads, self.parameters, self._types, self.members, strict=True)
         self.grads = [None if g is None else admitted(m.name, p, g.detach(), dtype) for g, p, dtype, m in rows]
-        self.missing = [row for row, g in enumerate(self.grads) if g is None]
+        return Found([row for row, g in enumerate(self.grads) if g is None])
 
     def _values(self) -> Iterator[tuple[int, Tensor]]:
         for row, g in enumerate(self.grads):
@@ -155,18 +182,13 @@ class RowsBatch(Batch):
             if not torch.isfinite(values).all():
                 yield self.members[row].name
 
-    def divide(self, readings: Mapping[int, Resolved]) -> None:
-        super().divide(readings)
-        self._of: dict[int, Cohort] = {row: cohort for cohort in self.cohorts for row in cohort.rows}
-
-    def prepare(self, readings: Mapping[int, Resolved], clip: float) -> None:
-        super().prepare(readings, clip)
+    def prepare(self) -> None:
+        super().prepare()
         touched = []
         for row, values in self._values():
-            m, x, states, cohort = self.members[row], self.tensors[row], self.states[row], self._of[row]
+            m, x, states, cohort = self.members[row], self.tensors[row], self.states[row], self.of[row]
             behind = self.tables.behind(m, states, self.update, self.layout.x, fresh=cohort.t == 0)
-            place = cohort.coefficients.address
-            touched.append(Touched(memory(x, states), self.grads[row][0], values.data_ptr(), place, behind))
+            touched.append(Touched(memory(x, states), self.grads[row][0], values.data_ptr(), cohort.address, behind))
         self.steps.prepare(touched)
 
     def go(self) -> None:

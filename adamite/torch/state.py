@@ -44,10 +44,18 @@ def one_number(value: Any) -> bool:
     return value.numel() == 1 if isinstance(value, Tensor) else isinstance(value, numbers.Real)
 
 
-def resting(p: Tensor, update: Update, storage: Storage) -> Layout:
-    """How a parameter and its states rest."""
+def stored(p: Tensor, update: Update, storage: Storage) -> Layout:
+    """How a parameter and its states are stored."""
     own = storage._replace(state="float32") if p.is_complex() else storage
     return choice.layout(update, format_of(p), p.numel(), own)
+
+
+def refusal(owner: str, storage: Storage, name: str, kind: str) -> str:
+    """Why a parameter of this kind can't have such states."""
+    return (
+        f"{owner}: state={storage.state!r}, rounding={storage.rounding!r} is for plain tensors on the CPU, and "
+        f"{name} is {kind}; leave it out"
+    )
 
 
 def numbers_of(update: Update, spelling: Spelling) -> set[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -10,14 +10,22 @@ from torch._compile import _disable_dynamo
 
 from adamite.torch.tensors import optimizable
 
-if TYPE_CHECKING:
-    from adamite.torch.base import Optimizer
+
+class Stepping(Protocol):
+    """An optimizer that can step on one parameter."""
+
+    param_groups: list[dict[str, Any]]
+    _opt_called: bool
+    _stepping: StepInBackward | None
+
+    def _step(self, only: Tensor | None = None) -> bool:
+        """Step on a parameter; whether it is one of the optimizer's."""
 
 
 class StepInBackward:
     """Hooks that step in the backward pass; `remove()` takes them off."""
 
-    def __init__(self, optimizer: Optimizer) -> None:
+    def __init__(self, optimizer: Stepping) -> None:
         self._optimizer = optimizer
         self._handles: dict[Tensor, Any] = {}  # the parameters that have a hook
         self._pass = -1  # the backward pass whose end is waited for
@@ -45,9 +53,7 @@ class StepInBackward:
         self._step(p)
 
     def _step(self, p: Tensor) -> None:
-        plan = self._optimizer._current(p)
-        if plan.parameters:  # else it has left the optimizer
-            self._optimizer._step(plan)
+        if self._optimizer._step(p):  # else it has left the optimizer
             self._optimizer._opt_called = True
             p.grad = None
 

@@ -29,19 +29,13 @@ FORMATS: dict[torch.dtype, Format] = {
     torch.complex64: FLOAT32,  # as pairs of real numbers
     torch.complex128: FLOAT64,
 }
-_COMPLEX = {FLOAT32: torch.complex64, FLOAT64: torch.complex128}
-_REAL = {format: dtype for dtype, format in FORMATS.items() if not dtype.is_complex}
-DTYPES = {FLOAT32: torch.float32, FLOAT64: torch.float64}
-NARROW: dict[Format | None, torch.dtype] = {  # of states
-    BFLOAT16: torch.bfloat16,
+TYPES: dict[Format, torch.dtype] = {  # of real numbers, and of codes
+    **{format: dtype for dtype, format in FORMATS.items() if not dtype.is_complex},
     EIGHT_BIT_SIGNED: torch.uint8,
     EIGHT_BIT_UNSIGNED: torch.uint8,
 }
-
-_NUMPY = {
-    torch.uint8: np.dtype(np.uint8),
-    **{dtype: format.dtype for dtype, format in FORMATS.items() if not dtype.is_complex},
-}
+_COMPLEX = {FLOAT32: torch.complex64, FLOAT64: torch.complex128}
+_IN_NUMPY = {dtype: format.dtype for format, dtype in TYPES.items()}
 
 
 def local(tensor: Any) -> Any:
@@ -57,13 +51,13 @@ def shard(g: Any, p: Any) -> Any:
 
 
 def format_of(p: Tensor) -> Format:
-    """How a parameter rests in memory."""
-    found = FORMATS.get(p.dtype)
-    if found is None:
+    """The format of a parameter."""
+    format = FORMATS.get(p.dtype)
+    if format is None:
         raise TypeError(
             f"adamite optimizes float16, bfloat16, float32, float64, complex64 and complex128 tensors, got {p.dtype}"
         )
-    return found
+    return format
 
 
 def optimizable(p: Tensor) -> bool:
@@ -73,16 +67,16 @@ def optimizable(p: Tensor) -> bool:
 
 def kept_type(p: Tensor, format: Format | None = None) -> torch.dtype:
     """The type of a parameter's states, of those in a format of their own or of the others."""
-    if format in NARROW:
-        return NARROW[format]
-    return p.dtype if p.is_complex() else DTYPES[format_of(p).compute]
+    if format is not None and format is not format.compute:
+        return TYPES[format]
+    return p.dtype if p.is_complex() else TYPES[format_of(p).compute]
 
 
 def gradient_type(p: Tensor, layout: Layout) -> torch.dtype:
     """The type in which a parameter's gradient is read."""
     if layout.wide is None:
         return p.dtype
-    return _COMPLEX[layout.wide] if p.is_complex() else _REAL[layout.wide]
+    return _COMPLEX[layout.wide] if p.is_complex() else TYPES[layout.wide]
 
 
 def with_gradient(layout: Layout, g: Any) -> Layout:
@@ -116,7 +110,7 @@ def view(t: Tensor) -> np.ndarray[Any, Any]:
     strides = [stride * t.element_size() for stride in t.stride()]
     reach = sum(stride * (size - 1) for stride, size in zip(strides, t.shape)) + t.element_size() if t.numel() else 0
     memory: Any = (ctypes.c_char * reach).from_address(t.data_ptr())
-    array: np.ndarray[Any, Any] = np.ndarray(tuple(t.shape), _NUMPY[t.dtype], memory, strides=strides)
+    array: np.ndarray[Any, Any] = np.ndarray(tuple(t.shape), _IN_NUMPY[t.dtype], memory, strides=strides)
     return array
 
 

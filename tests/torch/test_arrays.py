@@ -22,9 +22,9 @@ from adamite.graph.nodes import Graph
 from adamite.language.maths import where
 from adamite.language.update import build
 from adamite.storage import FLOAT32, FLOAT64, Format
-from adamite.torch import OPTIMIZERS, plan
+from adamite.torch import OPTIMIZERS, machine
 from adamite.torch import arrays as reader
-from adamite.torch.batch import ArrayBatch
+from adamite.torch.arrays import ArrayBatch
 from tests.backends.test_arrays import AROUND, CASES, FORMATS, coefficients_of, drawn, expected, graph_of
 from tests.support import VARIANTS, Case
 from tests.torch.race import SHAPES, copied, give, parameters, params_of, relative, run, same
@@ -34,7 +34,7 @@ EXTRAS: dict[str, Any] = {"ema": 0.9, "cautious": True, "clip_norm": 1.0, "weigh
 
 @pytest.fixture
 def arrays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "FORCE_ARRAYS", True)
+    monkeypatch.setattr(machine, "FORCE_ARRAYS", True)
 
 
 def made(name: str, dtype: torch.dtype, **options: Any) -> Any:
@@ -74,15 +74,15 @@ def test_the_machine_codes_numbers(
 ) -> None:
     found = []
     for forced in (False, True):
-        monkeypatch.setattr(plan, "FORCE_ARRAYS", forced)
+        monkeypatch.setattr(machine, "FORCE_ARRAYS", forced)
         optimizer = made(name, dtype, **options)
         start = [p.detach().clone() for p in params_of(optimizer)]
         run(optimizer, range(10), late)
         assert all(isinstance(b, ArrayBatch) is forced for b in optimizer._plans[0].batches)
         found.append(params_of(optimizer))
-    for machine, array, s in zip(*found, start, strict=True):
+    for native, array, s in zip(*found, start, strict=True):
         if s.numel() > 1:
-            assert relative(array, machine, (machine.detach() - s).abs().max().item()) <= bar
+            assert relative(array, native, (native.detach() - s).abs().max().item()) <= bar
 
 
 @pytest.mark.usefixtures("arrays")

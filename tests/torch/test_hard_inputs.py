@@ -25,7 +25,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 import adamite
 import adamite.torch as ours
 from adamite import NonFiniteError, rules
-from adamite.torch import OPTIMIZERS, look, plan, tensors
+from adamite.torch import OPTIMIZERS, look, machine, tensors
 from tests.torch.race import (
     EVERY,
     NAMES,
@@ -319,7 +319,7 @@ STARTING: dict[str, dict[str, Any]] = {  # states that don't start at zero, and 
 @each(EVERY)
 def test_a_complex_number_is_a_pair(name: str, arrays: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same problem in pairs of real numbers has the same bits, also after it was saved and loaded."""
-    monkeypatch.setattr(plan, "FORCE_ARRAYS", arrays)
+    monkeypatch.setattr(machine, "FORCE_ARRAYS", arrays)
     params, more = complex_parameters(), STARTING.get(name, {})
     mine = getattr(ours, name)(params, **more, clip_norm=1.0)
     pairs = getattr(ours, name)([nn.Parameter(pairs_of(p.detach()).clone()) for p in params], **more, clip_norm=1.0)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import adamite.torch as ours
-from adamite.torch import OPTIMIZERS, look, plan
+from adamite.torch import OPTIMIZERS, look, machine
 
 NARROW = (torch.float16, torch.bfloat16)
 PAIRS = [(p, g) for p in NARROW for g in (torch.float32, torch.float64)] + [(torch.float32, torch.float64)]
@@ -23,7 +23,7 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
     if request.param == "python":
         monkeypatch.setattr(look, "available", lambda: False)
     if request.param == "arrays":
-        monkeypatch.setattr(plan, "FORCE_ARRAYS", True)
+        monkeypatch.setattr(machine, "FORCE_ARRAYS", True)
 
 
 def parameter(values: Tensor, wide: torch.dtype) -> Any:
