@@ -53,7 +53,7 @@ LAYERS: list[set[str]] = [
     {"schedules.form"},
     {"schedules.closed_forms", "schedules.plateau"},
     {"schedules"},
-    {"frontend.settings", "frontend.spelling"},
+    {"frontend.settings", "frontend.spelling", "frontend.loading"},
     {"frontend.catalogue", "frontend.about", "frontend.named"},
     {"frontend.classes"},
     {"numpy", "torch", "jax"},
