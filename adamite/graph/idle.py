@@ -14,6 +14,7 @@ from fractions import Fraction
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from adamite.graph.expansion import expanded
 from adamite.graph.nodes import Graph
 from adamite.graph.numbers import ON_NUMBERS
 
@@ -98,6 +99,7 @@ def idle(graph: Graph) -> Idle:
     Raises:
         Unpredictable: where that can't be said without doing it.
     """
+    graph = expanded(graph)
     values: list[_Value] = []
     for node in graph.nodes:
         if node.op == "tensor":

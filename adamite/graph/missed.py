@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from typing import NamedTuple
 
+from adamite.graph.expansion import expanded
 from adamite.graph.idle import Unpredictable
 from adamite.graph.nodes import Graph, Node
 
@@ -42,7 +43,7 @@ _ZERO = _Scaled(-1, None)
 @functools.cache
 def missed(graph: Graph) -> Missed:
     """The program of a graph that `idle` has found predictable."""
-    return _Program(graph).missed
+    return _Program(expanded(graph)).missed
 
 
 class _Program:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
+from adamite.graph.expansion import expanded
 from adamite.graph.nodes import Graph, Node
 from adamite.language.operations import gives_truth
 from adamite.storage import BFLOAT16, EightBit, Layout
@@ -34,6 +35,7 @@ def scaled(graph: Graph, layout: Layout) -> Graph:
     What is decoded is never near the subnormal numbers, so that what is encoded needn't be flushed; and what rests
     narrow in another way has been flushed when it was stored.
     """
+    graph = expanded(graph)
     eight = {name for name in graph.inputs if isinstance(layout.of(name), EightBit)}
     narrow = {name for name, _ in layout.states}
     plain_outputs = {index for name, index in graph.outputs if name not in eight}

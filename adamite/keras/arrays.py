@@ -162,7 +162,7 @@ def fits(gradient: Any, variable: Any) -> bool:
 
 def read(graph: Graph, coefficients: Sequence[Any]) -> Evaluation:
     """The graph with the coefficients of a step, in one type; of the parameter it makes what is subtracted."""
-    return Evaluation(subtrahend(graph), coefficients, _NAMED)
+    return Evaluation(subtrahend(graph), coefficients)
 
 
 def step(reading: Evaluation, inputs: Mapping[str, Any], compute: str) -> dict[str, Any]:
@@ -181,6 +181,6 @@ _COMMON: Operations = {
     "where": ops.where,
 }
 
-_ON_ARRAYS: Operations = {**_COMMON, "maximum": ops.maximum, "minimum": ops.minimum, "sign": ops.sign}
-# Without XLA each operation of TensorFlow's is a pass over memory.
-_NAMED = ("maximum", "minimum", "sign") if BACKEND == "tensorflow" else ("maximum", "minimum")
+_ON_ARRAYS: Operations = {**_COMMON, "maximum": ops.maximum, "minimum": ops.minimum}
+if BACKEND != "torch":  # whose sign makes zero of NaN
+    _ON_ARRAYS = {**_ON_ARRAYS, "sign": ops.sign}

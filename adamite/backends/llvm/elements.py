@@ -8,6 +8,7 @@ from typing import Protocol
 
 from adamite.codegen.frame import ACCESS_GROUP, frame
 from adamite.codegen.text import Lanes, Text
+from adamite.graph.expansion import expanded
 from adamite.graph.nodes import Graph, Node
 from adamite.storage import Format, Layout
 
@@ -20,7 +21,7 @@ class Values(Protocol):
 
 def step_text(graph: Graph, layout: Layout, machine: str) -> str:
     """The kernel that updates every tensor of a job."""
-    out = Text()
+    graph, out = expanded(graph), Text()
     coefficients = out.cell(1, "ptr")
     places = {name: out.cell(2 + k, "ptr") for k, name in enumerate(graph.inputs)}
     formats = layout.formats(graph.inputs)
