@@ -12,7 +12,7 @@ it is stored, since arithmetic on subnormal numbers is many times slower.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -80,9 +80,10 @@ class Graph:
         return tuple(name for name in self.inputs if name in names)
 
 
-def under(nodes: Sequence[Node], roots: Sequence[int]) -> set[int]:
-    """The nodes that some depend on, and these."""
-    found = set(roots)
+def under(nodes: Sequence[Node], roots: Iterable[int], without: Collection[int] = ()) -> set[int]:
+    """The nodes that are needed to compute the roots, and these, if those in `without` are there already."""
+    needed = set(roots).difference(without)
     for index in range(len(nodes) - 1, -1, -1):
-        found.update(nodes[index].args if index in found else ())
-    return found
+        if index in needed:
+            needed.update(a for a in nodes[index].args if a not in without)
+    return needed

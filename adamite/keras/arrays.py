@@ -16,8 +16,8 @@ import numpy as np
 from keras import ops
 
 from adamite.backends.arrays import OPERATORS, Evaluation, Operations, exact
-from adamite.graph.cuts import subtrahend
 from adamite.graph.nodes import Graph
+from adamite.graph.stages import subtrahend
 
 BACKEND = keras.backend.backend()
 NARROW = ("float16", "bfloat16")  # what is stored in these is computed in float32

@@ -11,8 +11,9 @@ from adamite.backends.jobs import FIRST, X, catching_up, steps_column
 from adamite.backends.llvm.elements import operation
 from adamite.codegen.frame import frame
 from adamite.codegen.text import Lanes, Text
-from adamite.graph.missed import EACH, NUMBER, ONCE, Missed, missed
+from adamite.graph.missed import NUMBER, ONCE, Missed, missed
 from adamite.graph.nodes import Graph, Node
+from adamite.graph.stages import EACH
 from adamite.language.operations import gives_truth
 from adamite.storage import Format, Layout
 
@@ -47,7 +48,7 @@ def catch_up_text(graph: Graph, format: Format, width: int, machine: str) -> str
             before[name] = _flushed(on, before[name], computed)
     values = [""] * len(program.nodes)
     for index, node in enumerate(program.nodes):
-        if program.places[index] == ONCE:
+        if program.rates[index] == ONCE:
             values[index] = before[node.value] if node.op == "tensor" else operation(on, node, values, (), computed)
     out.line("br i1 %some, label %step, label %settle")
 
@@ -61,7 +62,7 @@ def catch_up_text(graph: Graph, format: Format, width: int, machine: str) -> str
     _step(on, one, program, values, numbers, computed)
     for name, index in program.decays:
         out.line(f"%{name}.decay.new = bitcast {kind} {values[index]} to {kind}")
-    moved = values[program.x] if program.places[program.x] != NUMBER else on.splat(kind, values[program.x])
+    moved = values[program.x] if program.rates[program.x] != NUMBER else on.splat(kind, values[program.x])
     out.line(f"%x.new = bitcast {on.type(kind)} {moved} to {on.type(kind)}")
     out.line("%j.next = add nsw i64 %j, 1")
     out.line(f"%more.steps = icmp slt i64 %j.next, {steps}")
@@ -90,21 +91,21 @@ def _step(on: Lanes, one: Lanes, program: Missed, values: list[str], numbers: li
     splats: dict[int, str] = {}
 
     def row(index: int) -> str:
-        if program.places[index] != NUMBER:
+        if program.rates[index] != NUMBER:
             return values[index]
         if index not in splats:
             boolean = gives_truth(program.nodes[index].op)
             splats[index] = on.splat("i1" if boolean else format.llvm, values[index])
         return splats[index]
 
-    for index, (node, place) in enumerate(zip(program.nodes, program.places, strict=True)):
+    for index, (node, rate) in enumerate(zip(program.nodes, program.rates, strict=True)):
         if node.op == "decay":
             values[index] = f"%{node.value}.decay"
-        elif place == NUMBER:
+        elif rate == NUMBER:
             values[index] = operation(one, node, values, numbers, format)
-        elif place == EACH and node.op == "tensor":
+        elif rate == EACH and node.op == "tensor":
             values[index] = "%x.now"
-        elif place == EACH:
+        elif rate == EACH:
             rows = [row(a) for a in node.args]
             values[index] = operation(on, node._replace(args=tuple(range(len(rows)))), rows, (), format)
 
