@@ -1,20 +1,20 @@
 """The graph as operations on whole arrays of any framework: for devices where the machine code doesn't run.
 
-What depends on numbers alone is settled first, in Python; what is left are the operations on arrays that the outputs
+What depends only on numbers is computed first, in Python. What is left are the operations on arrays that the outputs
 need. States aren't flushed here: subnormal numbers cost nothing on such devices, and the difference is below 1e-36.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from adamite.graph.nodes import Graph, Node
+from adamite.graph.nodes import Graph
 from adamite.graph.numbers import ON_NUMBERS
-from adamite.language.expression import Expression, tensor
-from adamite.language.maths import DEFINITIONS
+from adamite.language.operations import OPERATIONS
 
 Operations = Mapping[str, Callable[..., Any]]
 
@@ -59,8 +59,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """What the graph stores, by name.
 
-    Coefficients may be arrays too, where a framework traces them. Beside the graph's own operations there must be
-    `maximum` and `minimum`, which give NaN where either is NaN.
+    Coefficients may be arrays too, where a framework traces them. What `operations` lacks of `maximum`, `minimum` and
+    `sign` is done by its definition; those that it has must treat NaN alike, which torch's `sign` doesn't.
     """
     return Evaluation(graph, coefficients).run(tensors, operations)
 
@@ -76,35 +76,29 @@ class _Step(NamedTuple):
 
 
 class Evaluation:
-    """A graph with the coefficients of one step.
+    """A graph with the coefficients of one step."""
 
-    What is `named` is done by the framework's operation of that name, not by its definition in maths.py.
-    """
-
-    def __init__(
-        self, graph: Graph, coefficients: Sequence[Any], named: Sequence[str] = ("maximum", "minimum")
-    ) -> None:
-        self._values: dict[int, Any] = {}  # what is known before anything is run
+    def __init__(self, graph: Graph, coefficients: Sequence[Any]) -> None:
+        self._values: dict[int, Any] = {}  # values that need no operation on arrays
         self._leaves: dict[int, str] = {}
-        self._place: list[int] = []  # where a node's value stands: many only pass on another's
+        self._place: list[int] = []  # the node whose value a node has: many only pass on another's
         operations: dict[int, tuple[str, tuple[int, ...]]] = {}
-        for index, node in enumerate(graph.nodes):
-            op, args = operation_named(graph.nodes, index, named) or (node.op, node.args)
-            args = tuple(self._place[a] for a in args)
+        for index, (op, operands, value) in enumerate(graph.nodes):
+            args = tuple(self._place[a] for a in operands)
             place = index
             if op == "tensor":
-                self._leaves[index] = node.value
+                self._leaves[index] = value
             elif op == "coefficient":
-                value = coefficients[node.value]
-                self._values[index] = float(value) if isinstance(value, int) else value
+                number = coefficients[value]
+                self._values[index] = float(number) if isinstance(number, int) else number
             elif op == "const":
-                self._values[index] = float(node.value)
+                self._values[index] = float(value)
             elif op == "flush":
                 place = args[0]
             elif op == "where" and self._number(args[0]):
                 place = args[1] if self._values[args[0]] else args[2]  # the other isn't looked at, be it NaN
             elif all(map(self._number, args)):
-                self._values[index] = _ON_NUMBERS[op](*(self._values[a] for a in args))
+                self._values[index] = ON_NUMBERS[op](*(self._values[a] for a in args))
             else:
                 if op in _COMMUTE and self._number(args[0]):
                     args = args[::-1]
@@ -145,35 +139,18 @@ class Evaluation:
         """
         values = self._values | {index: tensors[name] for index, name in self._leaves.items()}
         for node, op, args, spent, writes in self._steps:
-            function = writing[op] if writing and writes and op in writing else operations[op]
+            function = writing[op] if writing and writes and op in writing else _function(op, operations)
             values[node] = function(*(values[a] for a in args))
             for a in spent:
                 del values[a]
         return {name: values[place] for name, place in self._outputs.items()}
 
 
+def _function(op: str, operations: Operations) -> Callable[..., Any]:
+    """The framework's operation, or what it is defined to be."""
+    if op not in operations and (definition := OPERATIONS[op].definition) is not None:
+        return functools.partial(definition, operations["where"])
+    return operations[op]
+
+
 _COMMUTE = frozenset({"add", "mul", "maximum", "minimum"})
-_ON_NUMBERS = {**ON_NUMBERS, **DEFINITIONS}
-
-# Frameworks have these as one operation, with the same NaN; but torch's `sign` makes NaN zero.
-_NAMED = {name: DEFINITIONS[name](tensor("a"), tensor("b")) for name in ("maximum", "minimum")}
-_NAMED["sign"] = DEFINITIONS["sign"](tensor("a"))
-
-
-def operation_named(nodes: Sequence[Node], index: int, names: Sequence[str]) -> tuple[str, tuple[int, ...]] | None:
-    """The named operation that a node is the definition of."""
-    for name in names:
-        operands: dict[str, int] = {}
-        if _matches(nodes, index, _NAMED[name], operands):
-            return name, tuple(operands[operand] for operand in sorted(operands))
-    return None
-
-
-def _matches(nodes: Sequence[Node], index: int, pattern: Expression, operands: dict[str, int]) -> bool:
-    if pattern.op == "tensor":
-        return operands.setdefault(pattern.args[0], index) == index
-    if pattern.op == "const":
-        return nodes[index].op == "const" and float(nodes[index].value) == pattern.args[0]
-    return nodes[index].op == pattern.op and all(
-        _matches(nodes, a, p, operands) for a, p in zip(nodes[index].args, pattern.args, strict=True)
-    )

@@ -11,15 +11,15 @@ import functools
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from adamite.backends.arrays import operation_named
 from adamite.errors import RuleError
 from adamite.graph.nodes import Graph, Node, under
 
 MAY = "add them, scale them by real ones, and take z**2 (the squared modulus), abs and sign (z / abs(z))"
 _SAME = frozenset({"flush", "neg", "sign", "add", "sub", "mul", "div", "where"})  # complex where an operand is
+_ORDERED = ("gt", "ge", "lt", "le", "maximum", "minimum")
 _REFUSED = {
     "sqrt": "takes the root of a complex number",
-    **dict.fromkeys(("gt", "ge", "lt", "le"), "compares complex numbers, as maximum and minimum do too"),
+    **dict.fromkeys(_ORDERED, "compares complex numbers, as maximum and minimum do too"),
 }
 
 
@@ -27,8 +27,8 @@ _REFUSED = {
 def over_complex(graph: Graph, complex_states: frozenset[str]) -> Graph:
     """The graph of parameters and gradients that are complex.
 
-    It has three more operations: `square`, the squared modulus; `sign`; and `real`, of states that can't be complex,
-    though they are stored as the parameter is.
+    It has two more operations: `square`, the squared modulus, and `real`, for states that can't be complex but are
+    stored as the parameter is.
 
     Args:
         complex_states: those that begin complex.
@@ -36,10 +36,7 @@ def over_complex(graph: Graph, complex_states: frozenset[str]) -> Graph:
     Raises:
         RuleError: for what has no meaning over complex numbers, as the end of a sentence about the rule.
     """
-    nodes = [
-        Node(*operation) if (operation := operation_named(graph.nodes, index, ["sign"])) else node
-        for index, node in enumerate(graph.nodes)
-    ]
+    nodes = list(graph.nodes)
     needed = sorted(under(nodes, [index for _, index in graph.outputs]))
     tensors: set[str] = {"x", "g", *complex_states}
     while True:

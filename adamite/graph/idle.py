@@ -1,8 +1,15 @@
-"""What an update does to elements whose gradient is zero: how their states decay, and whether their steps die away.
+"""What an update does to elements whose gradient is zero: how their states decay, and whether their steps fade.
 
-Read from the graph, with 0 in the gradient's place, operation by operation. A value is followed as a sum of inputs
-times numbers, and of a rest; of the rest is known by which powers of the states it is bounded. So with m and v that
-decay by b1 and b2 a step, m / (sqrt(v) + eps) decays by b1 / sqrt(b2) at least.
+This is read from the graph with g = 0, operation by operation. A value is a sum of inputs, each times a number, and of
+a remainder; of the remainder we know which powers of the states bound it. For Adam with decoupled weight decay:
+
+    m = b1 * m + a1 * g                        b1 * m
+    v = b2 * v + a2 * (g * g)                  b2 * v
+    sqrt(v * c2)                               a remainder, bounded by v^(1/2)
+    lr * (m * c1) / (sqrt(v * c2) + eps)       a remainder, bounded by m^1 * v^(-1/2)
+    x = x - (... + decay * x)                  (1 - decay) * x, and the same remainder
+
+So m decays by b1 a step, v by b2, x by 1 - decay, and the steps by b1 / sqrt(b2) or faster.
 """
 
 from __future__ import annotations
@@ -14,6 +21,7 @@ from fractions import Fraction
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from adamite.graph.expansion import expanded
 from adamite.graph.nodes import Graph
 from adamite.graph.numbers import ON_NUMBERS
 
@@ -24,44 +32,44 @@ _NUMBER = ""  # stands for 1 among the inputs
 
 
 class Unpredictable(ValueError):
-    """An update whose effect on elements without a gradient has no closed form; the text says what of it."""
+    """An update whose effect on elements without a gradient has no closed form; the message says why."""
 
 
 class Idle(NamedTuple):
     """What steps with gradients of zero do."""
 
-    x: Factor  # what of the parameter stays, a step: decoupled decay
-    states: tuple[Factor, ...]  # what of each state stays
-    powers: Mapping[str, Fraction] | None  # the rest of a step is within these powers of the states; None for none
+    x: Factor  # what a step multiplies the parameter by: decoupled decay
+    states: tuple[Factor, ...]  # what it multiplies each state by
+    powers: Mapping[str, Fraction] | None  # of the states, which bound what else it does to the parameter, if anything
 
     def logs(self, coefficients: Sequence[float]) -> list[float]:
-        """Logarithms of what a step leaves of x, of the states, and of the bound of the next step."""
-        kept = [f(coefficients) for f in (self.x, *self.states)]
-        if not min(kept) >= 0:
+        """Logarithms of what a step multiplies x, the states, and the bound of the next step by."""
+        factors = [f(coefficients) for f in (self.x, *self.states)]
+        if not min(factors) >= 0:
             raise Unpredictable(
                 "a step would multiply rows without a gradient by a negative number (is lr * weight_decay above 1?), "
                 'which sparse="exact" can\'t sum up; nothing was changed. Lower it, or take sparse="lazy"'
             )
-        logs = [math.log(k) if k > 0 else GONE for k in kept]
+        logs = [math.log(factor) if factor > 0 else GONE for factor in factors]
         bound = sum(float(power) * log for power, log in zip((self.powers or {}).values(), logs[1:], strict=False))
-        return [*logs, min(bound, 0.0)]  # what may grow never becomes negligible
+        return [*logs, min(bound, 0.0)]  # a bound that may grow never becomes negligible
 
 
-GONE = -800.0  # the logarithm of what counts as zero: exp(-800) is, and sums of it stay exact enough
+GONE = -800.0  # stands for the logarithm of zero: exp(-800) is zero, and sums of it stay exact enough
 
 
 class _Value(NamedTuple):
     linear: Mapping[str, Factor]  # inputs, and what they are multiplied by
-    rest: Powers | None = None  # what else is added: its bounds
-    cancels: bool = False  # whether it may be much smaller than what it is a sum of
+    remainder: Powers | None = None  # the bounds of what else is added
+    cancels: bool = False  # whether it may be much smaller than the terms that it is a sum of
 
     @property
     def zero(self) -> bool:
-        return not self.linear and self.rest is None
+        return not self.linear and self.remainder is None
 
     @property
     def number(self) -> bool:
-        return self.rest is None and self.linear.keys() <= {_NUMBER}
+        return self.remainder is None and self.linear.keys() <= {_NUMBER}
 
     @property
     def factor(self) -> Factor:
@@ -70,9 +78,9 @@ class _Value(NamedTuple):
 
     @property
     def powers(self) -> Powers:
-        """The bounds of all of it."""
+        """The bounds of the whole value."""
         terms = [{name: (Fraction(1), Fraction(1))} if name != _NUMBER else {} for name in self.linear]
-        return _hull([*terms, *([] if self.rest is None else [self.rest])])
+        return _hull([*terms, *([] if self.remainder is None else [self.remainder])])
 
 
 def _constant(value: float) -> Factor:
@@ -82,8 +90,8 @@ def _constant(value: float) -> Factor:
 def _hull(terms: list[Any]) -> Powers:
     names = dict.fromkeys(name for term in terms for name in term)
     nothing = Fraction(0), Fraction(0)
-    found = {name: [term.get(name, nothing) for term in terms] for name in names}
-    return {name: (min(low for low, _ in ranges), max(high for _, high in ranges)) for name, ranges in found.items()}
+    ranges = {name: [term.get(name, nothing) for term in terms] for name in names}
+    return {name: (min(low for low, _ in each), max(high for _, high in each)) for name, each in ranges.items()}
 
 
 def _apply(op: str, *factors: Factor) -> Factor:
@@ -96,8 +104,9 @@ def idle(graph: Graph) -> Idle:
     """What an update does to elements whose gradient is zero.
 
     Raises:
-        Unpredictable: where that can't be said without doing it.
+        Unpredictable: if that can't be said without running it.
     """
+    graph = expanded(graph)
     values: list[_Value] = []
     for node in graph.nodes:
         if node.op == "tensor":
@@ -108,34 +117,34 @@ def idle(graph: Graph) -> Idle:
             values.append(_Value({_NUMBER: _constant(float(node.value))} if node.value else {}))
         else:
             values.append(_operation(node.op, *(values[a] for a in node.args)))
-    found = {name: values[index] for name, index in graph.outputs}
+    outputs = {name: values[index] for name, index in graph.outputs}
     states = []
     for name in graph.inputs[2:]:
-        new = found.get(name, _Value({name: _constant(1.0)}))
-        if new.rest is not None or not new.linear.keys() <= {name}:
+        new = outputs.get(name, _Value({name: _constant(1.0)}))
+        if new.remainder is not None or not new.linear.keys() <= {name}:
             on = [n for n in new.powers if n != name]
             raise Unpredictable(
                 f"its state {name} isn't multiplied by a number where the gradient is zero"
                 + (f", but depends on {' and '.join(on)}" if on else "")
             )
         states.append(new.linear.get(name, _constant(0.0)))
-    moved = found["x"]
-    rest = _Value({name: f for name, f in moved.linear.items() if name != "x"}, moved.rest)
-    if moved.linear.keys() >= {"x"} and "x" not in rest.powers and _NUMBER not in moved.linear:
-        powers = {name: rest.powers.get(name, (Fraction(0), Fraction(0)))[0] for name in graph.inputs[2:]}
-        if rest.zero or any(power > 0 for power in powers.values()):
-            return Idle(moved.linear["x"], tuple(states), None if rest.zero else powers)
+    moved = outputs["x"]
+    step = _Value({name: f for name, f in moved.linear.items() if name != "x"}, moved.remainder)
+    if moved.linear.keys() >= {"x"} and "x" not in step.powers and _NUMBER not in moved.linear:
+        powers = {name: step.powers.get(name, (Fraction(0), Fraction(0)))[0] for name in graph.inputs[2:]}
+        if step.zero or any(power > 0 for power in powers.values()):
+            return Idle(moved.linear["x"], tuple(states), None if step.zero else powers)
     raise Unpredictable("its steps don't die away where the gradient is zero")
 
 
 @functools.cache
 def decays(graph: Graph) -> Mapping[str, Factor] | None:
-    """What the states are multiplied by, where it isn't 1, if a gradient of zero leaves the parameter as it is."""
+    """The factors of the states that decay, if a gradient of zero leaves the parameter as it is; else None."""
     try:
         zero = idle(graph)
     except Unpredictable:
         return None
-    # What a factor is multiplied by shows, if the coefficients are such as don't cancel.
+    # With coefficients that don't cancel, a factor is 1 only if it always is.
     coefficients = [math.sqrt(k + 2) for k in range(graph.coefficient_count)]
     if zero.powers is not None or zero.x(coefficients) != 1.0:
         return None
@@ -144,7 +153,7 @@ def decays(graph: Graph) -> Mapping[str, Factor] | None:
 
 
 def still(graph: Graph) -> bool:
-    """Whether an update leaves elements whose gradient is zero as they are: then only the others need a step."""
+    """Whether an update changes nothing where the gradient is zero: then only the other elements need a step."""
     return decays(graph) == {}
 
 
@@ -187,21 +196,21 @@ def _operation(op: str, *args: _Value) -> _Value:
             chosen = [value for value in others if not value.zero]
             cancels = any(value.cancels for value in chosen)
             return _Value({}, _hull([value.powers for value in chosen]), cancels) if chosen else _Value({})
-    return _Value({}, {})  # a comparison: anything, which doesn't grow
+    return _Value({}, {})  # a comparison: it may be anything, but doesn't grow
 
 
 def _scaled(value: _Value, factor: Factor) -> _Value:
-    return _Value({name: _apply("mul", f, factor) for name, f in value.linear.items()}, value.rest, value.cancels)
+    return _Value({name: _apply("mul", f, factor) for name, f in value.linear.items()}, value.remainder, value.cancels)
 
 
 def _together(op: str, a: _Value, b: _Value, *, cancels: bool = False, condition: Factor | None = None) -> _Value:
-    """A sum, a difference, or one of two by a number."""
+    """A sum, a difference, or a choice by a condition on numbers."""
     before = () if condition is None else (condition,)
     names = {**a.linear, **b.linear}
     nothing = _constant(0.0)
     linear = {name: _apply(op, *before, a.linear.get(name, nothing), b.linear.get(name, nothing)) for name in names}
-    rests = [rest for rest in (a.rest, b.rest) if rest is not None]
-    return _Value(linear, _hull(rests) if rests else None, cancels or a.cancels or b.cancels)
+    remainders = [powers for powers in (a.remainder, b.remainder) if powers is not None]
+    return _Value(linear, _hull(remainders) if remainders else None, cancels or a.cancels or b.cancels)
 
 
 def _sum(a: Powers, b: Powers) -> Powers:

@@ -1,19 +1,17 @@
-"""From an update to its graph: what depends on numbers alone, once a step, and what the loop does.
+"""From an update to its graph: a program for what depends only on numbers, and a list of operations for the loop.
 
-Numbers are evaluated in float64 by a generated straight-line function and rounded once to the compute dtype
-(the coefficients). Tensors become a list of primitive operations. A division by a number is a multiplication by its
-reciprocal; whole powers are products. Nothing else is reordered or contracted.
+The program evaluates numbers in float64, once a step, and its results are rounded once to the compute dtype (the
+coefficients). Expressions on tensors become nodes. A division by a number becomes a multiplication by its reciprocal,
+and whole powers become products. Nothing else is reordered or contracted.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Any
 
-from adamite.graph.nodes import Graph, Node
+from adamite.graph.nodes import Graph, Nodes
 from adamite.graph.numbers import Scalars
 from adamite.language.expression import Expression, apply, constant
-from adamite.language.maths import DEFINITIONS
 from adamite.language.trace import walk
 from adamite.language.update import Update
 
@@ -26,8 +24,7 @@ def lower(update: Update) -> Graph:
 
 class _Lowering:
     def __init__(self, update: Update) -> None:
-        self.nodes: list[Node] = []
-        self.known: dict[Node, int] = {}
+        self.nodes = Nodes()
         self.done: dict[Expression, int] = {}
         self.scalars = Scalars()
         self.coefficients: list[str] = []
@@ -48,16 +45,9 @@ class _Lowering:
             program=self.scalars.program(("t", *numbers), [*self.coefficients, *new_scalars]),
         )
 
-    def node(self, op: str, *args: int, value: Any = None) -> int:
-        new = Node(op, args, value if not isinstance(value, float) else _Bits(value))
-        if new not in self.known:
-            self.known[new] = len(self.nodes)
-            self.nodes.append(new)
-        return self.known[new]
-
     def state(self, e: Expression) -> int:
         """A new state, as it is stored."""
-        node = self.node("flush", self.value(e))
+        node = self.nodes.add("flush", self.value(e))
         if e.args and e.op not in ("tensor", "const"):
             self.done[e] = node  # what is computed from the new state reads it as it is stored
         return node
@@ -78,36 +68,24 @@ class _Lowering:
         if e.scalar:
             return self.coefficient(e)
         if e.op == "tensor":
-            node = self.node("tensor", value=e.args[0])
-            return node if e.args[0] in ("x", "g") else self.node("flush", node)
-        if e.op in DEFINITIONS:
-            return self.value(DEFINITIONS[e.op](*e.args))
+            node = self.nodes.add("tensor", value=e.args[0])
+            return node if e.args[0] in ("x", "g") else self.nodes.add("flush", node)
         if e.op == "pow":
             return self.value(_power(e.args[0], e.args[1].args[0]))
         if e.op == "div" and e.args[1].scalar:
-            return self.node("mul", self.operand(e.args[0]), self.operand(1.0 / e.args[1]))
-        return self.node(e.op, *(self.operand(a) for a in e.args))
+            return self.nodes.add("mul", self.operand(e.args[0]), self.operand(1.0 / e.args[1]))
+        return self.nodes.add(e.op, *(self.operand(a) for a in e.args))
 
     def coefficient(self, e: Expression) -> int:
         if e.boolean:  # a coefficient is a number
-            return self.node("ne", self.operand(apply("where", e, 1.0, 0.0)), self.operand(constant(0.0)))
+            return self.nodes.add("ne", self.operand(apply("where", e, 1.0, 0.0)), self.operand(constant(0.0)))
         name = self.scalars.value(e)
         folded = self.scalars.constants.get(name)
         if folded is not None:
-            return self.node("const", value=folded)
+            return self.nodes.add("const", value=folded)
         if name not in self.coefficients:
             self.coefficients.append(name)
-        return self.node("coefficient", value=self.coefficients.index(name))
-
-
-class _Bits(float):
-    """A float that equals another by its bits: 0.0 and -0.0 are two constants, NaN is one."""
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Bits) and self.hex() == other.hex() and str(self) == str(other)
-
-    def __hash__(self) -> int:
-        return hash(self.hex())
+        return self.nodes.add("coefficient", value=self.coefficients.index(name))
 
 
 def _power(base: Expression, exponent: float) -> Expression:

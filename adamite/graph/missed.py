@@ -1,8 +1,20 @@
-"""The steps that a row has missed, as a program: what is done once, what a step does to numbers, and what to the row.
+"""The steps that a row has missed, as a program: what is computed once, at each step for one number, or for the row.
 
-Where the gradient is zero, states are only multiplied by numbers. So they needn't be gone over at each step: a state is
-a number times what it was, and so are its products, quotients and roots, sqrt(c * v) = sqrt(c) * sqrt(v). What is left
-for a step of Adam is a quotient, with no root. The result is the graph's but for rounding.
+Where the gradient is zero, a state is a number times what it was before the steps. So are products, quotients and
+roots of states, since sqrt(n * v) = sqrt(n) * sqrt(v) for a number n. The program keeps the two factors apart: it
+computes the numbers at each step, and the rows once if it can. Adam before, which is its graph with g = 0:
+
+    each step       m = b1 * m,  v = b2 * v                                  on rows
+                    x = x - lr * (m * c1) / (sqrt(v * c2) + eps)             on rows
+
+and after, where m and v are the states before the steps, and p and q are how far they have decayed:
+
+    once            s = sqrt(v)                                              on rows
+    each step       p = b1 * p,  q = b2 * q,  n = lr * (p * c1),  u = sqrt(q * c2)
+                    x = x - n * (m / (u * s + eps))                          on rows
+
+That leaves one quotient per element and step, no root, and no state to update. The result differs from the graph's
+only by rounding.
 """
 
 from __future__ import annotations
@@ -10,17 +22,19 @@ from __future__ import annotations
 import functools
 from typing import NamedTuple
 
+from adamite.graph.expansion import expanded
 from adamite.graph.idle import Unpredictable
-from adamite.graph.nodes import Graph, Node
+from adamite.graph.nodes import Graph, Node, Nodes
+from adamite.graph.stages import EACH, rates
 
-ONCE, NUMBER, EACH = "once", "number", "each"
+ONCE, NUMBER = "once", "number"  # rates beside EACH: before the steps, and one number at each step
 
 
 class Missed(NamedTuple):
-    """Nodes as in a graph; a `tensor` is a state before all the steps, `decay` what it has come to, a number."""
+    """Nodes as in a graph; a `tensor` is a state before all the steps, `decay` the number that it is multiplied by."""
 
     nodes: tuple[Node, ...]
-    places: tuple[str, ...]  # once, before the steps; a number, at each; a row, at each
+    rates: tuple[str, ...]
     x: int  # the new parameter
     decays: tuple[tuple[str, int], ...]  # the states' new decays
 
@@ -42,52 +56,49 @@ _ZERO = _Scaled(-1, None)
 @functools.cache
 def missed(graph: Graph) -> Missed:
     """The program of a graph that `idle` has found predictable."""
-    return _Program(graph).missed
+    return _Program(expanded(graph)).missed
+
+
+def _rate(leaf: Node) -> str:
+    if leaf.op != "tensor":
+        return NUMBER
+    return EACH if leaf.value == "x" else ONCE
 
 
 class _Program:
     def __init__(self, graph: Graph) -> None:
-        self.nodes: list[Node] = []
-        self.places: list[str] = []
-        self.known: dict[Node, int] = {}
+        self.nodes = Nodes()
         states = graph.inputs[2:]
-        begun = {name: _Scaled(self.node(NUMBER, "decay", value=name), self.tensor(ONCE, name)) for name in states}
-        begun |= {"x": _Scaled(None, self.tensor(EACH, "x")), "g": _ZERO}
+        old = {name: _Scaled(self.leaf("decay", name), self.leaf("tensor", name)) for name in states}
+        old |= {"x": _Scaled(None, self.leaf("tensor", "x")), "g": _ZERO}
         values: list[_Scaled] = []
-        for node in graph.nodes:
-            if node.op == "tensor":
-                values.append(begun[node.value])
-            elif node.op == "flush":  # once, after all the steps
-                values.append(values[node.args[0]])
-            elif node.op == "const" and node.value == 0:
+        for op, args, value in graph.nodes:
+            if op == "tensor":
+                values.append(old[value])
+            elif op == "flush":  # once, after all the steps
+                values.append(values[args[0]])
+            elif op == "const" and value == 0:
                 values.append(_ZERO)
-            elif node.op in ("const", "coefficient"):
-                values.append(_Scaled(self.node(NUMBER, node.op, value=node.value), None))
+            elif op in ("const", "coefficient"):
+                values.append(_Scaled(self.leaf(op, value), None))
             else:
-                values.append(self.operation(node.op, *(values[a] for a in node.args)))
-        ended = {name: values[index] for name, index in graph.outputs}
+                values.append(self.operation(op, *(values[a] for a in args)))
+        new = {name: values[index] for name, index in graph.outputs}
         decays = []
         for name in states:
-            end = ended.get(name, begun[name])
-            if end != _ZERO and end.row != begun[name].row:
+            state = new.get(name, old[name])
+            if state != _ZERO and state.row != old[name].row:
                 raise Unpredictable(f"its state {name} isn't multiplied by a number where the gradient is zero")
-            decays.append((name, self.scale(end)))
-        x = self.row(ended["x"])
-        self.missed = Missed(tuple(self.nodes), tuple(self.places), x, tuple(decays))
+            decays.append((name, self.scale(state)))
+        x = self.row(new["x"])
+        nodes = tuple(self.nodes)
+        self.missed = Missed(nodes, rates(nodes, _rate), x, tuple(decays))
 
-    def node(self, place: str, op: str, *args: int, value: object = None) -> int:
-        new = Node(op, args, value)
-        if new not in self.known:
-            self.known[new] = len(self.nodes)
-            self.nodes.append(new)
-            self.places.append(place)
-        return self.known[new]
-
-    def tensor(self, place: str, name: str) -> int:
-        return self.node(place, "tensor", value=name)
+    def leaf(self, op: str, value: object) -> int:
+        return self.nodes.add(op, value=value)
 
     def constant(self, value: float) -> int:
-        return self.node(NUMBER, "const", value=value)
+        return self.leaf("const", value)
 
     def scale(self, a: _Scaled) -> int:
         """The number alone."""
@@ -97,11 +108,7 @@ class _Program:
         """The product; a number stands for a row of it."""
         if a.row is None:
             return self.scale(a)
-        return a.row if a.scale is None else self.on_rows("mul", a.scale, a.row)
-
-    def on_rows(self, op: str, *args: int) -> int:
-        once = all(self.places[a] == ONCE for a in args)
-        return self.node(ONCE if once else EACH, op, *args)
+        return a.row if a.scale is None else self.nodes.add("mul", a.scale, a.row)
 
     def operation(self, op: str, *args: _Scaled) -> _Scaled:
         zeros = [a is _ZERO for a in args]
@@ -114,23 +121,23 @@ class _Program:
         if op in ("neg", "abs", "sqrt") and zeros[0]:
             return _ZERO
         if all(a.number for a in args):
-            return _Scaled(self.node(NUMBER, op, *map(self.scale, args)), None)
+            return _Scaled(self.nodes.add(op, *map(self.scale, args)), None)
         match op:
             case "neg":
-                return _Scaled(self.node(NUMBER, "neg", self.scale(args[0])), args[0].row)
+                return _Scaled(self.nodes.add("neg", self.scale(args[0])), args[0].row)
             case "sqrt" | "abs":
                 a = args[0]
-                number = None if a.scale is None else self.node(NUMBER, op, a.scale)
-                return _Scaled(number, self.on_rows(op, self.row(_Scaled(None, a.row))))
+                number = None if a.scale is None else self.nodes.add(op, a.scale)
+                return _Scaled(number, self.nodes.add(op, self.row(_Scaled(None, a.row))))
             case "mul" | "div":
                 return self.product(op, *args)
             case "add" | "sub" if args[0].row == args[1].row:
-                return _Scaled(self.node(NUMBER, op, *map(self.scale, args)), args[0].row)
+                return _Scaled(self.nodes.add(op, *map(self.scale, args)), args[0].row)
             case "where" if args[0].number:
                 rows = {a.row for a in args[1:] if a is not _ZERO}
                 if len(rows) == 1:
-                    return _Scaled(self.node(NUMBER, op, *map(self.scale, args)), rows.pop())
-        return _Scaled(None, self.on_rows(op, *map(self.row, args)))
+                    return _Scaled(self.nodes.add(op, *map(self.scale, args)), rows.pop())
+        return _Scaled(None, self.nodes.add(op, *map(self.row, args)))
 
     def product(self, op: str, a: _Scaled, b: _Scaled) -> _Scaled:
         """The product of numbers times that of rows, or the quotients."""
@@ -139,9 +146,9 @@ class _Program:
         elif a.scale is None and op == "mul":
             scale = b.scale
         else:
-            scale = self.node(NUMBER, op, self.scale(_Scaled(a.scale, None)), b.scale)
+            scale = self.nodes.add(op, self.scale(_Scaled(a.scale, None)), b.scale)
         if b.row is None:
             return _Scaled(scale, a.row)
         if a.row is None:
-            return _Scaled(scale, b.row if op == "mul" else self.on_rows(op, self.constant(1.0), b.row))
-        return _Scaled(scale, self.on_rows(op, a.row, b.row))
+            return _Scaled(scale, b.row if op == "mul" else self.nodes.add(op, self.constant(1.0), b.row))
+        return _Scaled(scale, self.nodes.add(op, a.row, b.row))

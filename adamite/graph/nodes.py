@@ -1,17 +1,18 @@
-"""An update in primitive operations, each on earlier ones: what every backend reads.
+"""An update as a list of operations, each on the results of earlier ones: what every backend reads.
 
     tensor NAME | coefficient INDEX | const VALUE
     add sub mul div neg sqrt abs | gt ge lt le eq ne and or not | where | flush
+    maximum minimum sign, which expansion.py replaces by the operations that define them
 
-Coefficients depend on numbers alone: the program (numbers.py) evaluates them once a step. A state is flushed to zero
-near the subnormal numbers (below `Format.smallest_state`, unless the node says another value), as it is read and as it
-is stored, since arithmetic on those is many times slower.
+Coefficients depend only on numbers: the program (numbers.py) evaluates them once a step. A state that is nearly
+subnormal (below `Format.smallest_state`, or the value that the node gives) is flushed to zero when it is read and when
+it is stored, since arithmetic on subnormal numbers is many times slower.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,11 +20,36 @@ from adamite.graph.numbers import Program
 
 
 class Node(NamedTuple):
-    """A primitive operation: `args` are indices of earlier nodes; leaves carry a `value`."""
+    """An operation: `args` are indices of earlier nodes; leaves carry a `value`."""
 
     op: str
     args: tuple[int, ...] = ()
     value: Any = None
+
+
+class Nodes:
+    """A list of nodes that grows; a node that equals an earlier one isn't added again."""
+
+    def __init__(self) -> None:
+        self._indices: dict[Node, int] = {}
+
+    def add(self, op: str, *args: int, value: Any = None) -> int:
+        """The index of the node."""
+        node = Node(op, args, _Bits(value) if isinstance(value, float) else value)
+        return self._indices.setdefault(node, len(self._indices))
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self._indices)
+
+
+class _Bits(float):
+    """A float that equals another by its bits: 0.0 and -0.0 are two constants, NaN is one."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Bits) and self.hex() == other.hex() and str(self) == str(other)
+
+    def __hash__(self) -> int:
+        return hash(self.hex())
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +80,10 @@ class Graph:
         return tuple(name for name in self.inputs if name in names)
 
 
-def under(nodes: Sequence[Node], roots: Sequence[int]) -> set[int]:
-    """The nodes that some depend on, and these."""
-    found = set(roots)
+def under(nodes: Sequence[Node], roots: Iterable[int], without: Collection[int] = ()) -> set[int]:
+    """The nodes that are needed to compute the roots, and these, if those in `without` are there already."""
+    needed = set(roots).difference(without)
     for index in range(len(nodes) - 1, -1, -1):
-        found.update(nodes[index].args if index in found else ())
-    return found
+        if index in needed:
+            needed.update(a for a in nodes[index].args if a not in without)
+    return needed

@@ -1,46 +1,63 @@
-"""A graph whose states have scales, and what of it is done before the new scales are known.
+"""A graph whose states have scales, in two passes over a block of elements.
 
-The new states of a block are needed before its scales, and those before the first new code can be stored. So a block is
-gone through twice: the first pass computes the new 8-bit states and their largest numbers, the second encodes them and
-moves the parameter.
+A block's new scales follow from its largest new states, and the codes of these follow from the scales. So each block is
+gone through twice: the first pass computes the new 8-bit states and their largest magnitudes, the second encodes them
+and moves the parameter. Adam before, as its graph is lowered (b1, a1, ... are coefficients):
+
+    m = flush(b1 * flush(m) + a1 * g)
+    v = flush(b2 * flush(v) + a2 * (g * g))
+    x = x - lr * (m * c1) / (sqrt(v * c2) + eps)
+
+and after, with both states in 8 bits. `code` is what is loaded, and codes need no flush:
+
+    once a block    b1' = b1 * scale(m),  b2' = b2 * scale(v)
+    first pass      m = b1' * code(m) + a1 * g
+                    v = b2' * code(v) + a2 * (g * g)
+                    r = sqrt(v * c2) + eps        keeps m, v and r
+    second pass     encodes m and v
+                    x = x - lr * (m * c1) / r
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
-from adamite.graph.nodes import Graph, Node
+from adamite.graph.expansion import expanded
+from adamite.graph.nodes import Graph, Node, under
+from adamite.graph.stages import EACH, rates, two_passes
 from adamite.language.operations import gives_truth
 from adamite.storage import BFLOAT16, EightBit, Layout
 
-_NUMBERS = ("coefficient", "const", "scale")
+BLOCK = "block"  # the rate of what is the same for a whole block
 
 
 class Passes(NamedTuple):
-    """The graph in two."""
+    """The graph on codes, and which of its nodes are computed when."""
 
     graph: Graph  # `scale NAME` is what the codes of a state are multiplied by
-    uniform: tuple[int, ...]  # nodes that are the same for a whole block
+    uniform: tuple[int, ...]  # once a block
     first: tuple[int, ...]
     second: tuple[int, ...]
-    kept: tuple[int, ...]  # what the second takes over from the first
+    kept: tuple[int, ...]  # results of the first pass that the second reads
 
 
 def scaled(graph: Graph, layout: Layout) -> Graph:
-    """The graph on codes: a state is multiplied by its scale, with the coefficient in front of it where there is one.
+    """The graph on codes: a state becomes its code times its scale.
 
-    What is decoded is never near the subnormal numbers, so that what is encoded needn't be flushed; and what rests
-    narrow in another way has been flushed when it was stored.
+    The scale is multiplied into the coefficient in front of the state, if there is one: once a block.
+
+    No code stands for a nearly subnormal number, so 8-bit states needn't be flushed. States that are narrow in another
+    way were flushed when they were stored.
     """
+    graph = expanded(graph)
     eight = {name for name in graph.inputs if isinstance(layout.of(name), EightBit)}
     narrow = {name for name, _ in layout.states}
     plain_outputs = {index for name, index in graph.outputs if name not in eight}
     narrow_outputs = {index for name, index in graph.outputs if name in narrow - eight}
     nodes: list[Node] = []
     at: list[int] = []  # where each old node is now
-    raw: dict[int, int] = {}  # old nodes that are states' codes -> the scale
+    raw: dict[int, int] = {}  # old nodes that are codes now -> the node of their scale
     users: dict[int, list[Node]] = {}
     for node in graph.nodes:
         for arg in node.args:
@@ -95,52 +112,31 @@ def divided(graph: Graph, layout: Layout) -> Passes:
     """The passes over a block. Square roots are taken in the first: the divider has more to do in the second."""
     graph = scaled(graph, layout)
     nodes = graph.nodes
-    uniform: set[int] = set()
-    for index, node in enumerate(nodes):
-        if node.op in _NUMBERS or (node.args and uniform.issuperset(node.args)):
-            uniform.add(index)
+    frequency = rates(nodes, lambda leaf: EACH if leaf.op == "tensor" else BLOCK)
+    uniform = {k for k, rate in enumerate(frequency) if rate == BLOCK}
     eight = [index for name, index in graph.outputs if isinstance(layout.of(name), EightBit)]
-    first = _under(nodes, eight)
+    first = under(nodes, eight)
     if eight:
         loaded = {nodes[k].value for k in first if nodes[k].op == "tensor"} | {"g"}
         for index, node in enumerate(nodes):
-            below = _under(nodes, [index])
-            if node.op == "sqrt" and loaded.issuperset(nodes[k].value for k in below if nodes[k].op == "tensor"):
-                first |= below
+            operands = under(nodes, [index])
+            if node.op == "sqrt" and loaded.issuperset(nodes[k].value for k in operands if nodes[k].op == "tensor"):
+                first |= operands
                 _take_along(nodes, first, uniform, index)
-    second = _under(nodes, [index for _, index in graph.outputs], without=first) - uniform
-    first -= uniform
 
-    def read() -> set[int]:
-        return {a for k in second for a in nodes[k].args} | {index for _, index in graph.outputs}
+    def again(index: int) -> bool:
+        """Truths, since only numbers can be kept, and what is stored as it is computed: loading it again is cheap."""
+        node = nodes[index]
+        plain = node.op == "tensor" and not isinstance(layout.of(node.value), EightBit) and index not in eight
+        return plain or gives_truth(node.op)
 
-    while truths := {k for k in first & read() - second if gives_truth(nodes[k].op)}:
-        second |= truths  # only numbers can be kept: what is true or false is found again
-    reads = read()
-    kept = {
-        k
-        for k in first & reads - second
-        if k in eight or nodes[k].op != "tensor" or isinstance(layout.of(nodes[k].value), EightBit)
-    }
-    again = {k for k in first & reads if k not in kept}  # plain tensors are simply read again
-    return Passes(graph, *(tuple(sorted(found)) for found in (uniform, first, second | again, kept)))
+    passes = two_passes(graph, first, uniform, again)
+    return Passes(graph, *(tuple(sorted(indices)) for indices in (uniform, *passes)))
 
 
 def _take_along(nodes: tuple[Node, ...], first: set[int], uniform: set[int], root: int) -> None:
-    """What only adds a number to a root, or multiplies it, goes with it."""
+    """Put what only adds a number to a root, or multiplies it, into the root's pass."""
     users = [k for k, node in enumerate(nodes) if root in node.args]
     if len(users) == 1 and nodes[users[0]].op in ("add", "mul") and uniform & set(nodes[users[0]].args):
         first.update((users[0], *nodes[users[0]].args))
         _take_along(nodes, first, uniform, users[0])
-
-
-def _under(nodes: tuple[Node, ...], roots: Iterable[int], without: Iterable[int] = ()) -> set[int]:
-    """The nodes that some depend on, and these, but for what is known."""
-    known, found = set(without), set()
-    stack = list(roots)
-    while stack:
-        index = stack.pop()
-        if index not in known and index not in found:
-            found.add(index)
-            stack.extend(nodes[index].args)
-    return found

@@ -111,13 +111,13 @@ OPERATIONS: arrays.Operations = {
     "sqrt": jnp.sqrt,
     "maximum": jnp.maximum,
     "minimum": jnp.minimum,
+    "sign": jnp.sign,
     "and": jnp.logical_and,
     "or": jnp.logical_or,
     "not": jnp.logical_not,
     "where": jnp.where,
     # over complex numbers
     "square": lambda z: jnp.real(z) ** 2 + jnp.imag(z) ** 2,
-    "sign": jnp.sign,
     "real": jnp.real,
 }
 EXACT = arrays.exact(OPERATIONS)  # with the bits of the machine code

@@ -17,9 +17,9 @@ from adamite.backends.complex_numbers import MAY, over_complex
 from adamite.errors import RuleError
 from adamite.frontend.settings import check_choice, check_function, check_number
 from adamite.frontend.spelling import Spelling, is_zero
-from adamite.graph.cuts import halves
 from adamite.graph.lowering import lower
 from adamite.graph.nodes import Graph
+from adamite.graph.stages import halves
 from adamite.jax.call import COMPUTE, EXACT, FORMATS, Columns, as_complex, call, dtype_of, is_complex
 from adamite.jax.leaves import Gradients, as_complex_as, cast, format_of, is_function, wide
 from adamite.jax.schedules import at

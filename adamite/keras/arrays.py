@@ -16,8 +16,8 @@ import numpy as np
 from keras import ops
 
 from adamite.backends.arrays import OPERATORS, Evaluation, Operations, exact
-from adamite.graph.cuts import subtrahend
 from adamite.graph.nodes import Graph
+from adamite.graph.stages import subtrahend
 
 BACKEND = keras.backend.backend()
 NARROW = ("float16", "bfloat16")  # what is stored in these is computed in float32
@@ -163,7 +163,7 @@ def fits(gradient: Any, variable: Any) -> bool:
 
 def read(graph: Graph, coefficients: Sequence[Any]) -> Evaluation:
     """The graph with a step's coefficients. Instead of the new parameter it computes what is subtracted from it."""
-    return Evaluation(subtrahend(graph), coefficients, _NAMED)
+    return Evaluation(subtrahend(graph), coefficients)
 
 
 def step(reading: Evaluation, inputs: Mapping[str, Any], compute: str) -> dict[str, Any]:
@@ -182,6 +182,6 @@ _COMMON: Operations = {
     "where": ops.where,
 }
 
-_ON_ARRAYS: Operations = {**_COMMON, "maximum": ops.maximum, "minimum": ops.minimum, "sign": ops.sign}
-# Without XLA each TensorFlow operation is a pass over memory.
-_NAMED = ("maximum", "minimum", "sign") if BACKEND == "tensorflow" else ("maximum", "minimum")
+_ON_ARRAYS: Operations = {**_COMMON, "maximum": ops.maximum, "minimum": ops.minimum}
+if BACKEND != "torch":  # whose sign makes zero of NaN
+    _ON_ARRAYS = {**_ON_ARRAYS, "sign": ops.sign}

@@ -1,17 +1,15 @@
-"""The functions that a rule may use, on symbols, arrays and numbers alike.
-
-`maximum`, `minimum` and `sign` are defined here in terms of `where` and comparisons, since NumPy, torch and
-LLVM differ on NaN and signed zeros.
-"""
+"""The functions that a rule may use, on symbols, arrays and numbers alike."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from adamite.language.expression import Expression, apply
+from adamite.language.operations import OPERATIONS
 
 
 def _symbolic(*operands: Any) -> bool:
@@ -45,11 +43,11 @@ def abs(x: Any) -> Any:
     return apply("abs", x) if _symbolic(x) else np.abs(x)
 
 
-# What the functions below mean; on symbols every reader gets these definitions when the graph is lowered.
+# What the functions below mean, in terms of other operations.
 DEFINITIONS: dict[str, Callable[..., Any]] = {
-    "maximum": lambda a, b: where(a != a, a, where(a > b, a, b)),
-    "minimum": lambda a, b: where(a != a, a, where(a < b, a, b)),
-    "sign": lambda x: where(x > 0, 1.0, where(x < 0, -1.0, x * 0.0)),
+    name: functools.partial(operation.definition, where)
+    for name, operation in OPERATIONS.items()
+    if operation.definition
 }
 
 

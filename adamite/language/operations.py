@@ -1,10 +1,13 @@
-"""The primitive operations: how many operands, what they give, where they may stand, what they mean on numbers.
+"""The operations of rules and graphs: how many operands, what they give, where they may stand, what they mean.
 
-The one list of them: a backend has each that may stand in a graph (tests/backends/test_operations.py).
+This is the one list of them. A backend has each primitive operation that may stand in a graph
+(tests/backends/test_operations.py). `maximum`, `minimum` and `sign` have a definition in terms of others, which a
+backend without them computes instead: NumPy, torch and LLVM differ on NaN and signed zeros.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Callable
@@ -12,13 +15,14 @@ from typing import Any, NamedTuple
 
 
 class Operation(NamedTuple):
-    """What is known of a primitive operation."""
+    """What is known of an operation."""
 
     arity: int
     on_numbers: Callable[..., Any] | None  # IEEE float64 arithmetic; None where it is of tensors alone
     text: str | None = None  # in Python; None where `on_numbers` is called by the operation's name
     boolean: bool = False  # whether it gives true or false
     on_tensors: bool = True  # whether it may stand in a graph; else it is lowered to others
+    definition: Callable[..., Any] | None = None  # what it means: a function of `where` and the operands
 
 
 def _div(a: float, b: float) -> float:
@@ -44,6 +48,14 @@ def _sqrt(a: float) -> float:
     return math.sqrt(a) if a >= 0 else math.nan
 
 
+def _where(condition: Any, a: Any, b: Any) -> Any:
+    return a if condition else b
+
+
+def _defined(arity: int, definition: Callable[..., Any]) -> Operation:
+    return Operation(arity, functools.partial(definition, _where), definition=definition)
+
+
 OPERATIONS: dict[str, Operation] = {
     "add": Operation(2, operator.add, "{} + {}"),
     "sub": Operation(2, operator.sub, "{} - {}"),
@@ -62,7 +74,10 @@ OPERATIONS: dict[str, Operation] = {
     "and": Operation(2, lambda a, b: a and b, "{} and {}", boolean=True),
     "or": Operation(2, lambda a, b: a or b, "{} or {}", boolean=True),
     "not": Operation(1, operator.not_, "not {}", boolean=True),
-    "where": Operation(3, lambda condition, a, b: a if condition else b, "{1} if {0} else {2}"),
+    "where": Operation(3, _where, "{1} if {0} else {2}"),
+    "maximum": _defined(2, lambda where, a, b: where(a != a, a, where(a > b, a, b))),
+    "minimum": _defined(2, lambda where, a, b: where(a != a, a, where(a < b, a, b))),
+    "sign": _defined(1, lambda where, x: where(x > 0, 1.0, where(x < 0, -1.0, x * 0.0))),
     "flush": Operation(1, None),
 }
 

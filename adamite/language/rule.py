@@ -48,9 +48,10 @@ else:
         """Annotation for a state that is one float64 number a parameter: `mu_product: Scalar = 1.0`."""
 
     class Unsigned(float):
-        """Annotation for a state that can't be negative, as second moments: `v: Unsigned`. It is checked.
+        """Annotation for a state that can't be negative, such as a second moment: `v: Unsigned`.
 
-        What is seen to be so without it is stored alike; with it a rule that doesn't keep the promise is refused.
+        It is checked: a rule that may make such a state negative is refused. Without the annotation, states that are
+        found to be nonnegative are stored in the same way.
         """
 
 
@@ -64,7 +65,7 @@ class State(NamedTuple):
 
 
 class Number(NamedTuple):
-    """One hyperparameter; `optional` ones may be None, which takes their part of the rule out."""
+    """One hyperparameter; an `optional` one may be None, which removes its part of the rule."""
 
     name: str
     default: float | None
@@ -139,10 +140,10 @@ class Rule:
         # By reference to where it is defined, as functions do.
         where = (self.function.__module__, self.function.__qualname__)
         try:
-            found = _load(*where)
+            loaded = _load(*where)
         except (ImportError, AttributeError):
-            found = None
-        if found is not self:
+            loaded = None
+        if loaded is not self:
             import pickle
 
             raise pickle.PicklingError(f"rule {self.name} isn't found as {'.'.join(where)}; define it in a module")
@@ -205,77 +206,79 @@ def _place(function: Any) -> str:
 
 def _read(function: Callable[..., Any], variant_of: Rule | None = None) -> Rule:
     name = getattr(function, "__name__", repr(function))
-
-    def refuse(problem: str) -> RuleError:
-        return RuleError(
-            f"rule {name} ({_place(function)}): {problem}. "
+    try:
+        if not isinstance(function, types.FunctionType):
+            raise ValueError("a rule is a plain function")
+        positional, keywords = signature(function)
+        _check_names(name, [p.name for p in positional], [p.name for p in keywords])
+        doc, about = _docstring(function.__doc__ or "", [p.name for p in keywords])
+        specs = [_keyword(p, about.get(p.name), variant_of) for p in keywords if p.name != "t"]
+        numbers = {spec.name: spec for spec in specs if isinstance(spec, Number)}
+        choices = {spec.name: spec for spec in specs if isinstance(spec, Choice)}
+        uses_x = positional[0].name == "x"
+        states = tuple(_state(p, numbers) for p in positional[uses_x + 1 :])
+    except ValueError as error:
+        raise RuleError(
+            f"rule {name} ({_place(function)}): {error}. "
             f"A rule reads `def {name}(g, m, *, t, lr=1e-3): ... return step, m`"
-        )
+        ) from None
+    return Rule(function, doc, uses_x, states, numbers, choices, variant_of)
 
-    if not isinstance(function, types.FunctionType):
-        raise refuse("a rule is a plain function")
+
+def signature(function: types.FunctionType) -> tuple[list[Argument], list[Argument]]:
+    """The positional and the keyword-only arguments of a function, read from its code: `inspect` takes long to import.
+
+    Raises:
+        ValueError: for a generator, a coroutine, and *args or **kwargs.
+    """
     written: Any = function
     while hasattr(written, "__wrapped__"):  # as functools.wraps leaves it
         written = written.__wrapped__
     code = written.__code__
     count, named = code.co_argcount, code.co_argcount + code.co_kwonlyargcount
     if code.co_flags & _GENERATOR:
-        raise refuse("a rule is a plain function, not a generator or a coroutine")
+        raise ValueError("a rule is a plain function, not a generator or a coroutine")
     if code.co_flags & (_VARARGS | _VARKEYWORDS):
-        raise refuse(f"*{code.co_varnames[named]} hides what the rule needs; name each argument")
+        raise ValueError(f"*{code.co_varnames[named]} hides what the rule needs; name each argument")
     given = written.__defaults__ or ()
     defaults = dict(zip(code.co_varnames[count - len(given) : count], given, strict=True))
     defaults |= written.__kwdefaults__ or {}
     hints = {name: _annotation(hint, written.__globals__) for name, hint in written.__annotations__.items()}
     every = [Argument(name, defaults.get(name, REQUIRED), hints.get(name)) for name in code.co_varnames[:named]]
-    positional, keywords = every[:count], every[count:]
-    names = [p.name for p in positional]
-    uses_x = names[:1] == ["x"]
-    if names[uses_x : uses_x + 1] != ["g"]:
-        raise refuse(f"the first argument is the gradient g (or x, then g), not {', '.join(names) or 'none'}")
-    if "x" in names[1:]:
-        raise refuse(f"the parameter x comes first, `def {name}(x, g, ...)`")
-    if "t" not in (p.name for p in keywords):
-        behind = ": write * before it" if "t" in names else ""
-        raise refuse(f"the step number t is missing among the keyword-only arguments{behind}")
-    if "lr" in names:
-        raise refuse("lr is no state but a hyperparameter, which is keyword-only: write * before it")
+    return every[:count], every[count:]
 
-    taken = [n for n in names[uses_x + 1 :] if n in _TAKEN_STATES or n in (p.name for p in keywords)]
-    taken += [p.name for p in keywords if p.name in _TAKEN or p.name.startswith("_")]
-    taken += [name for name in names if name.startswith("_")]
+
+def _check_names(rule: str, positional: list[str], keywords: list[str]) -> None:
+    """Refuse arguments that are missing, in a wrong place, or named like something else.
+
+    Raises:
+        ValueError: says which.
+    """
+    uses_x = positional[:1] == ["x"]
+    if positional[uses_x : uses_x + 1] != ["g"]:
+        raise ValueError(f"the first argument is the gradient g (or x, then g), not {', '.join(positional) or 'none'}")
+    if "x" in positional[1:]:
+        raise ValueError(f"the parameter x comes first, `def {rule}(x, g, ...)`")
+    if "t" not in keywords:
+        behind = ": write * before it" if "t" in positional else ""
+        raise ValueError(f"the step number t is missing among the keyword-only arguments{behind}")
+    if "lr" in positional:
+        raise ValueError("lr is no state but a hyperparameter, which is keyword-only: write * before it")
+    taken = [name for name in positional[uses_x + 1 :] if name in _TAKEN_STATES or name in keywords]
+    taken += [name for name in keywords if name in _TAKEN or name.startswith("_")]
+    taken += [name for name in positional if name.startswith("_")]
     if taken:
-        raise refuse(f"the name {taken[0]} means something else to every optimizer; choose another")
-    try:
-        doc, about = _docstring(function.__doc__ or "", [p.name for p in keywords])
-    except ValueError as error:
-        raise refuse(str(error)) from None
-    numbers: dict[str, Number] = {}
-    choices: dict[str, Choice] = {}
-    for p in keywords:
-        if p.name == "t":
-            continue
-        try:
-            spec = _keyword(p, about.get(p.name), variant_of)
-        except ValueError as error:
-            raise refuse(str(error)) from None
-        if isinstance(spec, Number):
-            numbers[p.name] = spec
-        else:
-            choices[p.name] = spec
+        raise ValueError(f"the name {taken[0]} means something else to every optimizer; choose another")
 
-    states = []
-    for p in positional[uses_x + 1 :]:
-        start = 0.0 if p.default is REQUIRED else p.default
-        scalar = p.hint is Scalar
-        if isinstance(start, bool) or not (isinstance(start, str) or _finite(start)):
-            raise refuse(f"state {p.name} can't start at {start!r}; a number, a hyperparameter's name or 'x'")
-        if isinstance(start, str) and start not in numbers and (start != "x" or scalar):
-            raise refuse(f"state {p.name} starts at {start!r}, which is no hyperparameter and not 'x'")
-        number = start if isinstance(start, str) else float(start)
-        states.append(State(p.name, scalar, number, p.hint is Unsigned))
 
-    return Rule(function, doc, uses_x, tuple(states), numbers, choices, variant_of)
+def _state(p: Argument, numbers: Mapping[str, Number]) -> State:
+    start = 0.0 if p.default is REQUIRED else p.default
+    scalar = p.hint is Scalar
+    if isinstance(start, bool) or not (isinstance(start, str) or _finite(start)):
+        raise ValueError(f"state {p.name} can't start at {start!r}; a number, a hyperparameter's name or 'x'")
+    if isinstance(start, str) and start not in numbers and (start != "x" or scalar):
+        raise ValueError(f"state {p.name} starts at {start!r}, which is no hyperparameter and not 'x'")
+    return State(p.name, scalar, start if isinstance(start, str) else float(start), p.hint is Unsigned)
 
 
 def _keyword(p: Argument, about: tuple[str, str] | None, variant_of: Rule | None) -> Number | Choice:
@@ -313,7 +316,7 @@ def _finite(value: Any) -> bool:
 
 
 def _annotation(hint: Any, names: dict[str, Any]) -> Any:
-    """An annotation's meaning; one that can't be evaluated is one we don't need."""
+    """What an annotation means; None if it can't be evaluated, since then it isn't one of ours."""
     if not isinstance(hint, str):
         return hint
     try:
@@ -347,12 +350,13 @@ def _docstring(doc: str, names: list[str]) -> tuple[str, dict[str, tuple[str, st
     """The text, and for each argument described in it its range and meaning."""
     about: dict[str, tuple[str, str]] = {}
 
-    def take(found: re.Match[str]) -> str:
-        if found["name"] not in names and found["range"]:
-            raise ValueError(f"its docstring describes {found['name']}, which is no argument of it")
-        if found["name"] not in names or found["name"] in about:
-            return found[0]
-        about[found["name"]] = (found["range"] or "", " ".join(found["meaning"].split()))
+    def take(argument: re.Match[str]) -> str:
+        name, allowed, meaning = argument.group("name", "range", "meaning")
+        if name not in names and allowed:
+            raise ValueError(f"its docstring describes {name}, which is no argument of it")
+        if name not in names or name in about:
+            return argument[0]
+        about[name] = (allowed or "", " ".join(meaning.split()))
         return ""
 
     first, *rest = _ARGUMENT.sub(take, doc.expandtabs()).splitlines() or [""]

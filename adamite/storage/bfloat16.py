@@ -1,22 +1,23 @@
 """bfloat16: the upper half of a float32. NumPy and LLVM see its bits.
 
-Rounded to the nearest a number changes by at most 1/256 of itself. Rounded stochastically, by adding random bits under
-the half that stays and cutting, it changes by less than 1/128, and not at all on average: so a small change isn't
-lost, it happens seldom. Zero and infinity stay what they are, and so does a NaN that arithmetic has made.
+Rounding to the nearest changes a number by at most 1/256 of itself. Stochastic rounding adds random bits below the half
+that is stored and cuts. It changes a number by less than 1/128, and not at all on average: a small change isn't lost,
+it happens seldom. Zero and infinity stay what they are, and so does a NaN that arithmetic has made.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from adamite.codegen.text import Lanes
+from adamite.codegen.text import Value
 from adamite.storage.format import FLOAT32, Array, Format
 
 _NAN = 0x7FC0
+_UPPER = 0xFFFF0000  # the half of a float32 that is stored
 
 
 class Bfloat16(Format):
-    # Of its states; a power of two whose exponent's bits can be tested at once.
+    # Of bfloat16 states: a power of two, so that testing the exponent's bits is enough.
     smallest_state = 2.0**-119
 
     def widen(self, stored: Array) -> Array:
@@ -35,38 +36,37 @@ class Bfloat16(Format):
             stored: Array = (upper >> np.uint32(16)).astype(np.uint16)
         return stored
 
-    def widened(self, on: Lanes, stored: str) -> str:
-        bits = on.cast("zext", stored, "i16", "i32")
-        return on.cast("bitcast", on.apply("shl", "i32", bits, 16), "i32", "float")
+    def widened(self, stored: Value) -> Value:
+        return (stored.cast("zext", "i32") << 16).bitcast("float")
 
-    def narrowed(self, on: Lanes, value: str, random: str | None = None) -> str:
-        return on.cast("trunc", on.apply("lshr", "i32", self.upper(on, value, random), 16), "i32", "i16")
+    def narrowed(self, value: Value, random: Value | None = None) -> Value:
+        return (self.upper(value, random) >> 16).cast("trunc", "i16")
 
-    def upper(self, on: Lanes, value: str, random: str | None = None) -> str:
+    def upper(self, value: Value, random: Value | None = None) -> Value:
         """The rounded number in the upper half of an integer, something in the lower; `random` has 16 bits."""
-        bits = on.cast("bitcast", value, "float", "i32")
-        nan = on.apply("fcmp uno", "float", value, value)
+        bits = value.bitcast("i32")
+        nan = value.compare("fcmp uno", value)
         if random is not None:
-            return on.apply("add", "i32", bits, on.select(nan, "i32", on.number("i32", 0), random))
-        return on.select(nan, "i32", on.number("i32", _NAN << 16), self._nearest(on, bits))
+            return bits + nan.select(0, random)
+        return nan.select(_NAN << 16, self._nearest(bits))
 
     @staticmethod
-    def _nearest(on: Lanes, bits: str) -> str:
-        odd = on.apply("and", "i32", on.apply("lshr", "i32", bits, 16), 1)
-        return on.apply("add", "i32", on.apply("add", "i32", bits, 0x7FFF), odd)
+    def _nearest(bits: Value) -> Value:
+        odd = bits >> 16 & 1
+        return bits + 0x7FFF + odd
 
-    # A number in two: the nearest bfloat16, and beside it the compensation, what was lost by that. It belongs to the
-    # number if their sum rounds to it again; else it is left over from a number that somebody has assigned over.
+    # A number as two bfloat16: the nearest one, and the compensation, which is what that rounding lost. It belongs to a
+    # number if their sum rounds to that number. If it doesn't, somebody has assigned another number since.
 
     def whole(self, number: Array, compensation: Array) -> Array:
-        """Both together in float32; the number alone where the compensation isn't its own."""
+        """Their sum in float32; the number alone where the compensation doesn't belong to it."""
         with np.errstate(all="ignore"):
             both = number + compensation
         together: Array = np.where(self.narrow(both) == self.narrow(number), both, number)
         return together
 
     def compensation(self, values: Array, stored: Array) -> Array:
-        """What numbers lost as they were stored."""
+        """What numbers lost when they were stored."""
         number = self.widen(stored)
         with np.errstate(all="ignore"):
             lost = self.narrow(values - number)
@@ -74,30 +74,30 @@ class Bfloat16(Format):
         nearer: Array = np.where(belongs, lost, lost - np.uint16(1))  # one that was rounded up to half a place
         return nearer
 
-    def whole_text(self, on: Lanes, number: str, compensation: str) -> str:
-        both = on.apply("fadd", "float", number, compensation)
-        return on.select(self._belongs(on, number, both), "float", both, number)
+    def whole_text(self, number: Value, compensation: Value) -> Value:
+        both = number + compensation
+        return self._belongs(number, both).select(both, number)
 
-    def compensation_text(self, on: Lanes, value: str, upper: str) -> str:
+    def compensation_text(self, value: Value, upper: Value) -> Value:
         """From a number and the result of `upper`; it is in the upper half too."""
-        number = on.cast("bitcast", on.apply("and", "i32", upper, 0xFFFF0000), "i32", "float")
-        lost = on.apply("and", "i32", self.upper(on, on.apply("fsub", "float", value, number)), 0xFFFF0000)
-        both = on.apply("fadd", "float", number, on.cast("bitcast", lost, "i32", "float"))
-        return on.select(self._belongs(on, number, both), "i32", lost, on.apply("sub", "i32", lost, 1 << 16))
+        number = (upper & _UPPER).bitcast("float")
+        lost = self.upper(value - number) & _UPPER
+        both = number + lost.bitcast("float")
+        return self._belongs(number, both).select(lost, lost - (1 << 16))
 
-    def _belongs(self, on: Lanes, number: str, both: str) -> str:
-        held = on.apply("and", "i32", self._nearest(on, on.cast("bitcast", both, "float", "i32")), 0xFFFF0000)
-        return on.apply("icmp eq", "i32", held, on.cast("bitcast", number, "float", "i32"))
+    def _belongs(self, number: Value, both: Value) -> Value:
+        rounded = self._nearest(both.bitcast("i32")) & _UPPER
+        return rounded.compare("icmp eq", number.bitcast("i32"))
 
     # Two vectors at once: the even elements of 32 are shifted out of their words, the odd ones masked.
 
-    def widened_pair(self, on: Lanes, words: str) -> tuple[str, str]:
-        even, odd = on.apply("shl", "i32", words, 16), on.apply("and", "i32", words, 0xFFFF0000)
-        return on.cast("bitcast", even, "i32", "float"), on.cast("bitcast", odd, "i32", "float")
+    def widened_pair(self, words: Value) -> tuple[Value, Value]:
+        even, odd = words << 16, words & _UPPER
+        return even.bitcast("float"), odd.bitcast("float")
 
-    def narrowed_pair(self, on: Lanes, even: str, odd: str) -> str:
+    def narrowed_pair(self, even: Value, odd: Value) -> Value:
         """Words from two results of `upper`."""
-        return on.apply("or", "i32", on.apply("lshr", "i32", even, 16), on.apply("and", "i32", odd, 0xFFFF0000))
+        return even >> 16 | odd & _UPPER
 
 
 BFLOAT16 = Bfloat16("bfloat16", np.uint16, "i16", FLOAT32)

@@ -1,24 +1,23 @@
-"""8-bit states: a byte an element, and a byte a block of 256 elements that says how large its numbers are.
+"""8-bit states: one byte per element, and one per block of 256 elements for the scale of its numbers.
 
-A code's bits are an exponent and three bits of mantissa, and are read as a float32's: F(c) has the exponent
-128 + c // 8 and the mantissa c % 8. A block's scale S is a power of two, chosen at every step so that its largest
-number just fits.
+A code is an exponent and three bits of mantissa, read as those of a float32: F(c) has the exponent 128 + c // 8 and the
+mantissa c % 8. A block's scale S is a power of two, chosen at every step so that its largest number just fits.
 
     signed    value = ±S·(F(c) − 2)  for first moments: a sign and 7 bits; zero is exact, near it the spacing is S/4
     unsigned  value = S·F(c)         for second moments: 8 bits, and never zero, so that no step divides by zero
 
-Numbers are rounded stochastically, by adding random bits under the code and cutting. One rounding changes a signed
-number by less than an eighth of it plus S/4, where S/4 is about 2⁻¹⁸ of the block's largest; an unsigned one by less
-than an eighth, and what is below about 2⁻³¹ of the largest is raised to it. On average a number doesn't change, so that
-slow averages neither stall nor drift; an average accumulates a standard deviation of about a fifth.
+Numbers are rounded stochastically: random bits are added below the code, and the rest is cut. One rounding changes a
+signed number by less than an eighth of it plus S/4, where S/4 is about 2⁻¹⁸ of the block's largest. It changes an
+unsigned one by less than an eighth; numbers below about 2⁻³¹ of the largest are raised to that. On average a number
+doesn't change, so slow averages neither stall nor drift; an average accumulates a standard deviation of about a fifth.
 
-NaN and what is 2¹²⁷ or more have no code. An element of whose new states one is such, since its gradient was, or its
-square has overflowed, leaves zero behind in all of them, and doesn't count for the scales that the others have. An
-outlier does: what is 2¹⁸ times smaller than it is lost in the noise of a first moment, though right on average, and the
-floor under second moments keeps steps small where that happens. Numbers below 2⁻¹¹⁹ aren't told apart.
+NaN and numbers of 2¹²⁷ or more have no code. If one new state of an element is such a number, because its gradient was
+or because its square overflowed, all its states become zero, and it doesn't count for the block's scales. An outlier
+does count: a first moment that is 2¹⁸ times smaller is lost in the noise, though right on average, and the floor under
+second moments keeps steps small where that happens. Numbers below 2⁻¹¹⁹ aren't told apart.
 
-Bytes rest in groups of 64: byte 4·l + j is element 16·j + l, so that 16 words hold four vectors, and neither reading
-nor writing them needs to move bytes between lanes, on any processor. The scales follow after all codes.
+Bytes are stored in groups of 64: byte 4·l + j is element 16·j + l. So 16 words hold four vectors, and neither reading
+nor writing them moves bytes between lanes, on any processor. The scales follow after all codes.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adamite.codegen.text import Lanes, Text
+from adamite.codegen.text import Value
 from adamite.storage.format import FLOAT32, Array, Format
 from adamite.storage.random import BLOCK, LANES
 
@@ -38,15 +37,15 @@ LIMIT = 2.0**127  # what is as large has no code
 LIMIT_BITS = 0x7F000000
 _WINDOW = 0x40000000  # codes are read as floats from 2 on
 _ORDER = np.arange(GROUP) % LANES * 4 + np.arange(GROUP) // LANES  # where an element's byte lies
-_BYTES = "<64 x i8>"
+_SIGN, _MAGNITUDE = 0x80000000, 0x7FFFFFFF  # bits of a float32
 
 
 class Scale(NamedTuple):
     """What a block's numbers are encoded by: 2·S as a float and as its bits in each lane, the exponent in codes."""
 
-    two: str
-    low: str
-    base: str
+    two: Value
+    low: Value
+    base: Value
 
 
 class EightBit(Format):
@@ -67,7 +66,7 @@ class EightBit(Format):
     # ---- in NumPy: by blocks, a row each
 
     def decode(self, stored: Array, elements: int) -> Array:
-        """The numbers that lie in an array of this format."""
+        """The numbers in an array of this format."""
         codes, scales = self.parts(stored)
         raw = self.raw(codes) * self.factor(scales)
         return raw.reshape(-1)[:elements]
@@ -140,78 +139,66 @@ class EightBit(Format):
 
     # ---- in LLVM's language: four vectors of a group at once
 
-    def decoded(self, on: Lanes, words: str, vector: int) -> str:
+    def decoded(self, words: Value, vector: int) -> Value:
         """One vector of a group's words, without its scale."""
         if not self.signed:
             shift = 20 - 8 * vector
-            moved = on.apply("shl" if shift > 0 else "lshr", "i32", words, abs(shift))
-            kept = on.apply("or", "i32", on.apply("and", "i32", moved, 0xFF << 20), _WINDOW)
-            return on.cast("bitcast", kept, "i32", "float")
-        top = on.apply("shl", "i32", words, 24 - 8 * vector) if vector < 3 else words
-        moved = on.apply("ashr", "i32", top, 4)  # the sign stays on top
-        value = on.apply("or", "i32", on.apply("and", "i32", moved, 0x80000000 | 0x7F << 20), _WINDOW)
-        two = on.apply("or", "i32", on.apply("and", "i32", moved, 0x80000000), _WINDOW)
-        floats = (on.cast("bitcast", v, "i32", "float") for v in (value, two))
-        return on.apply("fsub", "float", *floats)
+            moved = words << shift if shift > 0 else words >> -shift
+            return (moved & 0xFF << 20 | _WINDOW).bitcast("float")
+        top = words << 24 - 8 * vector if vector < 3 else words
+        moved = top.apply("ashr", 4)  # the sign stays on top
+        value = moved & (_SIGN | 0x7F << 20) | _WINDOW
+        two = moved & _SIGN | _WINDOW
+        return value.bitcast("float") - two.bitcast("float")
 
-    def scale_text(self, out: Text, place: str) -> str:
+    def scale_text(self, place: Value) -> Value:
         """A block's S."""
-        byte = out.value(f"zext i8 {out.value(f'load i8, ptr {place}')} to i32")
-        bits = out.value(f"shl i32 {out.value(f'add i32 {byte}, {_SMALLEST - 1}')}, 23")
-        return out.value(f"bitcast i32 {bits} to float")
+        byte = place.out.value(f"load i8, ptr {place}", "i8").cast("zext", "i32")
+        return (byte + (_SMALLEST - 1) << 23).bitcast("float")
 
-    def measured(self, on: Lanes, value: str) -> str:
+    def measured(self, value: Value) -> Value:
         """A number's bits, as they are compared to find the largest."""
-        bits = on.cast("bitcast", value, "float", "i32")
-        return on.apply("and", "i32", bits, 0x7FFFFFFF) if self.signed else bits
+        bits = value.bitcast("i32")
+        return bits & _MAGNITUDE if self.signed else bits
 
-    def larger(self, on: Lanes, a: str, b: str) -> str:
-        return on.call("umax" if self.signed else "smax", "i32", a, b)
+    def larger(self, a: Value, b: Value) -> Value:
+        return a.call("umax" if self.signed else "smax", b)
 
-    def scaled(self, out: Text, largest: str, place: str) -> Scale:
+    def scaled(self, largest: Value, place: Value) -> Scale:
         """Choose and store the scale of a block whose largest number has these bits."""
-        raised = out.value(f"lshr i32 {out.value(f'add i32 {largest}, {self._room}')}, 23")
-        exponent = out.value(f"sub i32 {raised}, {(1 << self._exponents) - 1}")
-        one = Lanes(out, 0)
-        exponent = one.call("smin", "i32", one.call("smax", "i32", exponent, _SMALLEST), self._most)
-        byte = out.value(f"trunc i32 {out.value(f'sub i32 {exponent}, {_SMALLEST}')} to i8")
-        out.line(f"store i8 {byte}, ptr {place}")
-        bits = out.value(f"shl i32 {exponent}, 23")
-        base = out.value(f"trunc i32 {out.value(f'shl i32 {exponent}, 3')} to i8")
-        on, bytes_ = Lanes(out, LANES), Lanes(out, GROUP)
-        two = on.splat("float", out.value(f"bitcast i32 {bits} to float"))
-        return Scale(two, on.splat("i32", bits), bytes_.splat("i8", base))
+        exponent = (largest + self._room >> 23) - ((1 << self._exponents) - 1)
+        exponent = exponent.call("smax", _SMALLEST).call("smin", self._most)
+        byte = (exponent - _SMALLEST).cast("trunc", "i8")
+        place.out.line(f"store i8 {byte}, ptr {place}")
+        bits = exponent << 23
+        base = (exponent << 3).cast("trunc", "i8")
+        return Scale(bits.bitcast("float").splat(LANES), bits.splat(LANES), base.splat(GROUP))
 
-    def encoded(self, on: Lanes, values: list[str], random: list[str], scale: Scale) -> str:
-        """Four vectors as a group's bytes; of the random words the lower 20 bits are set alone."""
+    def encoded(self, values: list[Value], random: list[Value], scale: Scale) -> Value:
+        """Four vectors as a group's bytes; of the random words only the lower 20 bits are set."""
         codes, signs = [], None
         for vector, (value, r) in enumerate(zip(values, random, strict=True)):
-            bits = on.cast("bitcast", value, "float", "i32")
+            bits = value.bitcast("i32")
             if self.signed:
-                magnitude = on.cast("bitcast", on.apply("and", "i32", bits, 0x7FFFFFFF), "i32", "float")
-                moved = on.cast("bitcast", on.apply("fadd", "float", magnitude, scale.two), "float", "i32")
-                shift = 8 * vector - 24
-                placed = on.apply("lshr", "i32", bits, -shift) if shift else bits
-                sign = on.apply("and", "i32", placed, 0x80 << 8 * vector)
-                signs = on.apply("or", "i32", signs, sign) if signs else sign
+                moved = ((bits & _MAGNITUDE).bitcast("float") + scale.two).bitcast("i32")
+                shift = 24 - 8 * vector
+                sign = (bits >> shift if shift else bits) & 0x80 << 8 * vector
+                signs = sign if signs is None else signs | sign
             else:
-                moved = on.call("smax", "i32", bits, scale.low)
-            codes.append(on.apply("shl", "i32", on.apply("add", "i32", moved, r), 4))
-        packed = on.apply("lshr", "i32", codes[3], 24)
+                moved = bits.call("smax", scale.low)
+            codes.append(moved + r << 4)
+        packed = codes[3] >> 24
         for code in reversed(codes[:3]):  # each pushes its upper byte in from below
-            packed = on.call("fshl", "i32", packed, code, 8)
-        group = Lanes(on.out, GROUP)
-        out = group.apply("sub", "i8", on.out.value(f"bitcast <16 x i32> {packed} to {_BYTES}"), scale.base)
-        if signs is None:
-            return out
+            packed = packed.call("fshl", code, 8)
+        group = packed.bitcast("i8", GROUP) - scale.base
         # The code's eighth bit is what the sign takes.
-        return group.apply("or", "i8", out, on.out.value(f"bitcast <16 x i32> {signs} to {_BYTES}"))
+        return group if signs is None else group | signs.bitcast("i8", GROUP)
 
 
 def codable(values: Array) -> Array:
     """Whether numbers have a code."""
-    found: Array = np.abs(values) < LIMIT
-    return found
+    below: Array = np.abs(values) < LIMIT
+    return below
 
 
 def _power(exponent: Array) -> Array:

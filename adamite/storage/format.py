@@ -1,4 +1,4 @@
-"""What a storage format is; float32 and float64, which are computed in as they rest."""
+"""What a storage format is; float32 and float64, which are stored in the type that is computed in."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from typing import Any
 
 import numpy as np
 
-from adamite.codegen.text import Lanes
+from adamite.codegen.text import Value
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-_KNOWN: dict[str, Format] = {}
+_BY_NAME: dict[str, Format] = {}
 
 
 def named(name: str) -> Format:
     """The format of a name."""
-    return _KNOWN[name]
+    return _BY_NAME[name]
 
 
 class Format:
-    """How numbers rest in memory: NumPy's type and LLVM's of what lies there, and what it is computed in.
+    """How numbers are stored: NumPy's and LLVM's type of what lies in memory, and the format that is computed in.
 
-    A format says what it is twice, in NumPy and in LLVM's language, and the two have the same bits.
+    A format says this twice, in NumPy and in LLVM's language, and the two have the same bits.
     """
 
     def __init__(self, name: str, dtype: Any, llvm: str, computes_in: Format | None = None) -> None:
         self.name, self.dtype, self.llvm = name, np.dtype(dtype), llvm
-        self.computes_in = computes_in  # where that is another
-        _KNOWN[name] = self
+        self.computes_in = computes_in  # if that is another
+        _BY_NAME[name] = self
 
     def __repr__(self) -> str:
         return f"<format {self.name}>"
@@ -55,7 +55,7 @@ class Format:
 
     @property
     def smallest_state(self) -> float:
-        """What is smaller counts as zero in a state, so that no decay by 1/16 or more makes a subnormal number."""
+        """Smaller magnitudes count as zero in a state, so that no decay by 1/16 or more makes a subnormal number."""
         return 16 * self.tiny
 
     def bits(self, value: float) -> int:
@@ -83,11 +83,11 @@ class Format:
 
     # ---- in LLVM's language: by integers, since its own conversions call libraries or flush subnormals
 
-    def widened(self, on: Lanes, stored: str) -> str:
+    def widened(self, stored: Value) -> Value:
         """What was loaded as numbers to compute with."""
         return stored
 
-    def narrowed(self, on: Lanes, value: str) -> str:
+    def narrowed(self, value: Value) -> Value:
         """A computed number as it is stored: rounded to the nearest, ties to even."""
         return value
 

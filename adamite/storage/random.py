@@ -1,14 +1,15 @@
-"""Random bits that depend on where and when alone: the same for any number of threads, and drawn anew each step.
+"""Random bits that depend only on place and step: the same for any number of threads, and new in each step.
 
-A block's lanes have a word each (a hash of block, lane and the tensor's seed), every vector of a block and every
-output has one (a hash of its number and the step's seed), and an element's bits are the exclusive or of the two.
+An element's bits are the exclusive or of two words. One belongs to its block and lane: a hash of their numbers and of
+the tensor's seed. The other belongs to its output and the vector in the block: a hash of their numbers and of the
+step's seed.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from adamite.codegen.text import Lanes
+from adamite.codegen.text import Operand, Value
 from adamite.storage.format import Array
 
 BLOCK = 256  # elements that share a word a lane, and the scales of 8-bit states
@@ -36,12 +37,12 @@ def hashed(words: Array, seed: int) -> Array:
     return mixed
 
 
-def hashed_text(on: Lanes, words: str, seed: str) -> str:
+def hashed_text(words: Value, seed: Operand) -> Value:
     """The same in LLVM's language."""
-    h = on.apply("xor", "i32", on.apply("mul", "i32", words, _GOLDEN), seed)
-    for shift, factor in ((16, _FIRST), (15, _SECOND)):
-        h = on.apply("mul", "i32", on.apply("xor", "i32", h, on.apply("lshr", "i32", h, shift)), factor)
-    return on.apply("xor", "i32", h, on.apply("lshr", "i32", h, 16))
+    h = words * _GOLDEN ^ seed
+    h = (h ^ h >> 16) * _FIRST
+    h = (h ^ h >> 15) * _SECOND
+    return h ^ h >> 16
 
 
 def places(pairs: bool) -> tuple[Array, Array]:

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from adamite.codegen import compiler
 from adamite.codegen.job import STATES, G, Job, X
-from adamite.codegen.text import Text
+from adamite.codegen.text import Text, Value
 
 _RESULT, _ROWS, _XS, _GS, _STATES, _COUNT, _KEYS, _START = range(8)
-_OBJECT, _LAYOUT, _KEPT_LAYOUT, _MARK_PLACE, _MARK, _FIRST_STATE = range(6)  # of a row
+_OBJECT, _LAYOUT, _STATE_LAYOUT, _MARK_PLACE, _MARK, _FIRST_STATE = range(6)  # of a row
 _AXES = 5  # as many as a TensorImpl holds in itself
 
 # What a row's layout says, of the parameter or of its states.
@@ -56,105 +56,117 @@ class Layout(NamedTuple):
 
 def _text(at: Layout) -> str:
     """A loop over the rows, as `Look` lays them out."""
-    out = Text()
+    loop = _Loop(at)
+    loop.write()
+    return "define void @kernel(ptr %cells) {\nentry:\n" + "\n".join(loop.out.lines) + "\n}\n"
 
-    def word(base: str, index: int | str, kind: str = "i64") -> str:
-        return out.value(f"load {kind}, ptr {out.at(base, index, 'i64')}")
 
-    def both(a: str, b: str) -> str:
-        return out.value(f"and i1 {a}, {b}")
+class _Loop:
+    """The text of the loop: whatever isn't as its row says leads to the label `other`."""
 
-    def place(impl: str, itemsize: str) -> str:
-        """Where the first element lies; an empty tensor's place is 0, as in torch."""
-        skipped = out.value(f"mul i64 {word(impl, at.offset)}, {itemsize}")
-        start = out.value(f"add i64 {word(word(impl, at.storage, 'ptr'), at.data)}, {skipped}")
-        return out.value(f"select i1 {empty}, i64 0, i64 {start}")
+    def __init__(self, at: Layout) -> None:
+        self.at, self.out = at, Text()
 
-    def shaped(impl: str, layout: str) -> str:
+    def word(self, base: Value | str, index: Value | int | str, kind: str = "i64") -> Value:
+        return self.out.value(f"load {kind}, ptr {self.out.at(base, index, 'i64')}", kind)
+
+    def same(self, a: Value, b: Value) -> Value:
+        return a.compare("icmp eq", b)
+
+    def not_null(self, pointer: Value) -> Value:
+        return pointer.compare("icmp ne", "null")
+
+    def write(self) -> None:
+        out, word = self.out, self.word
+        keys = word("%cells", _KEYS)
+        rows, count = word("%cells", _ROWS), word("%cells", _COUNT)
+        xs, gs, states = (word("%cells", index, "ptr") for index in (_XS, _GS, _STATES))
+        width = count + _FIRST_STATE
+        out.line("br label %row")
+
+        out.label("row")
+        out.line("%r = phi i64 [ 0, %entry ], [ %r.next, %next ]")
+        out.line(f"%cell = getelementptr i64, ptr %cells, i64 {out.named('%r') * width + _START}")
+        parameter = word("%cell", _OBJECT, "ptr")
+        out.line(f"%layout.place = getelementptr i64, ptr %cell, i64 {_LAYOUT}")
+        out.line("%layout = load ptr, ptr %layout.place")
+        out.line(f"%empty = icmp eq i64 {word('%layout', _NUMEL)}, 0")
+        unmarked = self.same(word(word("%cell", _MARK_PLACE, "ptr"), 0), word("%cell", _MARK))
+        state_layout = word("%cell", _STATE_LAYOUT, "ptr")
+        self.look_at_gradient(parameter, keys, xs, gs, unmarked)
+        self.look_at_states(rows, count, states, state_layout)
+
+        out.label("next")
+        out.line("%r.next = add i64 %r, 1")
+        out.line(f"br i1 {out.named('%r.next').compare('icmp slt', rows)}, label %row, label %done")
+        for label, result in (("done", 1), ("other", 0)):
+            out.label(label)
+            out.line(f"store i64 {result}, ptr %cells")
+            out.line("ret void")
+
+    def look_at_gradient(self, parameter: Value, keys: Value, xs: Value, gs: Value, unmarked: Value) -> None:
+        """Check the parameter and its gradient, and store where the gradient lies."""
+        out, word, at = self.out, self.word, self.at
+        x = word(parameter, at.impl, "ptr")
+        metadata = word(x, at.metadata, "ptr")
+        out.line(f"br i1 {self.not_null(metadata)}, label %held, label %other")
+
+        out.label("held")
+        g = word(metadata, at.gradient, "ptr")
+        both = self.not_null(word(g, at.storage, "ptr")) & self.not_null(word(x, at.storage, "ptr"))
+        out.line(f"br i1 {both}, label %both, label %other")
+
+        out.label("both")
+        x_good, x_data = self.tensor(x, _TYPE, _ITEMSIZE, keys)
+        g_good, g_data = self.tensor(g, _GRADIENT_TYPE, _GRADIENT_ITEMSIZE, keys)
+        stays = self.same(x_data, word(xs, "%r"))
+        out.line(f"store i64 {g_data}, ptr {out.at(gs, '%r', 'i64')}")
+        out.line(f"br i1 {x_good & g_good & (stays & unmarked)}, label %states, label %other")
+
+    def look_at_states(self, rows: Value, count: Value, states: Value, layout: Value) -> None:
+        """Check that each state has its shape, and lies where it did."""
+        out, word, at = self.out, self.word, self.at
+        out.label("states")
+        out.line("%s = phi i64 [ 0, %both ], [ %s.next, %state.next ]")
+        out.line(f"br i1 {out.named('%s').compare('icmp slt', count)}, label %state, label %next")
+        out.label("state")
+        state = word(word("%cell", out.named("%s") + _FIRST_STATE, "ptr"), at.impl, "ptr")
+        out.line(f"br i1 {self.not_null(word(state, at.storage, 'ptr'))}, label %state.held, label %other")
+        out.label("state.held")
+        place = self.place(state, word(layout, _ITEMSIZE))
+        was = word(states, out.named("%r") + out.named("%s") * rows)
+        stays = self.shaped(state, layout) & self.same(place, was)
+        out.line(f"br i1 {stays}, label %state.next, label %other")
+        out.label("state.next")
+        out.line("%s.next = add i64 %s, 1")
+        out.line("br label %states")
+
+    def tensor(self, impl: Value, kind: int, itemsize: int, keys: Value) -> tuple[Value, Value]:
+        """Whether a tensor is as the row's layout says, and where its data lie."""
+        layout = self.out.named("%layout", "ptr")
+        type_ = self.out.value(f"load i16, ptr {self.out.at(impl, self.at.numel + 1, 'i64')}", "i16")
+        good = self.shaped(impl, layout) & self.same(type_, self.word(layout, kind).cast("trunc", "i16"))
+        good = good & self.same(self.word(impl, self.at.keys), keys)
+        data = self.place(impl, self.word(layout, itemsize))
+        return good & (self.out.named("%empty", "i1") | data.compare("icmp ne", 0)), data
+
+    def shaped(self, impl: Value, layout: Value) -> Value:
         """Whether a tensor has the shape and strides that a layout says."""
+        word, at = self.word, self.at
         dimensions = word(layout, _DIMENSIONS)
-        good = out.value(f"icmp eq i64 {word(impl, at.numel)}, {word(layout, _NUMEL)}")
-        good = both(good, out.value(f"icmp eq i64 {word(impl, at.dimensions)}, {dimensions}"))
+        good = self.same(word(impl, at.numel), word(layout, _NUMEL))
+        good = good & self.same(word(impl, at.dimensions), dimensions)
         for axis in range(_AXES):
-            unused = out.value(f"icmp sge i64 {axis}, {dimensions}")
+            unused = dimensions.compare("icmp sle", axis)
             for start, column in ((at.dimensions + 1, _SHAPE), (at.dimensions + 1 + _AXES, _STRIDES)):
-                same = out.value(f"icmp eq i64 {word(impl, start + axis)}, {word(layout, column + axis)}")
-                good = both(good, out.value(f"or i1 {unused}, {same}"))
+                good = good & (unused | self.same(word(impl, start + axis), word(layout, column + axis)))
         return good
 
-    def tensor(impl: str, kind: int, itemsize: int) -> tuple[str, str]:
-        """Whether it is as the row says, and where its data lie."""
-        wanted = out.value(f"trunc i64 {word('%layout', kind)} to i16")
-        type_ = out.value(f"load i16, ptr {out.at(impl, at.numel + 1, 'i64')}")
-        same = out.value(f"icmp eq i16 {type_}, {wanted}")
-        good = both(shaped(impl, "%layout"), same)
-        good = both(good, out.value(f"icmp eq i64 {word(impl, at.keys)}, {keys}"))
-        data = place(impl, word("%layout", itemsize))
-        lies = out.value(f"icmp ne i64 {data}, 0")
-        return both(good, out.value(f"or i1 {empty}, {lies}")), data
-
-    keys = word("%cells", _KEYS)
-    rows, count = word("%cells", _ROWS), word("%cells", _COUNT)
-    xs, gs, states = word("%cells", _XS, "ptr"), word("%cells", _GS, "ptr"), word("%cells", _STATES, "ptr")
-    width = out.value(f"add i64 {count}, {_FIRST_STATE}")
-    out.line("br label %row")
-
-    out.label("row")
-    out.line("%r = phi i64 [ 0, %entry ], [ %r.next, %next ]")
-    first = out.value(f"add i64 {_START}, {out.value(f'mul i64 %r, {width}')}")
-    out.line(f"%cell = getelementptr i64, ptr %cells, i64 {first}")
-    object_ = word("%cell", _OBJECT, "ptr")
-    out.line(f"%layout.place = getelementptr i64, ptr %cell, i64 {_LAYOUT}")
-    out.line("%layout = load ptr, ptr %layout.place")
-    unmarked = out.value(f"icmp eq i64 {word(word('%cell', _MARK_PLACE, 'ptr'), 0)}, {word('%cell', _MARK)}")
-    kept_layout = word("%cell", _KEPT_LAYOUT, "ptr")
-    kept_itemsize = word(kept_layout, _ITEMSIZE)
-    empty = out.value(f"icmp eq i64 {word('%layout', _NUMEL)}, 0")
-    x = word(object_, at.impl, "ptr")
-    metadata = word(x, at.metadata, "ptr")
-    some = out.value(f"icmp ne ptr {metadata}, null")
-    out.line(f"br i1 {some}, label %held, label %other")
-
-    out.label("held")
-    g = word(metadata, at.gradient, "ptr")
-    there = out.value(f"icmp ne ptr {word(g, at.storage, 'ptr')}, null")
-    has = out.value(f"icmp ne ptr {word(x, at.storage, 'ptr')}, null")
-    out.line(f"br i1 {both(there, has)}, label %both, label %other")
-
-    out.label("both")
-    x_good, x_data = tensor(x, _TYPE, _ITEMSIZE)
-    g_good, g_data = tensor(g, _GRADIENT_TYPE, _GRADIENT_ITEMSIZE)
-    stays = out.value(f"icmp eq i64 {x_data}, {word(xs, '%r')}")
-    out.line(f"store i64 {g_data}, ptr {out.at(gs, '%r', 'i64')}")
-    out.line(f"br i1 {both(both(x_good, g_good), both(stays, unmarked))}, label %states, label %other")
-
-    out.label("states")
-    out.line("%s = phi i64 [ 0, %both ], [ %s.next, %state.next ]")
-    more_states = out.value(f"icmp slt i64 %s, {count}")
-    out.line(f"br i1 {more_states}, label %state, label %next")
-    out.label("state")
-    kept = word(word("%cell", out.value(f"add i64 %s, {_FIRST_STATE}"), "ptr"), at.impl, "ptr")
-    held = out.value(f"icmp ne ptr {word(kept, at.storage, 'ptr')}, null")
-    out.line(f"br i1 {held}, label %state.held, label %other")
-    out.label("state.held")
-    lies = place(kept, kept_itemsize)
-    index = out.value(f"add i64 %r, {out.value(f'mul i64 %s, {rows}')}")
-    stays = both(shaped(kept, kept_layout), out.value(f"icmp eq i64 {lies}, {word(states, index)}"))
-    out.line(f"br i1 {stays}, label %state.next, label %other")
-    out.label("state.next")
-    out.line("%s.next = add i64 %s, 1")
-    out.line("br label %states")
-
-    out.label("next")
-    out.line("%r.next = add i64 %r, 1")
-    out.line(f"br i1 {out.value(f'icmp slt i64 %r.next, {rows}')}, label %row, label %done")
-    out.label("done")
-    out.line("store i64 1, ptr %cells")
-    out.line("ret void")
-    out.label("other")
-    out.line("store i64 0, ptr %cells")
-    out.line("ret void")
-    return "define void @kernel(ptr %cells) {\nentry:\n" + "\n".join(out.lines) + "\n}\n"
+    def place(self, impl: Value, itemsize: Value) -> Value:
+        """Where the first element lies; an empty tensor's place is 0, as in torch."""
+        skipped = self.word(impl, self.at.offset) * itemsize
+        start = self.word(self.word(impl, self.at.storage, "ptr"), self.at.data) + skipped
+        return self.out.named("%empty", "i1").select(0, start)
 
 
 class Look:

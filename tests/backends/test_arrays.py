@@ -212,6 +212,6 @@ def test_a_sign_is_the_frameworks_where_it_is_ours() -> None:
     graph = lower(build(RULES["lion"]))
     tensors = {name: np.array([1.0, -2.0, 0.0, np.nan]) for name in graph.inputs}
     coefficients = [0.5] * graph.coefficient_count
-    named = Evaluation(graph, coefficients, ("sign",))
+    named = Evaluation(graph, coefficients)
     assert named.operations == {"add", "mul", "sub", "sign"}
     assert_same(named.run(tensors, {**NUMPY, "sign": np.sign}), evaluate(graph, tensors, coefficients, NUMPY))

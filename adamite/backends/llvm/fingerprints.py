@@ -1,14 +1,14 @@
-"""What rows of memory hold, in a word each: whether somebody has written to them since.
+"""Fingerprints of rows of memory, a word each: they show whether somebody has written to a row.
 
-A fingerprint is the sum of a row's words times odd numbers that depend on their places, modulo 2**64: where one word is
-another, so is the sum. Columns: jobs.py.
+A fingerprint is the sum of a row's words times odd numbers that depend on their places, modulo 2**64. If one word
+changes, so does the sum. Columns: jobs.py.
 """
 
 from __future__ import annotations
 
 from adamite.backends.jobs import PLACE, RESULT, WORDS, word_size
 from adamite.codegen.frame import frame
-from adamite.codegen.text import Lanes, Text
+from adamite.codegen.text import Text
 from adamite.storage import Format
 from adamite.storage.random import hashed_text
 
@@ -24,11 +24,9 @@ def fingerprints_text(format: Format, machine: str) -> str:
     out.label("word")
     out.line("%i = phi i64 [ 0, %body ], [ %i.next, %word ]")
     out.line("%partial = phi i64 [ 0, %body ], [ %partial.next, %word ]")
-    factor = out.value(f"or i32 {hashed_text(Lanes(out, 0), out.value('trunc i64 %i to i32'), '0')}, 1")
-    word = out.value(f"zext {kind} {out.load(place, '%i', kind)} to i64")
-    out.line(
-        f"%partial.next = add i64 %partial, {out.value(f'mul i64 {word}, ' + out.value(f'zext i32 {factor} to i64'))}"
-    )
+    factor = hashed_text(out.named("%i").cast("trunc", "i32"), 0) | 1
+    word = out.load(place, "%i", kind).cast("zext", "i64")
+    out.line(f"%partial.next = add i64 %partial, {word * factor.cast('zext', 'i64')}")
     out.line("%i.next = add nsw i64 %i, 1")
     out.line(f"%more.words = icmp slt i64 %i.next, {words}")
     out.line("br i1 %more.words, label %word, label %sum")

@@ -25,12 +25,12 @@ def catch_up(graph: Graph, format: Format) -> Call:
         x, decays = before["x"], {name: kind(1) for name, _ in program.decays}
         values: list[Any] = [None] * len(program.nodes)
         for number, coefficients in enumerate(table):
-            for index, (node, place) in enumerate(zip(program.nodes, program.places, strict=True)):
+            for index, (node, rate) in enumerate(zip(program.nodes, program.rates, strict=True)):
                 if node.op == "decay":
                     values[index] = decays[node.value]
                 elif node.op == "tensor":
                     values[index] = x if node.value == "x" else before[node.value]
-                elif place != ONCE or not number:
+                elif rate != ONCE or not number:
                     values[index] = applied(node, values, coefficients, computed)
             x, decays = values[program.x], {name: values[index] for name, index in program.decays}
         return x, decays

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from adamite.codegen.job import CHUNK, COUNTER, GRAIN, HEADER, PARTIALS, ROWS, SCALE, TOTAL, Call
+from adamite.graph.expansion import expanded
 from adamite.graph.nodes import Graph, Node
 from adamite.storage import Format, Layout
 
@@ -40,7 +41,7 @@ def evaluate(
     graph: Graph, tensors: Mapping[str, Any], coefficients: Any, format: Format, scales: Mapping[str, Any] = NO_SCALES
 ) -> dict[str, Any]:
     """What the graph stores, by name. Coefficients are NumPy scalars of the type that is computed in."""
-    format = format.compute
+    graph, format = expanded(graph), format.compute
     values: list[Any] = []
     with np.errstate(all="ignore"):
         for node in graph.nodes:
