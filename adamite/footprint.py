@@ -41,7 +41,7 @@ class Weight(NamedTuple):
 
     @property
     def format(self) -> Format | None:
-        """How it rests, if adamite can train it."""
+        """Its storage format, if adamite can train it."""
         return FORMATS.get(self.dtype) if self.trained else None
 
     def to(self, dtype: str) -> Weight:
@@ -132,7 +132,7 @@ class Memory:
 
 
 def memory(model: Any, optimizer: str | Rule = "adamw", dtype: str | None = None) -> Memory:
-    """Count the bytes of a training: weights, gradients, and states in each format that they can rest in.
+    """Count the bytes of a training: weights, gradients, and states in each storage format that they can have.
 
     Args:
         model: a module of torch, a Keras model that is built, arrays or tensors in any nesting, or where a .safetensors

@@ -206,7 +206,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
 
     def _layout(self, variable: Any) -> Layout:
         """How a variable and its states are stored, on the torch backend."""
-        return in_place.resting(type(self).__name__, variable, self._read().plain, self._storage)
+        return in_place.stored(type(self).__name__, variable, self._read().plain, self._storage)
 
     def _narrow(self, variable: Any, name: str, start: float | str, format: Format) -> Any:
         """A new state in a storage format of its own."""

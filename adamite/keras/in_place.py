@@ -47,12 +47,16 @@ def number(value: Any) -> float:
 
 
 def check(owner: str, variables: Sequence[Any], storage: Storage) -> None:
-    """Refuse variables whose states can't rest like that."""
+    """Refuse variables whose states can't be stored like that."""
     choice.check(owner, storage, [format_of(variable.value) for variable in variables])
 
 
-def resting(owner: str, variable: Any, update: Update, storage: Storage) -> Layout:
-    """How a variable and its states rest."""
+def stored(owner: str, variable: Any, update: Update, storage: Storage) -> Layout:
+    """How a variable and its states are stored.
+
+    Raises:
+        ValueError: for a storage dtype that this variable can't have.
+    """
     p = variable.value
     layout = state.stored(p, update, storage)
     kind = kind_for(p, layout)
