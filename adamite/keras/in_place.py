@@ -1,4 +1,4 @@
-"""Steps on torch's tensors where they lie: on the CPU one native call for all variables of a type."""
+"""Steps in place on Keras's torch backend: on a CPU one native call for all variables of a dtype."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ _untraced: Any = _disable_dynamo(lambda function, *args: function(*args))
 
 
 def outside_of_traces(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function that torch.compile, which can't trace machine code, isn't to look into."""
+    """Call a function outside of torch.compile, which can't trace machine code."""
     return _untraced(function, *args) if is_dynamo_compiling() else function(*args)
 
 
 def tensors(gradients: Sequence[Any]) -> Sequence[Tensor]:
-    """Gradients as tensors; Keras takes NumPy's arrays too."""
+    """Gradients as tensors. Keras accepts NumPy arrays too."""
     return gradients if all(map(torch.is_tensor, gradients)) else list(map(ops.convert_to_tensor, gradients))
 
 
 def number(value: Any) -> float:
-    """What a variable, a tensor or a number is."""
+    """The number in a variable or a tensor."""
     return float(getattr(value, "_value", value))
 
 
@@ -66,17 +66,17 @@ def stored(owner: str, variable: Any, update: Update, storage: Storage) -> Layou
 
 
 def made(variable: Any, start: float | str, numbers: Mapping[str, float], format: Format) -> Tensor:
-    """A new state in a format of its own."""
+    """A new state in a storage format of its own."""
     return state.create(variable.value, start, numbers, format)
 
 
 def adapted(value: Any, variable: Any, name: str, layout: Layout, update: Update) -> Tensor:
-    """A saved state as it is kept here, where either is of 8 bits."""
+    """A saved state in the format of this optimizer, if either is 8-bit."""
     return state.adapted(ops.convert_to_tensor(value), variable.value, name, layout.of(name), update)
 
 
 class Row(NamedTuple):
-    """A variable with its states, by the rule's names, and the type of its gradient."""
+    """A variable, the dtype of its gradient, and its states by the rule's names."""
 
     variable: Any
     gradient: torch.dtype
@@ -87,7 +87,7 @@ class Row(NamedTuple):
 
 
 class InPlace:
-    """The batches of a step over some variables; they hold until a tensor is another one or lies elsewhere."""
+    """The batches of a step. They are valid until a tensor is replaced or moves."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self._variables = [v for row in rows for v in (row.variable, *row.states.values())]
@@ -119,7 +119,7 @@ class InPlace:
         self._written = Written()
 
     def stands(self, gradients: Sequence[Tensor]) -> bool:
-        """Whether all tensors are those that they were, where they were, and gradients of the types that they had."""
+        """Whether all tensors are the same and in their places, and the gradients have the same dtypes."""
         return (
             all(map(is_, map(_value, self._variables), self._tensors))
             and list(map(_dtype, gradients)) == self._types
@@ -127,7 +127,7 @@ class InPlace:
         )
 
     def fits(self, gradients: Sequence[Tensor]) -> bool:
-        """Whether they have the variables' shapes."""
+        """Whether gradients have the variables' shapes."""
         return list(map(_shape, gradients)) == self._shapes
 
     def step(
@@ -154,5 +154,5 @@ class InPlace:
 
 
 def _taken(group: int) -> str | None:
-    """Sparse gradients are taken, and made dense."""
+    """Accept sparse gradients, which are made dense."""
     return None

@@ -17,7 +17,7 @@ COMPENSATION = "compensation"  # what a bfloat16 parameter couldn't hold, in bfl
 
 
 class Layout(NamedTuple):
-    """What a kernel is compiled for. States that aren't named rest as the parameter is computed."""
+    """The formats that a kernel is compiled for. States that aren't named have the format of the computation."""
 
     x: Format
     states: tuple[tuple[str, Format], ...] = ()
