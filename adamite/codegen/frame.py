@@ -9,14 +9,8 @@ AS_IT_IS = ", !llvm.loop !3"  # of a loop that isn't worth vectorising
 ACCESS_GROUP = ", !llvm.access.group !0"  # of memory that no two turns of the loop share
 
 
-def frame(out: Text, machine: str, scratch: str = "") -> str:
-    """Claim ranges, walk the rows, run the body with %low and %high; in the default floating-point mode."""
-    save, restore, declare = _float_mode(machine)
-    text = f"""
-define void @kernel(ptr %job) "no-builtins" {{
-entry:
-  {scratch}
-  {save}
+# Claim a range of the job's units, and find the rows that it meets.
+_CLAIM = f"""\
   %rows = load i64, ptr %job
   %total.place = getelementptr i64, ptr %job, i64 {TOTAL}
   %total = load i64, ptr %total.place
@@ -46,7 +40,9 @@ walk:
   %meets = icmp slt i64 %low, %high
   br i1 %meets, label %body, label %next
 body:
-{chr(10).join(out.lines)}
+"""
+
+_NEXT = """\
 next:
   %row.next = add i64 %row, 1
   %more.rows = icmp slt i64 %row.next, %rows
@@ -54,18 +50,33 @@ next:
   %more = and i1 %more.rows, %more.range
   br i1 %more, label %walk, label %claim
 done:
-  {restore}
+"""
+
+_DECLARATIONS = """\
+declare i64 @llvm.smin.i64(i64, i64)
+declare i64 @llvm.smax.i64(i64, i64)
+!0 = distinct !{}
+!1 = distinct !{!1, !2}
+!2 = !{!"llvm.loop.parallel_accesses", !0}
+!3 = distinct !{!3, !4}
+!4 = !{!"llvm.loop.vectorize.enable", i1 false}
+"""
+
+
+def frame(out: Text, machine: str, scratch: str = "") -> str:
+    """Claim ranges, walk the rows, run the body with %low and %high; in the default floating-point mode."""
+    save, restore, declare = _float_mode(machine)
+    text = f"""
+define void @kernel(ptr %job) "no-builtins" {{
+entry:
+  {scratch}
+  {save}
+{_CLAIM}{chr(10).join(out.lines)}
+{_NEXT}  {restore}
   ret void
 }}
 {declare}
-declare i64 @llvm.smin.i64(i64, i64)
-declare i64 @llvm.smax.i64(i64, i64)
-!0 = distinct !{{}}
-!1 = distinct !{{!1, !2}}
-!2 = !{{!"llvm.loop.parallel_accesses", !0}}
-!3 = distinct !{{!3, !4}}
-!4 = !{{!"llvm.loop.vectorize.enable", i1 false}}
-"""
+{_DECLARATIONS}"""
     text += "".join(f"{line}\n" for line in out.declared)
     if "vector.reduce" in text:
         text += f"declare double @llvm.vector.reduce.fadd.v{PARTIALS}f64(double, <{PARTIALS} x double>)\n"
@@ -73,7 +84,7 @@ declare i64 @llvm.smax.i64(i64, i64)
 
 
 def _float_mode(machine: str) -> tuple[str, str, str]:
-    """Set round-to-nearest with denormals, whatever the calling thread had; restore it in the end."""
+    """What sets rounding to nearest, with subnormal numbers; what restores the caller's mode; declarations."""
     if machine in ("x86_64", "AMD64", "amd64", "i386", "i686"):
         save = """%mode = alloca i32
   %default = alloca i32

@@ -138,7 +138,7 @@ def test_array_operations_where_the_interface_is_unknown(unknown: str, monkeypat
     x, tx = jnp.linspace(-1.0, 1.0, 9), ours.adam(0.1)
     with monkeypatch.context() as patch:
         if unknown == "version":
-            patch.setattr(xla, "KNOWN", {(99, 0)})
+            patch.setattr(xla, "SUPPORTED", {(99, 0)})
         elif unknown == "header":
             patch.setattr(jax.ffi, "include_dir", lambda: "/nowhere")
         else:

@@ -1,8 +1,8 @@
 """A step inside a program that XLA compiles: the kernel, called through XLA's foreign function interface.
 
-XLA calls a handler with a C struct of buffers. The handler is LLVM text too: it fills a job with the buffers' places,
-shares the job with XLA's threads if it is large, and runs the kernel in place. Offsets are those of
-`xla/ffi/api/c_api.h`, which jaxlib ships and whose version is read from it.
+XLA calls a handler with a C struct of buffers. The handler is LLVM text too: it fills a job with the addresses of the
+buffers, shares the job with XLA's threads if it is large, and runs the kernel in place. Offsets are those of
+`xla/ffi/api/c_api.h`, a header that jaxlib ships; its version is read there.
 
     operands: the coefficients, then for each input that the graph reads its rows
     results: for each output its rows, each in the memory of the input of that name
@@ -20,7 +20,7 @@ from adamite.codegen.job import COUNTER, GRAIN, HEADER, ROWS, TOTAL, X
 from adamite.graph.nodes import Graph
 from adamite.storage import Layout
 
-KNOWN = {(0, 3)}  # versions whose structs are as here
+SUPPORTED = {(0, 3)}  # versions whose structs are as here
 
 # Bytes from a struct's begin.
 _EXTENSION, _API, _CONTEXT, _ARGS, _RETS_COUNT, _RETS = 8, 16, 24, 72, 96, 112  # XLA_FFI_CallFrame
@@ -31,16 +31,16 @@ _ACTIVE, _HOLDERS = 0, 1  # words after a job's table
 
 
 def version(include: str) -> tuple[int, int] | None:
-    """The version of the interface in the headers under a folder, if it is one that is known here."""
+    """The version of the interface in the headers under a folder, if it is supported."""
     try:
         header = (Path(include) / "xla" / "ffi" / "api" / "c_api.h").read_text(encoding="utf-8")
     except OSError:
         return None
-    found = dict(re.findall(r"#define XLA_FFI_API_(MAJOR|MINOR) (\d+)", header))
-    if len(found) < 2:
+    numbers = dict(re.findall(r"#define XLA_FFI_API_(MAJOR|MINOR) (\d+)", header))
+    if len(numbers) < 2:
         return None
-    number = int(found["MAJOR"]), int(found["MINOR"])
-    return number if number in KNOWN else None
+    number = int(numbers["MAJOR"]), int(numbers["MINOR"])
+    return number if number in SUPPORTED else None
 
 
 def text(
@@ -49,9 +49,9 @@ def text(
     """The kernel and its handler.
 
     Args:
-        worth: how many elements make it worth while to wake other threads.
-        share: the least that a thread is given.
-        threads: how many there may be.
+        worth: from how many elements on other threads are asked to help.
+        share: the least number of elements that a thread is given.
+        threads: the largest number of threads.
     """
     return step_text(graph, layout, machine) + _handler(graph, interface, worth, share, threads)
 
@@ -66,17 +66,14 @@ def compile(text: str) -> compiler.Compiled:
 
 def _handler(graph: Graph, interface: tuple[int, int], worth: int, share: int, threads: int) -> str:
     columns = 2 + len(graph.inputs)
-    inputs, outputs = graph.read, [name for name, _ in graph.outputs]
-    fill = []
-    for k, name in enumerate(graph.inputs):
-        column = X + k
-        if name in outputs:
-            fill.append(_cell(column, "%rets", outputs.index(name), 0))
-        elif name in inputs:
-            fill.append(_cell(column, "%args", inputs.index(name), 1))
-        else:
-            fill.append(f"  call void @put(ptr %table, i64 {column}, i64 %rows, i64 %r, i64 0)")
-    return f"""
+    return (
+        f"\n{_HELPERS}{_task(columns)}{_describe(interface)}{_begin(columns, len(graph.outputs))}"
+        f"{_fill_rows(graph)}{_divide(worth, share, threads)}{_SCHEDULE_TASKS}{_FINISH}"
+    )
+
+
+# Words of structs and of the job's table, the length of a buffer, and what frees the job.
+_HELPERS = f"""\
 define internal i64 @word(ptr %base, i64 %bytes) alwaysinline "no-builtins" {{
   %place = getelementptr i8, ptr %base, i64 %bytes
   %value = load i64, ptr %place
@@ -131,6 +128,12 @@ done:
   ret void
 }}
 
+"""
+
+
+def _task(columns: int) -> str:
+    """What another thread runs."""
+    return f"""\
 define internal ptr @words(ptr %job) {{
   %rows = load i64, ptr %job
   %cells = mul i64 %rows, {columns}
@@ -150,6 +153,12 @@ define void @task(ptr %job) {{
   ret void
 }}
 
+"""
+
+
+def _describe(interface: tuple[int, int]) -> str:
+    """The handler's beginning: XLA may only ask for the version of the interface."""
+    return f"""\
 define ptr @handler(ptr %frame) "no-builtins" {{
 entry:
   %extension.word = call i64 @word(ptr %frame, i64 {_EXTENSION})
@@ -170,13 +179,19 @@ describe:
   store i32 {interface[1]}, ptr %minor
   ret ptr null
 
+"""
+
+
+def _begin(columns: int, outputs: int) -> str:
+    """Allocate a job with a row for each array of an output."""
+    return f"""\
 run:
   %args.word = call i64 @word(ptr %frame, i64 {_ARGS})
   %args = inttoptr i64 %args.word to ptr
   %rets.word = call i64 @word(ptr %frame, i64 {_RETS})
   %rets = inttoptr i64 %rets.word to ptr
   %results = call i64 @word(ptr %frame, i64 {_RETS_COUNT})
-  %rows = udiv i64 %results, {len(outputs)}
+  %rows = udiv i64 %results, {outputs}
   %cells = mul i64 %rows, {columns}
   %words.count = add i64 %cells, {HEADER + 2}
   %size = mul i64 %words.count, 8
@@ -195,6 +210,22 @@ run:
   %coefficients = call i64 @word(ptr %coefficients.buffer, i64 {_DATA})
   br label %row
 
+"""
+
+
+def _fill_rows(graph: Graph) -> str:
+    """Write each row's length and the addresses of its buffers."""
+    inputs, outputs = graph.read, [name for name, _ in graph.outputs]
+    fill = []
+    for column, name in enumerate(graph.inputs, start=X):
+        if name in outputs:
+            fill.append(_cell(column, "%rets", outputs.index(name), 0))
+        elif name in inputs:
+            fill.append(_cell(column, "%args", inputs.index(name), 1))
+        else:
+            fill.append(f"  call void @put(ptr %table, i64 {column}, i64 %rows, i64 %r, i64 0)")
+    cells = "\n".join(fill)
+    return f"""\
 row:
   %r = phi i64 [ 0, %run ], [ %r.next, %fill ]
   %total = phi i64 [ 0, %run ], [ %total.next, %fill ]
@@ -206,10 +237,16 @@ fill:
   %total.next = add i64 %total, %length
   call void @put(ptr %table, i64 0, i64 %rows, i64 %r, i64 %length)
   call void @put(ptr %table, i64 1, i64 %rows, i64 %r, i64 %coefficients)
-{chr(10).join(fill)}
+{cells}
   %r.next = add i64 %r, 1
   br label %row
 
+"""
+
+
+def _divide(worth: int, share: int, threads: int) -> str:
+    """Decide how many threads do the job, and how much they claim at a time."""
+    return f"""\
 filled:
   %total.place = getelementptr i64, ptr %job, i64 {TOTAL}
   store i64 %total, ptr %total.place
@@ -229,6 +266,11 @@ share:
   %part = udiv i64 %total, %parts
   %small = icmp slt i64 %part, {share}
   %grain = select i1 %small, i64 {share}, i64 %part
+"""
+
+
+# Ask XLA to run the task on each of the other threads; a refusal leaves its part to those that run.
+_SCHEDULE_TASKS = f"""\
   store i64 %grain, ptr %grain.place
   store i64 %wanted, ptr %holders
   %api.word = call i64 @word(ptr %frame, i64 {_API})
@@ -262,6 +304,10 @@ refused:
 asked.one:
   br label %ask
 
+"""
+
+# Run the kernel here too, and wait for the others.
+_FINISH = """\
 alone:
   call void @kernel(ptr %job)
   br label %wait
@@ -272,7 +318,7 @@ wait:
 end:
   call void @release(ptr %job, ptr %holders)
   ret ptr null
-}}
+}
 """
 
 
