@@ -201,8 +201,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
             return plan
         kept = self._storage, self._tables, self._written
         plan = Plan(self._settings, groups, state, self._multiplies, *kept, only)
-        if not plan.look(self._sparse):
-            raise RuntimeError(f"{type(self).__name__}: parameters or gradients changed while the step looked at them")
+        plan.find(self._sparse)
         return plan
 
     @property

@@ -160,7 +160,7 @@ class Plan:
         return True
 
     def look(self, sparse: SparseRefusal) -> bool:
-        """Find the gradients; whether all parameters and states are those that the plan was made for.
+        """Find the gradients, if all parameters and states are those that the plan was made for: whether they are.
 
         `sparse` says why a group refuses sparse gradients, if it does.
         """
@@ -173,6 +173,15 @@ class Plan:
             self.release()
             raise
         return True
+
+    def find(self, sparse: SparseRefusal) -> None:
+        """Find the gradients, for a plan that was just made."""
+        try:
+            for batch in self.batches:
+                batch.find(sparse)
+        except BaseException:
+            self.release()
+            raise
 
     def _same_members(self, groups: Groups, state: Any) -> bool:
         for index, group in self._groups.items():
