@@ -53,7 +53,7 @@ LAYERS: list[set[str]] = [
     {"schedules.form"},
     {"schedules.closed_forms", "schedules.plateau"},
     {"schedules"},
-    {"frontend.settings", "frontend.conventions"},
+    {"frontend.settings", "frontend.conventions", "frontend.loading"},
     {"frontend.named", "frontend.about"},
     {"numpy", "torch", "jax"},
     {"keras"},  # of the other frameworks on the backend that runs
