@@ -1,1 +1,1 @@
-"""Many tensors, one call: kernels, the threads that run them, norms."""
+"""Many tensors, one call: batches, coefficients, kernels, the threads that run them, norms."""

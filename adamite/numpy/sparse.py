@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from adamite.engine import kernels, norms
+from adamite.engine import kernels
 from adamite.engine.batch import Found
 from adamite.engine.coefficients import Table
-from adamite.engine.memory import Array, address
+from adamite.engine.memory import address
 from adamite.graph.lowering import lower
 from adamite.language.update import Update
 from adamite.numpy.batch import Batch, Guard, History
 from adamite.numpy.hyperparameters import Hyperparameters
 from adamite.numpy.slots import Slot
 from adamite.sparse.rows import Indices, Rows, Sparse, checked, merged
-from adamite.sparse.tables import Behind, Memory, Steps, Touched, rows_mode
+from adamite.sparse.tables import Behind, Gradient, Memory, Steps, Touched, rows_mode
 from adamite.storage import Layout
 
 
@@ -38,7 +38,7 @@ class RowsBatch(Batch):
         super().__init__(update, layout, slots, hyper, table)
         self.steps = Steps(update, layout, kernels.default_backend())
         self.sparse = sparse
-        self.rows: list[tuple[Indices, Array] | None] = []  # of each parameter's gradient
+        self.rows: list[Gradient | None] = []  # of each parameter's gradient
         self.behind: list[Behind | None] = [None] * len(slots)
         self._xs: list[int] = []  # where the parameters lay
         for slot in slots:
@@ -53,7 +53,7 @@ class RowsBatch(Batch):
 
     def look(self, gradients: list[Any], guard: Guard) -> Found:
         self.gradients = gradients
-        rows: list[tuple[Indices, Array] | None] = []
+        rows: list[Gradient | None] = []
         places = []
         for slot in self.slots:
             places.append(where(slot))
@@ -62,29 +62,21 @@ class RowsBatch(Batch):
         ranges = guard(places != self._xs)
         self._xs = places
         for row, g in enumerate(rows):
-            if g is not None and ranges.clash(g[1]) is not None:
-                rows[row] = g[0], g[1].copy()  # which the step would write
+            if g is not None and ranges.clash(g.values) is not None:
+                rows[row] = g._replace(values=g.values.copy())  # which the step would write
         self.rows, self.found = rows, Found([row for row, g in enumerate(rows) if g is None])
         return self.found
 
     def square(self, before: float, scale: float = 1.0) -> float:
-        values = [np.empty(0, self.layout.x.dtype) if g is None else g[1] for g in self.rows]
-        sums = norms.Squares(self.layout.x, [v.size for v in values], kernels.default_backend())
-        sums.run([address(v) for v in values], scale)
-        return sums.total(before)
+        return self.steps.square(self.rows, before, scale)
 
     def nonfinite(self) -> Iterator[str]:
-        for slot, g in zip(self.slots, self.rows, strict=True):
-            if g is not None and not np.isfinite(g[1]).all():
-                yield slot.name
+        return (self.slots[row].name for row in self.steps.nonfinite(self.rows))
 
     def prepare(self) -> None:
         super().prepare()
-        touched = []
-        for slot, g, behind, cohort in zip(self.slots, self.rows, self.behind, self.of, strict=True):
-            if g is not None:
-                touched.append(Touched(memory(slot), g[0], address(g[1]), cohort.address, behind))
-        self.steps.prepare(touched)
+        tables = zip(self.slots, self.rows, self.behind, self.of, strict=True)
+        self.steps.prepare([Touched(memory(s), g, c.address, behind) for s, g, behind, c in tables if g is not None])
 
     def go(self) -> None:
         self.steps.go()
@@ -154,7 +146,7 @@ def memory(slot: Slot) -> Memory:
     return Memory([address(a) for a in arrays], [a.strides[0] for a in arrays], width)
 
 
-def admitted(slot: Slot, g: Rows) -> tuple[Indices, Array]:
+def admitted(slot: Slot, g: Rows) -> Gradient:
     """A gradient of this table's rows, each row once; or refused."""
     indices = checked(g.indices, len(slot.x), f" of {slot.name!r}")
     if g.values.dtype != slot.dtype:
@@ -167,4 +159,4 @@ def admitted(slot: Slot, g: Rows) -> tuple[Indices, Array]:
             f"the gradient of {slot.name!r} must have values of shape {(len(indices), *slot.shape[1:])}, a row of the "
             f"parameter for each index, got {g.values.shape}"
         )
-    return merged(indices, g.values.view(np.ndarray))
+    return Gradient(*merged(indices, g.values.view(np.ndarray)))

@@ -17,12 +17,13 @@ import numpy as np
 from adamite.backends import jobs
 from adamite.backends.backend import BackendName
 from adamite.codegen.job import COEFFICIENTS, HEADER, LENGTH, ROWS, TOTAL, G, Job, X
-from adamite.engine import kernels, running, threads
+from adamite.engine import kernels, norms, running, threads
+from adamite.engine.memory import address
 from adamite.graph.idle import Unpredictable, idle, still
 from adamite.graph.lowering import lower
 from adamite.graph.nodes import Graph
 from adamite.language.update import Update
-from adamite.sparse.rows import Indices, Sparse
+from adamite.sparse.rows import Array, Indices, Sparse
 from adamite.storage import Format, Layout
 
 Table = np.ndarray[Any, np.dtype[np.int64]]
@@ -56,14 +57,25 @@ class Memory(NamedTuple):
     width: int  # elements of a row
 
 
+class Gradient(NamedTuple):
+    """A gradient of some of a table's rows."""
+
+    indices: Indices  # each once
+    values: Array  # a row for each, one behind the other, as they are stored
+    owner: Any = None  # whose memory that is
+
+
 class Touched(NamedTuple):
-    """Rows of one table, and what they are stepped by."""
+    """A table with a gradient of some of its rows."""
 
     memory: Memory
-    indices: Indices  # each once
-    gradient: int  # where the gradients lie, one behind the other
+    gradient: Gradient
     coefficients: int  # where those of the step lie
     behind: Behind | None = None
+
+    @property
+    def indices(self) -> Indices:
+        return self.gradient.indices
 
 
 class RowsJob(Job):
@@ -94,11 +106,23 @@ class Steps:
     """The steps of a batch on the rows that have gradients."""
 
     def __init__(self, update: Update, layout: Layout, backend: BackendName) -> None:
-        self.layout = layout
+        self.layout, self.backend = layout, backend
         self.kernel = kernels.step_kernel(update, layout, backend)
         self.job = RowsJob(2 + len(lower(update).inputs))
         self.late = CatchUp(update, layout.x, backend)
         self.touched: Sequence[Touched] = ()
+
+    def square(self, gradients: Sequence[Gradient | None], before: float, scale: float) -> float:
+        """The sum of the gradients' squares, table after table, after what came before."""
+        values = [g.values for g in gradients if g is not None]
+        squares = norms.Squares(self.layout.g, [v.size for v in values], self.backend)
+        squares.run(list(map(address, values)), scale)
+        return squares.total(before)
+
+    def nonfinite(self, gradients: Sequence[Gradient | None]) -> list[int]:
+        """The tables whose gradients hold NaN or infinity."""
+        numbers = [None if g is None else self.layout.g.widen(g.values) for g in gradients]
+        return [table for table, values in enumerate(numbers) if values is not None and not np.isfinite(values).all()]
 
     def prepare(self, touched: Sequence[Touched]) -> None:
         """Fill the job. Of the parameters nothing is changed, unless they are `LONGEST` behind."""
@@ -117,7 +141,7 @@ class Steps:
             part = table[:, start : start + len(t.indices)]
             part[LENGTH], part[COEFFICIENTS] = t.memory.width, t.coefficients
             row = t.memory.width * self.layout.g.itemsize
-            part[G] = np.arange(t.gradient, t.gradient + row * len(t.indices), row) if row else t.gradient
+            part[G] = address(t.gradient.values) + row * np.arange(len(t.indices))
             _point(part, (X, *range(G + 1, len(part))), t.memory, t.indices)
             start += len(t.indices)
         self.job.count(int(table[LENGTH].sum()))

@@ -1,8 +1,8 @@
 """A step as array operations over all tensors at once: on devices where the machine code doesn't run.
 
 Most graphs are `torch._foreach_*` operations on lists of tensors. torch has none that compares or selects, but for
-maxima and minima, and none that computes in another type: such graphs are evaluated on one flat tensor. A fused reader
-for GPUs would take the place of `step`.
+maxima and minima, and none that computes in another type: such graphs are evaluated on one flat tensor. A fused backend
+for GPUs will be a kind of batch of its own.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _on_one(reading: Evaluation, inputs: Lists, compute: torch.dtype) -> dict[st
 
 def _among(value: Any, inputs: Mapping[str, Any]) -> bool:
     """Whether what is to be stored is an input, which may be written before it is copied."""
-    return any(value is known for known in inputs.values())
+    return any(value is given for given in inputs.values())
 
 
 _flatten: Any = _flatten_dense_tensors

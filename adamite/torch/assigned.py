@@ -16,7 +16,7 @@ class Compensated(NamedTuple):
     """A parameter, what of it lies in this process, and what that couldn't hold."""
 
     parameter: Tensor
-    own: Tensor
+    part: Tensor
     place: int  # where it lies
     compensation: Tensor
 
@@ -49,10 +49,10 @@ class Written:
             if self.assigned(row):
                 row.compensation.zero_()
 
-    def kept(self, parameters: Iterable[Tensor]) -> list[Compensated]:
+    def unassigned(self, parameters: Iterable[Tensor]) -> list[Compensated]:
         """Those of these that nobody has assigned to."""
         rows = [self._left[id(p)][0] for p in parameters if id(p) in self._left]
-        return [row for row in rows if not self.assigned(row._replace(place=row.own.data_ptr()))]
+        return [row for row in rows if not self.assigned(row._replace(place=row.part.data_ptr()))]
 
 
 def alone(x: Tensor) -> bool:

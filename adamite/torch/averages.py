@@ -18,7 +18,7 @@ def swapped_in(pairs: Sequence[tuple[Tensor, Tensor]], written: Written) -> Iter
     parameters = [p for p, _ in pairs]
     with torch.no_grad():
         before = [p.detach().clone() for p in parameters]
-    unchanged = written.kept(parameters)
+    unchanged = written.unassigned(parameters)
     try:
         with torch.no_grad():
             for p, average in pairs:

@@ -185,10 +185,9 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
                     group.setdefault(name, value)
         if plan is not None and follows and plan.look(self._sparse):
             return plan
-        kept = self._storage, self._tables, self._written
-        plan = Plan(self._settings, groups, state, self._multiplies, *kept, only)
-        if not plan.look(self._sparse):
-            raise RuntimeError(f"{type(self).__name__}: parameters or gradients changed while the step looked at them")
+        shared = self._storage, self._tables, self._written
+        plan = Plan(self._settings, groups, state, self._multiplies, *shared, only)
+        plan.find(self._sparse)
         return plan
 
     @property
@@ -338,10 +337,10 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
 
     def __repr__(self) -> str:
         """The groups, and what holds for all of them."""
-        own = "".join(f"{name}: {getattr(self, name)}\n" for name in ("clip_norm", "nonfinite")) * self._needs_norm
-        own += "".join(f"{n}: {v}\n" for n, v in self._storage.chosen().items())
-        own += f"sparse: {self.sparse}\n" * (self.sparse is not None)
-        return f"{super().__repr__()[:-1]}{own})"
+        options = "".join(f"{name}: {getattr(self, name)}\n" for name in ("clip_norm", "nonfinite")) * self._needs_norm
+        options += "".join(f"{n}: {v}\n" for n, v in self._storage.chosen().items())
+        options += f"sparse: {self.sparse}\n" * (self.sparse is not None)
+        return f"{super().__repr__()[:-1]}{options})"
 
     # ---- sparse gradients
 
@@ -392,7 +391,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
             raise ValueError(f"{type(self).__name__} keeps no average of the weights; make it with ema=0.999")
         if self._swapped:
             raise RuntimeError("the averages are swapped in already")
-        averages = [(p, kept[EMA]) for p, kept in self.state.items() if EMA in kept]
+        averages = [(p, state[EMA]) for p, state in self.state.items() if EMA in state]
         self._swapped = True
         try:
             with swapped_in(averages, self._written):
@@ -448,25 +447,25 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
     @_disable_dynamo
     def share_memory(self) -> None:
         """Move all states to memory that processes share."""
-        for kept in self.state.values():
-            for value in kept.values():
+        for state in self.state.values():
+            for value in state.values():
                 if isinstance(value, Tensor):
                     value.share_memory_()  # type: ignore[no-untyped-call]
 
     @_disable_dynamo
     def _make_states(self) -> None:
         """Make every parameter's states now."""
-        kept = self._storage, self._tables, self._written
-        plan = Plan(self._settings, self.param_groups, self.state, False, *kept, early=True)
+        shared = self._storage, self._tables, self._written
+        plan = Plan(self._settings, self.param_groups, self.state, False, *shared, early=True)
         plan.commit(self.state)
 
     @_disable_dynamo
     def __getstate__(self) -> dict[str, Any]:
         self._refuse_swapped()
-        kept = ("_clip_norm", "_nonfinite", "_storage", "sparse", "skipped", "gradient_norm")
-        own = {name: getattr(self, name) for name in kept}
+        names = ("_clip_norm", "_nonfinite", "_storage", "sparse", "skipped", "gradient_norm")
+        options = {name: getattr(self, name) for name in names}
         # Not flushed: the parameters may have been copied already.
-        return {**super().__getstate__(), **own, "_pending": self._tables.pending()}
+        return {**super().__getstate__(), **options, "_pending": self._tables.pending()}
 
     @_disable_dynamo
     def __setstate__(self, state: dict[str, Any]) -> None:

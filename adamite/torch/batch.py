@@ -181,7 +181,7 @@ class Batch(batch.Batch):
         if not self.cohorts or any(now != seen for now, seen in self._history):
             scalars = self.scalars.tolist() if self.scalars is not None else [()] * len(self.members)
             rows = zip(self.members, self.counts.tolist(), map(tuple, scalars), strict=True)
-            self.divide([(m.group, t, own) for m, t, own in rows])
+            self.divide([(m.group, t, states) for m, t, states in rows])
             self._remember()
         super().prepare()
 

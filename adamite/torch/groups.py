@@ -99,10 +99,10 @@ def param_groups(
     last = max(depths.values(), default=0)
 
     def settings(name: str) -> dict[str, Any]:
-        found = {"weight_decay": 0.0 if name in spared else weight_decay, "lr": lr, **settings_of.get(name, {})}
+        values = {"weight_decay": 0.0 if name in spared else weight_decay, "lr": lr, **settings_of.get(name, {})}
         if layer_decay is not None:
-            found["lr"] = found["lr"] * layer_decay ** (last - depths[name])
-        return {key: value for key, value in found.items() if key != "lr" or value is not None}
+            values["lr"] = values["lr"] * layer_decay ** (last - depths[name])
+        return {key: value for key, value in values.items() if key != "lr" or value is not None}
 
     return _grouped([(name, p, settings(name)) for name, p in named.items()])
 
@@ -232,12 +232,12 @@ def _exempted(p: torch.Tensor) -> bool:
 
 def _listed(module: nn.Module, name: str) -> Collection[str]:
     """What a module lists under this name, in a method or an attribute; what is something else there lists nothing."""
-    found = getattr(module, name, None)
-    if not callable(found) or isinstance(found, nn.Module):
-        return found if isinstance(found, Collection) and _names(found) else ()
-    if not _callable_without_arguments(found):
+    listing = getattr(module, name, None)
+    if not callable(listing) or isinstance(listing, nn.Module):
+        return listing if isinstance(listing, Collection) and _names(listing) else ()
+    if not _callable_without_arguments(listing):
         return ()
-    given: Any = found()
+    given: Any = listing()
     listed = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else given
     if listed is not None and not _names(listed):
         kind = type(module).__name__
@@ -289,7 +289,7 @@ def _own(groups: Any, model: nn.Module, named: Collection[str]) -> dict[str, Map
     """The settings of the parameters that the user's groups match."""
     if not isinstance(groups, Mapping):
         raise TypeError(f"param_groups: groups must be a dict of {{pattern: settings}}, got {groups!r:.60}")
-    found: dict[str, tuple[Any, Mapping[str, Any]]] = {}
+    by_name: dict[str, tuple[Any, Mapping[str, Any]]] = {}
     for pattern, settings in groups.items():
         what = f"group {pattern!r}"
         if not isinstance(settings, Mapping) or not all(isinstance(key, str) for key in settings):
@@ -304,13 +304,13 @@ def _own(groups: Any, model: nn.Module, named: Collection[str]) -> dict[str, Map
             if key in ("lr", "weight_decay"):
                 _number(f"{what}: {key}", settings[key])
         for name in _matched("groups", pattern, model, named):
-            if name in found:
+            if name in by_name:
                 raise ValueError(
-                    f"param_groups: parameter {name!r} is in two groups, {found[name][0]!r} and {pattern!r}; "
+                    f"param_groups: parameter {name!r} is in two groups, {by_name[name][0]!r} and {pattern!r}; "
                     "make the expressions exclude each other"
                 )
-            found[name] = pattern, settings
-    return {name: settings for name, (_, settings) in found.items()}
+            by_name[name] = pattern, settings
+    return {name: settings for name, (_, settings) in by_name.items()}
 
 
 def _depths(model: nn.Module, layer: Any) -> dict[str, int]:

@@ -39,10 +39,10 @@ class MachineBatch(Batch):
 
     @classmethod
     def refuses(cls, p: Tensor, layout: Layout) -> str | None:
-        own = local(p)
-        if own is not p and any(isinstance(format, EightBit) for _, format in layout.states):
+        part = local(p)
+        if part is not p and any(isinstance(format, EightBit) for _, format in layout.states):
             return "sharded"
-        if FORCE_ARRAYS or not native(own):
+        if FORCE_ARRAYS or not native(part):
             return f"a {p.layout} tensor on {p.device}"
         return None if layout.native else f"computed in {layout.compute.name}"
 

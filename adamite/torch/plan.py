@@ -89,10 +89,10 @@ class Plan:
         sharing, table = shared([local(p) for p in self.parameters]), Table()
         for row, m in enumerate(self.members):
             p, reading = m.parameter, self.readings[m.group]
-            own = local(p)
+            part = local(p)
             layout, kind = self._placed(m)
             had_states = complete(p, m.state, reading, spelling, m.name, layout)
-            mesh = (p.device_mesh, p.placements) if own is not p else None  # type: ignore[attr-defined]
+            mesh = (p.device_mesh, p.placements) if part is not p else None  # type: ignore[attr-defined]
             alone = row if row in sharing or times[id(p)] > 1 else None
             if self._rows(m, reading.update, layout):
                 kind = RowsBatch
@@ -160,7 +160,7 @@ class Plan:
         return True
 
     def look(self, sparse: SparseRefusal) -> bool:
-        """Find the gradients; whether all parameters and states are those that the plan was made for.
+        """Find the gradients, if all parameters and states are those that the plan was made for: whether they are.
 
         `sparse` says why a group refuses sparse gradients, if it does.
         """
@@ -174,6 +174,15 @@ class Plan:
             raise
         return True
 
+    def find(self, sparse: SparseRefusal) -> None:
+        """Find the gradients, for a plan that was just made."""
+        try:
+            for batch in self.batches:
+                batch.find(sparse)
+        except BaseException:
+            self.release()
+            raise
+
     def _same_members(self, groups: Groups, state: Any) -> bool:
         for index, group in self._groups.items():
             if groups[index] is not group:
@@ -184,24 +193,24 @@ class Plan:
                 return False
         if self.only is None:
             values = state.values()
-            if len(values) == len(self._kept) and all(map(is_, values, self._kept)):
+            if len(values) == len(self._listed) and all(map(is_, values, self._listed)):
                 return True
-        return all(state.get(p) is kept for p, kept in self._owned)
+        return all(state.get(p) is states for p, states in self._states)
 
     def late(self, groups: Groups) -> bool:
         """Whether a parameter that isn't in the plan has a gradient now."""
         if self._complete:
             return False
-        known = set(map(id, self.parameters))
-        return any(id(p) not in known and p.grad is not None for group in groups for p in group["params"])
+        planned = set(map(id, self.parameters))
+        return any(id(p) not in planned and p.grad is not None for group in groups for p in group["params"])
 
     def commit(self, state: Any) -> None:
         """Let the optimizer keep the states that were made."""
         if not self.committed:
             for batch in self.batches:
                 batch.keep(state)
-            self._owned = [(m.parameter, state[m.parameter]) for m in self.members if m.state]
-            self._kept = [kept for _, kept in self._owned]
+            self._states = [(m.parameter, state[m.parameter]) for m in self.members if m.state]
+            self._listed = [states for _, states in self._states]
             self.committed = True
 
     def prepare(self, factor: float | None) -> None:
@@ -269,14 +278,14 @@ def shared(tensors: Sequence[Tensor]) -> set[int]:
         for row, x in enumerate(tensors)
         if not is_traceable_wrapper_subclass(x) and has_memory(x)
     )
-    found: set[int] = set()
+    rows: set[int] = set()
     reach = "", 0, 0  # the device, the end of what was seen there, and the row that ends there
     for device, start, end, row in spans:
         if reach[0] == device and start < reach[1]:
-            found |= {reach[2], row}
+            rows |= {reach[2], row}
         if reach[0] != device or end > reach[1]:
             reach = device, end, row
-    return found
+    return rows
 
 
 def has_memory(x: Tensor) -> bool:

@@ -10,18 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adamite.engine import kernels, norms
+from adamite.engine import kernels
 from adamite.engine.batch import Found
 from adamite.graph.idle import still
 from adamite.graph.lowering import lower
 from adamite.language.update import Update
 from adamite.sparse.rows import Indices, Sparse, checked, distinct
-from adamite.sparse.tables import Behind, CatchUp, Memory, Steps, Touched, refuse_inexact
+from adamite.sparse.tables import Behind, CatchUp, Gradient, Memory, Steps, Touched, refuse_inexact
 from adamite.storage import Format, Layout
 from adamite.torch.batch import Batch, Contents, Member, SparseRefusal
 from adamite.torch.machine import MachineBatch
 from adamite.torch.settings import Settings
-from adamite.torch.tensors import local, of_rows, with_gradient
+from adamite.torch.tensors import local, of_rows, view, with_gradient
 
 
 class Table:
@@ -136,7 +136,7 @@ def refusal(settings: Settings, mode: Sparse | None, group: Mapping[str, Any]) -
 
 
 class RowsBatch(Batch):
-    """Rows of tables on the CPU, which one native call updates where they lie. `grads` are indices and values."""
+    """Rows of tables on the CPU, which one native call updates where they lie. `grads` are of rows."""
 
     @classmethod
     def refuses(cls, p: Tensor, layout: Layout) -> str | None:
@@ -166,29 +166,19 @@ class RowsBatch(Batch):
         self.grads = [None if g is None else admitted(m.name, p, g.detach(), dtype) for g, p, dtype, m in rows]
         return Found([row for row, g in enumerate(self.grads) if g is None])
 
-    def _values(self) -> Iterator[tuple[int, Tensor]]:
-        for row, g in enumerate(self.grads):
-            if g is not None:
-                yield row, g[1]
-
     def square(self, before: float, scale: float) -> float:
-        values = [torch.view_as_real(v) if v.is_complex() else v for _, v in self._values()]
-        sums = norms.Squares(self.layout.g, [v.numel() for v in values], kernels.default_backend())
-        sums.run([v.data_ptr() for v in values], scale)
-        return sums.total(before)
+        return self.steps.square(self.grads, before, scale)
 
     def nonfinite(self) -> Iterator[str]:
-        for row, values in self._values():
-            if not torch.isfinite(values).all():
-                yield self.members[row].name
+        return (self.members[row].name for row in self.steps.nonfinite(self.grads))
 
     def prepare(self) -> None:
         super().prepare()
         touched = []
-        for row, values in self._values():
-            m, x, states, cohort = self.members[row], self.tensors[row], self.states[row], self.of[row]
-            behind = self.tables.behind(m, states, self.update, self.layout.x, fresh=cohort.t == 0)
-            touched.append(Touched(memory(x, states), self.grads[row][0], values.data_ptr(), cohort.address, behind))
+        for m, x, states, g, cohort in zip(self.members, self.tensors, self.states, self.grads, self.of, strict=True):
+            if g is not None:
+                behind = self.tables.behind(m, states, self.update, self.layout.x, fresh=cohort.t == 0)
+                touched.append(Touched(memory(x, states), g, cohort.address, behind))
         self.steps.prepare(touched)
 
     def go(self) -> None:
@@ -222,7 +212,7 @@ def memory(x: Tensor, states: Sequence[Tensor]) -> Memory:
     return Memory([t.data_ptr() for t in tensors], [t.stride(0) * t.element_size() for t in tensors], width)
 
 
-def admitted(name: str, p: Tensor, g: Tensor, dtype: torch.dtype) -> tuple[Indices, Tensor]:
+def admitted(name: str, p: Tensor, g: Tensor, dtype: torch.dtype) -> Gradient:
     """A sparse gradient's rows, each once, and what they have in this type; or refused."""
     if g.shape != p.shape or g.sparse_dim() != 1:
         raise ValueError(
@@ -237,13 +227,13 @@ def admitted(name: str, p: Tensor, g: Tensor, dtype: torch.dtype) -> tuple[Indic
             f"the sparse gradient of {name} must have values of shape {(len(indices), *p.shape[1:])}, a row for each "
             f"index, got {tuple(values.shape)}"
         )
-    found = checked(indices.clone().numpy(), len(p), f" of {name}")
-    if not distinct(found):
+    numbers = checked(indices.clone().numpy(), len(p), f" of {name}")
+    if not distinct(numbers):
         g = torch.sparse_coo_tensor(g._indices(), values, g.shape, check_invariants=False).coalesce()
-        found, values = g._indices()[0].numpy(), g._values()
+        numbers, values = g._indices()[0].numpy(), g._values()
     if values.dtype is not dtype or values.is_conj() or values.is_neg() or not values.is_contiguous():
         values = values.to(dtype).resolve_conj().resolve_neg().contiguous()
-    return found, values
+    return Gradient(numbers, view(values), values)
 
 
 def indices_of(p: Tensor, given: Any) -> Indices:

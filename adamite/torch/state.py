@@ -29,15 +29,15 @@ def keys(spelling: Spelling) -> dict[str, str]:
 
 
 def tensors_of(update: Update, layout: Layout, spelling: Spelling) -> dict[str, tuple[str, Format]]:
-    """The tensors that are kept for a parameter, by torch's names: the rule's name of each, and how it rests."""
+    """The tensors that are kept for a parameter, by torch's names: the rule's name of each, and its format."""
     spelled = keys(spelling)
-    return {spelled[own]: (own, format) for own, format in layout.formats(update.states).items()}
+    return {spelled[name]: (name, format) for name, format in layout.formats(update.states).items()}
 
 
 def required(update: Update, spelling: Spelling) -> list[str]:
     """The states without which a parameter can't go on."""
     counted = ["step"] * spelling.counts
-    return [*counted, *(keys(spelling)[own] for own in (*update.states, *update.scalars) if own != "average")]
+    return [*counted, *(keys(spelling)[name] for name in (*update.states, *update.scalars) if name != "average")]
 
 
 def one_number(value: Any) -> bool:
@@ -46,8 +46,8 @@ def one_number(value: Any) -> bool:
 
 def stored(p: Tensor, update: Update, storage: Storage) -> Layout:
     """How a parameter and its states are stored."""
-    own = storage._replace(state="float32") if p.is_complex() else storage
-    return choice.layout(update, format_of(p), p.numel(), own)
+    possible = storage._replace(state="float32") if p.is_complex() else storage
+    return choice.layout(update, format_of(p), p.numel(), possible)
 
 
 def refusal(owner: str, storage: Storage, name: str, kind: str) -> str:
@@ -61,14 +61,14 @@ def refusal(owner: str, storage: Storage, name: str, kind: str) -> str:
 def numbers_of(update: Update, spelling: Spelling) -> set[str]:
     """The numbers that are kept for a parameter, by torch's names."""
     spelled = keys(spelling)
-    return {"step", *(spelled[own] for own in update.scalars)}
+    return {"step", *(spelled[name] for name in update.scalars)}
 
 
 def create(p: Tensor, start: float | str, numbers: Mapping[str, float], format: Format) -> Tensor:
     """A new state: zero, a number, a hyperparameter's value, or the parameter's."""
     with torch.no_grad():
         if start == "x":
-            return rested(p.detach(), p, format)
+            return as_state(p.detach(), p, format)
         value = numbers[start] if isinstance(start, str) else start
         if isinstance(format, EightBit):
             return tensor(format.filled(p.numel(), value))
@@ -85,7 +85,7 @@ def tensor(array: Array) -> Tensor:
     return made
 
 
-def rested(values: Tensor, p: Tensor, format: Format) -> Tensor:
+def as_state(values: Tensor, p: Tensor, format: Format) -> Tensor:
     """Numbers as a state of the parameter's."""
     if isinstance(format, EightBit):
         plain = values.detach().float().contiguous()
@@ -97,8 +97,8 @@ def _kind(t: Tensor, placements: Any) -> str:
     return type(t).__name__ + (f" of {placements}" if placements is not None else "")
 
 
-def adapted(old: Any, p: Tensor, own: str, format: Format, update: Update) -> Tensor:
-    """A state that was kept in another format, or is elsewhere, as it is kept here.
+def adapted(old: Any, p: Tensor, name: str, format: Format, update: Update) -> Tensor:
+    """A state of another format or on another device, as it is kept here.
 
     Raises:
         ValueError: where it isn't of the parameter's size, or distributed in another way.
@@ -111,7 +111,7 @@ def adapted(old: Any, p: Tensor, own: str, format: Format, update: Update) -> Te
             f"here a {_kind(p, here)}, in the state a {_kind(old, there)}; torch.distributed.checkpoint loads what is "
             "distributed"
         )
-    codes = choice.format_of(update, own, "8bit") if old.dtype is torch.uint8 else None
+    codes = choice.format_of(update, name, "8bit") if old.dtype is torch.uint8 else None
     wanted: Any = (codes.length(p.numel()),) if isinstance(codes, EightBit) else p.shape
     if old.shape != wanted:
         kind = f" of {old.dtype}, whose parameter needs {tuple(wanted)}" if codes else ""
@@ -119,12 +119,12 @@ def adapted(old: Any, p: Tensor, own: str, format: Format, update: Update) -> Te
     if old.is_complex() and not p.is_complex():
         raise ValueError("here real, in the state complex")
     if old.dtype is kept_type(p, format) and old.device == p.device:
-        kept: Tensor = old
-        return kept
+        unchanged: Tensor = old
+        return unchanged
     if isinstance(codes, EightBit):
         held = old.detach().cpu()
         old = tensor(codes.decode(view(held), p.numel())).view(p.shape)
-    return rested(old, p, format)
+    return as_state(old, p, format)
 
 
 def complete(
@@ -132,15 +132,15 @@ def complete(
 ) -> bool:
     """Make the tensor states that are missing, convert those of another type; whether any of the rule's was there."""
     starts = {s.name: s.start for s in reading.update.rule.states} | {"average": "x", COMPENSATION: 0.0}
-    found = False
-    for key, (own, format) in tensors_of(reading.update, layout, spelling).items():
+    there = False
+    for key, (rule_name, format) in tensors_of(reading.update, layout, spelling).items():
         old = state.get(key)
         if old is None:
-            state[key] = create(p, starts[own], reading.numbers, format)
+            state[key] = create(p, starts[rule_name], reading.numbers, format)
             continue
-        found = found or own in spelling.states
+        there = there or rule_name in spelling.states
         try:
-            state[key] = adapted(old, p, own, format, reading.update)
+            state[key] = adapted(old, p, rule_name, format, reading.update)
         except ValueError as error:
             raise StateDictError(
                 f"state {key} of {name}: {error}; give the state that belongs to this parameter"
@@ -148,23 +148,23 @@ def complete(
     for key in numbers_of(reading.update, spelling):
         if state.get(key) is not None and not one_number(state[key]):
             raise StateDictError(f"state {key} of {name}: here one number, in the state {state[key]!r:.60}; give that")
-    return found
+    return there
 
 
 def bind(batch: Batch, rule: Rule, spelling: Spelling, started: Sequence[bool]) -> None:
     """Let the step numbers and Scalar states of a batch lie in one array each, of which the states hold views."""
     states, scalars = [m.state for m in batch.members], batch.graph.scalars
     defaults = {s.name: s.start for s in rule.states}
-    keys = {spelling.states[own]: defaults[own] for own in scalars}
+    keys = {spelling.states[name]: defaults[name] for name in scalars}
     double = torch.get_default_dtype() is torch.float64
     counts = spelling.counts or batch.layout.blocks  # random bits are drawn by the step's number
     if counts:
-        for state, known in zip(states, started, strict=True):
+        for state, began in zip(states, started, strict=True):
             if not spelling.counts and "step" not in state:
-                state["step"] = torch.tensor(float(known))
+                state["step"] = torch.tensor(float(began))
         steps = _together(states, {"step": 0.0}, torch.float64 if double else torch.float32)[:, 0]
     else:
-        steps = torch.tensor([float(known) for known in started], dtype=torch.float64, device="cpu")
+        steps = torch.tensor([float(began) for began in started], dtype=torch.float64, device="cpu")
     table = _together(states, keys, torch.float64) if scalars else None
     for row, state in enumerate(states):
         if counts:
@@ -176,16 +176,16 @@ def bind(batch: Batch, rule: Rule, spelling: Spelling, started: Sequence[bool]) 
 
 def _together(states: Sequence[Mapping[str, Any]], keys: Mapping[str, float | str], dtype: torch.dtype) -> Tensor:
     """One array of numbers of all states: that in which they lie, which processes may share, or a new one."""
-    kept = [state.get(key) for state in states for key in keys]
+    values = [state.get(key) for state in states for key in keys]
     shape = len(states), len(keys)
-    if all(isinstance(k, Tensor) and k.dtype == dtype and k.device.type == "cpu" and k.dim() == 0 for k in kept):
-        first: Any = kept[0]
+    if all(isinstance(k, Tensor) and k.dtype == dtype and k.device.type == "cpu" and k.dim() == 0 for k in values):
+        first: Any = values[0]
         size = first.element_size()
-        ends = first.storage_offset() + len(kept) <= first.untyped_storage().nbytes() // size
-        places = [k.data_ptr() for k in kept if k is not None]
-        if ends and places == [first.data_ptr() + size * n for n in range(len(kept))]:
+        ends = first.storage_offset() + len(values) <= first.untyped_storage().nbytes() // size
+        places = [k.data_ptr() for k in values if k is not None]
+        if ends and places == [first.data_ptr() + size * n for n in range(len(values))]:
             array: Tensor = first.detach().as_strided(shape, (len(keys), 1))
             return array
     starts = [*keys.values()] * len(states)
-    numbers = [float(start if k is None else k) for k, start in zip(kept, starts, strict=True)]
+    numbers = [float(start if k is None else k) for k, start in zip(values, starts, strict=True)]
     return torch.tensor(numbers, dtype=dtype, device="cpu").view(shape)
