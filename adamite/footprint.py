@@ -1,4 +1,4 @@
-"""What training takes: bytes of weights, gradients and states for each way in which states can rest."""
+"""The memory of a training before it starts: weights, gradients and states, for each format of the states."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ FORMATS: dict[str, Format] = {
     "complex64": FLOAT32,  # as pairs of real numbers
     "complex128": FLOAT64,
 }
-DTYPES = ("float32", "bfloat16", "float16", "float64")  # that weights can be seen in
-STEP, SCALAR = 4, 8  # bytes of a tensor's step number and of a state that is one number, as adamite.torch has them
+DTYPES = ("float32", "bfloat16", "float16", "float64")  # that weights can be converted to
+STEP, SCALAR = 4, 8  # bytes of a tensor's step number and of a Scalar state, in adamite.torch
 _UNCOUNTED = {spelling.convention.rule for spelling in TORCH.values() if not spelling.counts}
 HEADERS = ("type", "rounding", "state", "weights", "gradients", "states", "total", "B/param")
 
 
 class Weight(NamedTuple):
-    """A tensor of a model; what isn't trained has no gradient and no states."""
+    """A tensor of a model; if it isn't trained, it has no gradient and no states."""
 
     dtype: str
     elements: int
@@ -45,19 +45,19 @@ class Weight(NamedTuple):
         return FORMATS.get(self.dtype) if self.trained else None
 
     def to(self, dtype: str) -> Weight:
-        """The same in another type; integers and complex numbers stay."""
+        """The tensor converted to another type; integers and complex numbers keep theirs."""
         if self.dtype not in DTYPES:
             return self
         return self._replace(dtype=dtype, nbytes=self.elements * FORMATS[dtype].itemsize)
 
 
 def stored(format: Format, elements: int) -> int:
-    """The bytes of so many numbers in a format."""
+    """The bytes of this number of elements in a format."""
     return format.length(elements) if isinstance(format, EightBit) else elements * format.itemsize
 
 
 def state_bytes(update: Update, weight: Weight, storage: Storage) -> int:
-    """The bytes that an optimizer keeps for one tensor: states, what was lost in rounding, step number, scalars."""
+    """The bytes of an optimizer's state for one tensor: states, compensation, step number, scalars."""
     if weight.format is None:
         return 0
     pair = weight.dtype.startswith("complex")
@@ -65,7 +65,7 @@ def state_bytes(update: Update, weight: Weight, storage: Storage) -> int:
         update, weight.format, weight.elements, storage._replace(state="float32") if pair else storage
     )
     formats = [*map(layout.of, update.states), *[BFLOAT16] * (COMPENSATION in layout.more)]
-    counts = update.rule not in _UNCOUNTED or layout.blocks  # by which random bits are drawn
+    counts = update.rule not in _UNCOUNTED or layout.blocks  # random bits are drawn by the step number
     numbers = STEP * counts + SCALAR * len(update.scalars)
     return sum(stored(format, weight.elements * (1 + pair)) for format in formats) + numbers
 
@@ -88,10 +88,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Memory:
-    """What training a model with an optimizer takes, a row a choice; printed it is a table."""
+    """The memory of training a model with an optimizer, a row for each choice; it prints as a table."""
 
     optimizer: str
-    parameters: int  # numbers that are trained
+    parameters: int  # the number of trained elements
     tensors: int
     rows: tuple[Row, ...]
 
@@ -113,7 +113,7 @@ class Memory:
 
     @property
     def verdict(self) -> str:
-        """What the smallest choice saves of the first."""
+        """How much the smallest choice saves compared with the first."""
         first, least = self.rows[0], min(self.rows, key=lambda row: row.total)
         if least.total == first.total:
             return "There is no smaller choice than the first."
@@ -132,20 +132,20 @@ class Memory:
 
 
 def memory(model: Any, optimizer: str | Rule = "adamw", dtype: str | None = None) -> Memory:
-    """Count the bytes of a training: weights, gradients, and states in each storage format that they can have.
+    """Predict the memory of a training: weights, gradients, and states in each storage format.
 
     Args:
-        model: a module of torch, a Keras model that is built, arrays or tensors in any nesting, or where a .safetensors
-            file, its index or their folder is. Integers, and what requires no gradient, have no states.
+        model: a torch module, a built Keras model, arrays or tensors in any nesting, or the path of a .safetensors
+            file, its index or their folder. Integers, and tensors that require no gradient, have no states.
         optimizer: a name such as "adamw", or a rule.
-        dtype: the type that the weights are converted to: "float32", "bfloat16", "float16" or "float64"; their own, if
-            none is given, and then float32 weights are shown in bfloat16 too.
+        dtype: the type that the weights are converted to: "float32", "bfloat16", "float16" or "float64"; by default
+            their own, and float32 weights are shown in bfloat16 too.
 
     Returns:
-        A `Memory`: print it for a table. Activations, and what the allocator keeps, are not counted.
+        A `Memory`, which prints as a table. Activations and the allocator's overhead are not counted.
 
     Raises:
-        ValueError, TypeError: for what isn't known, and where nothing is trained.
+        ValueError, TypeError: an argument isn't known, or nothing is trained.
 
     >>> import adamite, numpy as np
     >>> print(adamite.memory({"w": np.zeros((1000, 1000), np.float32)}, "lion"))
@@ -166,8 +166,8 @@ def memory(model: Any, optimizer: str | Rule = "adamw", dtype: str | None = None
     """
     if dtype is not None and dtype not in DTYPES:
         raise ValueError(f"memory: dtype must be one of {', '.join(map(repr, DTYPES))}, or None; got {dtype!r}")
-    found = class_of(optimizer)
-    it = about(found.__name__, found.conventions())
+    cls = class_of(optimizer)
+    it = about(cls.__name__, cls.conventions())
     weights = list(_weights(model))
     trained = [w for w in weights if w.format is not None]
     parameters = sum(w.elements for w in trained)
@@ -185,14 +185,14 @@ def memory(model: Any, optimizer: str | Rule = "adamw", dtype: str | None = None
 
 
 def _rows(update: Update, weights: list[Weight]) -> Iterator[Row]:
-    """Every way in which these weights can be trained."""
+    """A row for each combination of rounding and state format in which these weights can be trained."""
     formats = [w.format for w in weights if w.format is not None]
     types = {w.dtype for w in weights if w.format is not None}
     computed = {format.compute.name for format in formats}
     narrow = computed == {"float32"} and bool(update.states)
     states: tuple[StateDtype, ...] = get_args(StateDtype) if narrow else ("float32",)
     wide = _one(computed) if update.states else "none"
-    # To the nearest takes the bytes of stochastic rounding, and loses small steps.
+    # Rounding to nearest takes as many bytes as stochastic rounding, but loses small steps.
     for rounding in ("stochastic", "kahan") if BFLOAT16 in formats else ("",):
         for state in states:
             storage = Storage(state, rounding or "nearest")
@@ -223,7 +223,7 @@ def shown(count: int) -> str:
 
 
 def _weights(model: Any) -> Iterator[Weight]:
-    """The tensors of a model, known by what they have, so that no framework is imported."""
+    """The tensors of a model, recognized by their attributes, so that no framework is imported."""
     if isinstance(model, (str, os.PathLike)):
         yield from (Weight(e.dtype, e.elements, e.nbytes) for e in safetensors.read(Path(model)))
     elif callable(getattr(model, "parameters", None)):  # torch
@@ -234,7 +234,7 @@ def _weights(model: Any) -> Iterator[Weight]:
         yield from (_weight(v, id(v) in trained) for v in model.variables)
     else:
         leaves = list({id(leaf): leaf for leaf in _leaves(model)}.values())
-        some = any(getattr(leaf, "requires_grad", False) for leaf in leaves)  # none of a state_dict's does
+        some = any(getattr(leaf, "requires_grad", False) for leaf in leaves)  # in a state_dict none does
         yield from (_weight(leaf, not some or leaf.requires_grad) for leaf in leaves)
 
 
@@ -257,7 +257,7 @@ def _weight(tensor: Any, trained: bool) -> Weight:
 
 
 def _itemsize(dtype: str) -> int:
-    """Of what doesn't say its bytes."""
+    """Bytes per element, for tensors without `nbytes`."""
     if dtype == "bfloat16":
         return 2
     return 1 if dtype.startswith("float8") else int(np.dtype(dtype).itemsize)

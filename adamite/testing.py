@@ -1,4 +1,4 @@
-"""A conformance kit for rules: what adamite's own go through, for yours too."""
+"""A conformance kit for rules: adamite's own pass it, and yours can be checked with it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class Check:
-    """One property and how it went; `error` is empty where it holds."""
+    """The check of one property; `error` is empty if it holds."""
 
     name: str
     error: str = ""
@@ -32,29 +32,28 @@ class Check:
 
 
 class Checks(list[Check]):
-    """The checks that were made, a line each."""
+    """Checks, which print one line each."""
 
     def __repr__(self) -> str:
         return "\n".join(f"{'passed' if check.passed else 'FAILED'}  {check.name}" for check in self)
 
 
 def check_rule(rule: Rule | str, **settings: Any) -> Checks:
-    """Hold a rule against what every optimizer must do, in float32 and float64.
+    """Check that a rule has the properties of every optimizer, in float32 and float64.
 
-    It can be traced and printed; the machine code gives the bits of the NumPy reading, also on NaN, infinities,
-    zeros and subnormals, for any number of threads; no state stays subnormal; a step at the same settings depends on
-    nothing but its inputs; zero gradients and empty arrays are harmless; a saved state goes on alike; a step on a
-    bowl goes downhill.
+    It can be traced and printed; the machine code has the bits of the NumPy backend, also for NaN, infinities, zeros
+    and subnormals, and for any number of threads; no state stays subnormal; a saved run resumes exactly; lr=0 moves
+    nothing; zero gradients and empty arrays are harmless; steps on a bowl go downhill.
 
     Args:
         rule: a function with `@adamite.rule`, or a name.
-        settings: hyperparameters and choices, where the defaults won't do or aren't there.
+        settings: hyperparameters and choices, instead of the defaults.
 
     Returns:
-        The checks that were made, all passed.
+        The checks, all passed.
 
     Raises:
-        AssertionError: naming each property that fails.
+        AssertionError: a check failed; the message names each that did.
 
     >>> from adamite.rules import adam
     >>> len(check_rule(adam)) > 5
@@ -69,7 +68,7 @@ def check_rule(rule: Rule | str, **settings: Any) -> Checks:
 
 
 def run_checks(rule: Rule, **settings: Any) -> Iterator[Check]:
-    """The checks one by one, failing ones too."""
+    """Run the checks one by one; failing ones are yielded too."""
     cls = optimizer(rule)
     settings = {**{n: _any(number) for n, number in rule.numbers.items() if number.default is REQUIRED}, **settings}
     yield Check(
@@ -101,7 +100,7 @@ def run_checks(rule: Rule, **settings: Any) -> Iterator[Check]:
 
 
 def _any(number: Number) -> float:
-    """Some value in a number's range."""
+    """A value in a number's range."""
     middle = (max(number.low, -1.0) + min(number.high, max(number.low, -1.0) + 2)) / 2
     return next(value for value in (0.01, middle, number.low, number.high) if number.allows(value))
 
@@ -148,7 +147,7 @@ class _Kit:
         for name, mine in runs[0].items():
             count = int(differing(mine, runs[1][name]).sum())
             if count:
-                return f"{name} differs from the NumPy reading in {count} of {size} elements"
+                return f"{name} differs from the NumPy backend in {count} of {size} elements"
         return ""
 
     def no_subnormals(self) -> str:
@@ -175,7 +174,7 @@ class _Kit:
         again.load_state_dict(broken.state_dict())
         for step, opt in itertools.product(range(3, 6), (straight, again)):
             opt.step(self.normal(seed=step))
-        return "a run that is saved and loaded goes another way" if differing(*xs).any() else ""
+        return "a saved and loaded run continues differently" if differing(*xs).any() else ""
 
     def stays_at_lr_zero(self) -> str:
         if "lr" not in self.cls.conventions()["paper"].rule.numbers:

@@ -31,7 +31,7 @@ MODULES = (
 
 
 def text() -> str:
-    """Sources of the standard library, those that this Python has."""
+    """Source files of the standard library, as far as this Python has them."""
     folder = Path(sysconfig.get_paths()["stdlib"])
     files = [folder / f"{name}.py" for name in MODULES]
     found = "\n".join(file.read_text(encoding="utf-8") for file in files if file.exists())
@@ -41,7 +41,7 @@ def text() -> str:
 
 
 class Writer(nn.Module):
-    """Predicts each next character from those before it."""
+    """Predicts each character from the ones before it."""
 
     def __init__(self, characters: int) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Writer(nn.Module):
 
 
 class Corpus:
-    """The text as numbers: its last tenth is kept for validation."""
+    """The text as numbers; its last tenth is for validation."""
 
     def __init__(self, content: str) -> None:
         self.alphabet = sorted(set(content))
@@ -101,7 +101,7 @@ def train(library: Any, label: str, corpus: Corpus, steps: int) -> tuple[nn.Modu
 
 
 def sample(model: nn.Module, corpus: Corpus, start: str, length: int) -> str:
-    """What the model writes after a start."""
+    """Text that the model generates from a prompt."""
     torch.manual_seed(1)
     codes = torch.tensor([[corpus.alphabet.index(c) for c in start]])
     with torch.no_grad():
@@ -133,7 +133,7 @@ def smoothed(losses: list[float], width: int = 20) -> list[float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--steps", type=int, default=1500, help="steps of training; 1500 take half a minute with each")
+    parser.add_argument("--steps", type=int, default=1500, help="training steps; 1500 take half a minute per optimizer")
     parser.add_argument("--out", type=Path, default=Path("transformer.png"), help="the picture of the loss curves")
     options = parser.parse_args()
     if options.steps < 20:

@@ -32,7 +32,7 @@ from rich.table import Table
 
 from adamite.lab import mnist
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow tells a screenful about the processor
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow prints a screenful about the processor
 try:
     import keras
     from keras import layers, models
@@ -50,7 +50,7 @@ BATCH, VALIDATION = 64, 0.1
 def network() -> Any:
     return models.Sequential(
         [
-            layers.Input((28, 28, 1)),  # which Keras 3 prefers to the article's input_shape=
+            layers.Input((28, 28, 1)),  # Keras 3 prefers this to the article's input_shape=
             layers.Conv2D(32, (3, 3), activation="relu"),
             layers.MaxPooling2D((2, 2)),
             layers.Flatten(),
@@ -94,21 +94,21 @@ ENTRANTS = {
 
 @dataclass(frozen=True)
 class Result:
-    """A training: what it was told, and what came out."""
+    """A training: its settings and its results."""
 
     backend: str
     optimizer: str
     seed: int
     epochs: int
     images: int
-    accuracy: float  # on the test images, as the loss
+    accuracy: float  # on the test images, like the loss
     loss: float
     seconds: float  # of `fit`
-    history: dict[str, list[float]]  # what `fit` returns: a number an epoch
+    history: dict[str, list[float]]  # what `fit` returns: a number per epoch
 
     @property
     def settings(self) -> tuple[int, int, int]:
-        """Results are held side by side where these are the same."""
+        """What results must have in common to be compared."""
         return self.seed, self.epochs, self.images
 
 
@@ -183,7 +183,7 @@ def table(results: list[Result]) -> Table:
 def draw(results: list[Result], place: Path) -> None:
     figure = Figure(figsize=(8, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
-    # The Adams lie on each other: Keras's is broad and AdamW's is dotted, so that all are seen.
+    # The curves of the Adams coincide: Keras's is wide and AdamW's dotted, so that all are visible.
     looks: dict[str, dict[str, Any]] = {
         "sgd": {"color": "0.5"},
         "keras-adam": {"color": "#E69F00", "linewidth": 6, "alpha": 0.5},
@@ -222,7 +222,7 @@ def whole(low: int, high: int) -> Callable[[str], int]:
 
 
 def file(*kinds: str) -> Callable[[str], Path]:
-    """A reader of places where a file can be written: asked before minutes of training, not after."""
+    """A reader of paths where a file can be written, checked before minutes of training."""
 
     def read(text: str) -> Path:
         place = Path(text)
@@ -244,11 +244,11 @@ def main() -> None:
         "--optimizers", nargs="+", choices=ENTRANTS, default=list(ENTRANTS), metavar="NAME", help="default: %(default)s"
     )
     add("--epochs", type=whole(1, 1000), default=5, help="the article's 5, if not given")
-    add("--limit", type=whole(100, 60_000), help="train on this many images alone, for a quick run")
+    add("--limit", type=whole(100, 60_000), help="train on only this many images, for a quick run")
     add("--seed", type=whole(0, 2**32 - 1), default=0, help="of weights and shuffling; default: %(default)s")
     add("--data", type=Path, help="folder of MNIST's four idx files, gzipped or plain")
     add("--out", type=file(".png", ".svg", ".pdf"), default="mnist.png", help="the picture; default: %(default)s")
-    add("--results", type=file(".json"), help="add to the results in this file, and show all that were made alike")
+    add("--results", type=file(".json"), help="add to the results in this file, and show all with the same settings")
     options = parser.parse_args()
     try:
         earlier = read_results(options.results) if options.results and options.results.exists() else []
@@ -271,7 +271,7 @@ def main() -> None:
     console = Console(highlight=False, markup=False)
     console.print(table([it for it in results if it.settings == new[0].settings]))
     for it in new:
-        if "learning_rate" in it.history:  # the schedule's doing
+        if "learning_rate" in it.history:  # the schedule changed it
             rates = ", ".join(f"{rate:g}" for rate in it.history["learning_rate"])
             console.print(f"{ENTRANTS[it.optimizer].label}: rate by epoch {rates}")
     draw(new, options.out)

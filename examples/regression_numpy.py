@@ -1,4 +1,4 @@
-"""A line fitted through noisy points: an article's NumPy program, with adamite's Adam for its hand-written class.
+"""Fits a line to noisy points: an article's NumPy program, with adamite's Adam instead of its hand-written class.
 
 The data, the learning rate, the epochs and what is printed are the article's. It says that the parameters converge to
 the true w = 2 and b = 1; but no one who sees only the points can know these. The best line through them is that of
@@ -59,7 +59,7 @@ def train(epochs: int = 100) -> tuple[Array, Array]:
 
 
 def least_squares() -> Array:
-    """The line with the lowest loss of all: what there is to converge to."""
+    """The least-squares line, to which Adam should converge."""
     return np.asarray(np.linalg.lstsq(np.stack([x, np.ones_like(x)], axis=1), y)[0])
 
 
@@ -104,7 +104,7 @@ def main() -> None:
     print(line("Least squares", best))
     try:
         draw(path, losses, best, options.out)
-    except (OSError, ValueError) as error:  # no such folder, or no such kind of picture
+    except (OSError, ValueError) as error:  # no such folder, or an unknown picture format
         parser.error(f"--out: {error}")
     print(f"Picture: {options.out}")
 

@@ -1,6 +1,6 @@
-"""Every rule through one framework, in a process of its own: `python -m tests.everywhere "keras jax" found.npy`.
+"""Every rule through one framework, in a process of its own: `python -m tests.everywhere "keras jax" ends.npy`.
 
-What is found are the parameters, all arrays one behind another: a row a case, after each of the steps in `AFTER`.
+The file has the parameters, all arrays concatenated: a row per case and per step in `AFTER`.
 """
 
 from __future__ import annotations
@@ -23,20 +23,19 @@ AFTER = (1, 10, 1_000)
 
 
 def cases() -> Iterator[Case]:
-    """Each rule as it comes, then with its options and decoupled decay."""
+    """Each rule with its defaults, then with options and decoupled decay."""
     for rule in RULES.values():
         yield Case(rule, {})
         yield Case(rule, [*variants(rule)][-1], {"weight_decay": 0.0625})
 
 
 CASES = list(cases())
-XLA = slice(
-    0, None, 2
-)  # of the cases, for TensorFlow's: it takes seconds to compile each, and has the operations of graphs
+# The cases that XLA runs in TensorFlow: compiling each takes seconds, and the operations are those of graphs.
+XLA = slice(0, None, 2)
 
 
 def draw() -> tuple[list[Array], list[Array]]:
-    """Where the arrays begin, some of it at zero; their gradients, of sizes that vary by element and by step."""
+    """Initial arrays with some zeros, and gradients whose scale varies by element and by step."""
     generator = np.random.default_rng(0)
     starts, gradients = [], []
     for shape in SHAPES:
@@ -52,14 +51,14 @@ Moments = Iterable[Sequence[Any]]  # the arrays after each of the steps in AFTER
 
 
 def options(case: Case, rate: str = "lr") -> dict[str, Any]:
-    """A case's arguments; its learning rate is a float32, since Keras keeps it in one."""
+    """A case's arguments; the learning rate is a float32 number, since Keras stores it as one."""
     numbers = case.rule.numbers
     given = {rate: float(np.float32(numbers["lr"].default or 0.0))} if "lr" in numbers else {}
     return given | case.options | case.around
 
 
 def stepped(arrays: Sequence[Any], step: Callable[[int], object], last: int = AFTER[-1]) -> Moments:
-    """Steps one by one, which change the arrays or the list that they are in."""
+    """Make the steps, which change the arrays or the list of them, and yield copies after those in AFTER."""
     for k in range(last):
         step(k)
         if k + 1 in AFTER:
@@ -98,7 +97,7 @@ def in_torch() -> Iterable[Moments]:
 
 
 def in_jax() -> Iterable[Moments]:
-    """Without jit, the first steps: JAX takes a millisecond for each."""
+    """Without jit, only the first steps: each takes JAX a millisecond."""
     import jax.numpy as jnp
 
     import adamite.jax as ours
@@ -108,10 +107,10 @@ def in_jax() -> Iterable[Moments]:
     def run(case: Case) -> Moments:
         tx = ours.optimizer(case.rule)(**options(case))
         x = list(map(jnp.asarray, STARTS))
-        kept = [tx.init(x)]
+        state = [tx.init(x)]
 
         def step(k: int) -> None:
-            x[:], kept[0] = tx.step(x, kept[0], [g[k] for g in gradients])
+            x[:], state[0] = tx.step(x, state[0], [g[k] for g in gradients])
 
         return stepped(x, step, last=AFTER[-2])
 
@@ -129,7 +128,7 @@ def in_jax_jit() -> Iterable[Moments]:
 
 
 def looped(steps: Sequence[Callable[..., Any]], first: Any) -> Iterable[Moments]:
-    """All cases as one program of JAX; a step takes parameters, state and gradients, and returns the first two."""
+    """All cases as one JAX program; a step takes parameters, state and gradients, and returns the first two."""
     import jax
     import jax.numpy as jnp
 
@@ -147,7 +146,7 @@ def looped(steps: Sequence[Callable[..., Any]], first: Any) -> Iterable[Moments]
 
 
 def in_keras(compiled: bool = False) -> Iterable[Moments]:
-    """On the backend that the environment names; compiled by XLA, where that is a choice."""
+    """On the backend that the environment names; optionally compiled by XLA."""
     import keras
 
     import adamite.keras as ours
@@ -164,7 +163,7 @@ def in_keras(compiled: bool = False) -> Iterable[Moments]:
 
 
 def keras_on_torch(pairs: Any, gradients: Any) -> Iterable[Moments]:
-    """The first steps: Keras takes a while for each, and they are torch's."""
+    """Only the first steps: Keras is slow, and they are torch's steps."""
 
     def run(optimizer: Any, x: Any) -> Moments:
         values = [v.value.detach() for v in x]
@@ -212,8 +211,8 @@ RUNS: dict[str, Callable[[], Iterable[Moments]]] = {
 def main(name: str, place: str) -> None:
     if name.startswith("keras"):
         os.environ["KERAS_BACKEND"] = name.split()[1]
-    found = [[np.concatenate([np.asarray(x).ravel() for x in arrays]) for arrays in run] for run in RUNS[name]()]
-    np.save(place, np.array(found))
+    ends = [[np.concatenate([np.asarray(x).ravel() for x in arrays]) for arrays in run] for run in RUNS[name]()]
+    np.save(place, np.array(ends))
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ import pytest
 
 from tests.support import ROOT, python
 
-# From bottom to top: the rooms, and in a room its files. What stands in one row doesn't see each other; a folder that
-# isn't taken apart here is one, with its own order inside.
+# From bottom to top: the rooms, and in a room its files. Modules in one row don't import each other; a folder that
+# isn't split here counts as one, with its own order inside.
 LAYERS: list[set[str]] = [
     {"errors"},
     {"language.operations"},
@@ -74,7 +74,7 @@ MODULES = {
 
 
 def imports(module: str, node: ast.AST | None = None) -> Iterator[str]:
-    """The modules of adamite that a module imports, anywhere in it but for types alone."""
+    """The modules of adamite that a module imports, anywhere in it, except for types only."""
     for child in ast.iter_child_nodes(node or ast.parse(MODULES[module].read_text())):
         match child:
             case ast.If(test=ast.Name(id="TYPE_CHECKING")):

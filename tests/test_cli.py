@@ -132,7 +132,7 @@ def test_a_backend_on_which_keras_cant_be_measured(backend: str, said: str) -> N
 
 
 def check_missing(package: str, command: list[str], advice: str, tmp_path: Path) -> None:
-    # A module found before the installed one, that fails as a missing one does.
+    # A module that is found before the installed one and fails like a missing one.
     failing = f"raise ModuleNotFoundError('it is not there', name='{package}')"
     (tmp_path / f"{package}.py").write_text(failing)
     paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
@@ -146,7 +146,7 @@ def check_missing(package: str, command: list[str], advice: str, tmp_path: Path)
 @pytest.mark.skipif(sys.platform == "win32", reason="sends the signal of Ctrl-C as Unix does")
 def test_ctrl_c_ends_with_one_line(tmp_path: Path) -> None:
     folder = tmp_path / "made"
-    # Where tests run in the background Ctrl-C is ignored, and a child would inherit that.
+    # If tests run in the background, Ctrl-C is ignored, and a child would inherit that.
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "adamite", "demo", "--seeds", "100", "--out", str(folder)],
@@ -155,12 +155,12 @@ def test_ctrl_c_ends_with_one_line(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     signal.signal(signal.SIGINT, handler)
-    while not folder.exists() and process.poll() is None:  # made when the training begins
+    while not folder.exists() and process.poll() is None:  # created when the training starts
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate()
     assert (output, errors.strip()) == ("", "Stopped.")
-    # CPython ends by the signal itself when it came inside exec; a shell calls both 130.
+    # CPython is ended by the signal itself if it arrives inside exec; a shell reports 130 for both.
     assert process.returncode in (130, -signal.SIGINT)
 
 
@@ -169,7 +169,7 @@ def test_ctrl_c_ends_with_one_line(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose modules stand before those of the lab, and aren't there."""
+    """A folder with failing modules, found before the lab's packages."""
     folder = tmp_path_factory.mktemp("bare")
     for name in extras.WHERE:
         (folder / f"{name}.py").write_text(f"raise ModuleNotFoundError('it is not there', name='{name}')")
@@ -229,7 +229,7 @@ def test_that_help_names_what_every_command_takes() -> None:
         assert command.help.splitlines()[0] in " ".join((made[name].help or "").split())
 
 
-# ---- what is no fault of ours ---------------------------------------------------------------------
+# ---- errors in users' code ------------------------------------------------------------------------
 
 FILE = """
 import numpy as np
@@ -273,7 +273,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def ended(*arguments: str) -> Any:
-    """The exit status of the command line, in this process, or the words that it leaves Python to print."""
+    """The exit status of the command line, in this process, or the message that Python would print."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
         patch.setattr(sys, "argv", ["adamite", *arguments])
         cli.main()
@@ -351,13 +351,13 @@ def test_letters_that_a_pipe_lacks_are_told_as_marks() -> None:
 
 
 def narrow(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """On a screen of 80 columns, and in this process, where most is imported and compiled already."""
+    """On a screen of 80 columns, and in this process, where most kernels are compiled already."""
     result = CliRunner().invoke(cli.app, arguments, env={"COLUMNS": "80"}, prog_name="adamite", catch_exceptions=False)
     return subprocess.CompletedProcess(arguments, result.exit_code, result.stdout, result.stderr)
 
 
 def answer(*arguments: str) -> str:
-    """What a command prints where all is well."""
+    """What a command prints on success."""
     result = narrow(*arguments)
     assert result.returncode == 0, result.stderr
     return result.stdout
@@ -401,7 +401,7 @@ def test_list_has_every_optimizer_and_rule() -> None:
 
 @pytest.mark.parametrize("name", [*OPTIMIZERS, *(name for name in RULES if name not in OPTIMIZERS)])
 def test_show_says_all_of_it(name: str) -> None:
-    """In this process: a process for each takes too long."""
+    """In this process, since one for each takes too long."""
     result = CliRunner().invoke(cli.app, ["show", name], env={"COLUMNS": "80"})
     assert result.exit_code == 0, result.output
     it = about(optimizer(name).__name__, optimizer(name).conventions())
@@ -463,7 +463,7 @@ def test_verify_holds_on_this_machine() -> None:
 
 
 def measured(*options: str) -> str:
-    """What bench prints, in this process, where most is compiled already."""
+    """What bench prints, in this process, where most kernels are compiled already."""
     arguments = ["bench", "--size", "1000000", "--rounds", "1", *options]
     result = CliRunner().invoke(cli.app, arguments, env={"COLUMNS": "80"})
     assert result.exit_code == 0, result.output

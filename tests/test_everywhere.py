@@ -24,7 +24,7 @@ Processes = dict[str, tuple["subprocess.Popen[str]", Path]]
 
 @pytest.fixture(scope="module")
 def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
-    """One a framework, all at the same time."""
+    """One process per framework, all at the same time."""
     folder = tmp_path_factory.mktemp("everywhere")
     made: Processes = {}
     for name in reversed(RUNS):  # TensorFlow takes the longest
@@ -44,8 +44,8 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
         process.communicate()
 
 
-def found(processes: Processes, name: str) -> Array:
-    """The parameters of a framework, by case and by moment."""
+def parameters(processes: Processes, name: str) -> Array:
+    """The parameters in a framework, by case and by step in AFTER."""
     process, place = processes[name]
     if not place.exists():
         output = process.communicate(timeout=PATIENCE)[0]
@@ -61,28 +61,28 @@ def of(name: str) -> list[Case]:
 
 
 def both(processes: Processes, name: str) -> Iterator[tuple[Case, Array, Array]]:
-    """Each case, where a framework's parameters were at each moment, and where NumPy's were."""
-    numpys = dict(zip(map(str, CASES), found(processes, "numpy"), strict=True))
-    for case, mine in zip(of(name), found(processes, name), strict=True):
+    """Each case with the parameters in a framework and in NumPy, by step in AFTER."""
+    numpys = dict(zip(map(str, CASES), parameters(processes, "numpy"), strict=True))
+    for case, mine in zip(of(name), parameters(processes, name), strict=True):
         yield case, mine, numpys[str(case)][: len(mine)]
 
 
 def ulps(a: Array, b: Array) -> int:
-    """How many float32 lie between two numbers, at most."""
+    """The largest distance between two arrays, in float32 units in the last place."""
     places = [np.where(bits < 0, -(bits & 0x7FFFFFFF), bits) for bits in (x.view(np.int32).astype(int) for x in (a, b))]
     return int(np.abs(places[0] - places[1]).max())
 
 
 def displacements(a: Array, b: Array) -> float:
-    """The largest difference within an array, in shares of the largest displacement in it."""
+    """The largest difference within an array, relative to its largest displacement."""
     parts = zip(*(np.split(x.astype(np.float64), ENDS) for x in (a, b, START)), strict=True)
     shares = [np.abs(a - b).max() / np.abs(b - start).max() for a, b, start in parts if (a != b).any()]
     return float(max(shares, default=0.0))
 
 
 def test_numpy_goes_somewhere(processes: Processes) -> None:
-    """What the others are held against: finite, and for every rule all of it has moved."""
-    end = found(processes, "numpy")[:, -1]
+    """The reference for the others is finite, and with every rule all parameters have moved."""
+    end = parameters(processes, "numpy")[:, -1]
     assert np.isfinite(end).all() and (end != START).all()
 
 

@@ -1,4 +1,4 @@
-"""The bytes that are counted before a training are those that are there after a step."""
+"""The bytes predicted before a training are those in memory after a step."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 import adamite
 from adamite.engine import kernels
 from adamite.footprint import DTYPES, SCALAR, STEP, Memory, Row, memory, shown
+from adamite.frontend.catalogue import TORCH
 from adamite.numpy import OPTIMIZERS
 from tests.support import ROOT, python
 from tests.test_cli import adamite as command
@@ -41,12 +42,12 @@ def parameters(dtype: Any) -> list[Any]:
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_numpys_states(name: str, state: Any) -> None:
     params = [np.ones(shape, np.float32) for shape in SHAPES]
-    with kernels.using("numpy"):  # whose states are the same, and which compiles nothing
+    with kernels.using("numpy"):  # it has the same states, and compiles nothing
         optimizer = OPTIMIZERS[name](params, state=state)
     optimizer.step([np.ones(shape, np.float32) for shape in SHAPES])
     kept = [v for p in optimizer.state_dict()["parameters"].values() for v in p.values()]
     there = sum(v.nbytes for v in kept if isinstance(v, np.ndarray)) + SCALAR * sum(isinstance(v, float) for v in kept)
-    # A Python integer; torch's SGD keeps one where random bits are drawn by it.
+    # A Python integer; torch's SGD has one if random bits depend on it.
     counting = len(LARGE) * (state != "float32" and name == "momentum") if name in ("sgd", "momentum") else len(SHAPES)
     there += STEP * counting
     found = memory(params, name)
@@ -54,9 +55,6 @@ def test_numpys_states(name: str, state: Any) -> None:
     counted = row(found, "float32", "none" if has_none else state)
     assert counted.states == there
     assert counted.weights == counted.gradients == sum(p.nbytes for p in params)
-
-
-TORCH = ["SGD", "RMSprop", "Adagrad", "Adadelta", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "AdaBelief", "Lion"]
 
 
 @pytest.mark.parametrize("rounding", ["nearest", "stochastic", "kahan"])
@@ -79,7 +77,7 @@ def test_torchs_states(name: str, state: Any, rounding: Any) -> None:
         found = memory(params, "momentum" if name == "SGD" else name)
         shown_as = "" if dtype != "bfloat16" else "kahan" if rounding == "kahan" else "stochastic"
         counted = row(found, dtype, state, shown_as)
-        if name == "SGD" and (dtype, rounding) == ("bfloat16", "nearest"):  # which draws nothing for the weights
+        if name == "SGD" and (dtype, rounding) == ("bfloat16", "nearest"):  # no random bits for the weights
             there += STEP * (len(SHAPES) - len(LARGE) * (state != "float32"))
         assert counted.states == there
         assert counted.weights == counted.gradients == sum(p.nbytes for p in params)
@@ -118,7 +116,7 @@ def test_a_model_of_torch() -> None:
     assert halved.weights == sum(2 * t.numel() if t.is_floating_point() else t.nbytes for t in every)
     tied = torch.nn.ModuleList([torch.nn.Linear(9, 9, bias=False)] * 2)
     assert memory(tied).parameters == 81
-    state_dict = memory(dict(model.state_dict()))  # says neither what is trained nor what is a buffer
+    state_dict = memory(dict(model.state_dict()))  # doesn't say what is trained or a buffer
     assert state_dict.rows[0].weights == first.weights and state_dict.parameters > found.parameters
 
 
@@ -230,7 +228,7 @@ def test_damaged_files_are_told(name: str, content: bytes, message: str, tmp_pat
 
 
 def test_no_tensor_is_read(tmp_path: Path) -> None:
-    """A file of 64 GB, of which the header alone is there, and the rest a hole."""
+    """A sparse file of 64 GB, of which only the header is written."""
     size = 2**36
     header = _file({"w": {"dtype": "F32", "shape": [size // 4], "data_offsets": [0, size]}})
     path = tmp_path / "large.safetensors"

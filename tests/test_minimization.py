@@ -18,7 +18,7 @@ CENTER = np.array([1.0, -2.0, 0.5])
 
 
 def scipys(fun: Any, x0: Any, args: Any = (), *, jac: Any = None, callback: Any = None, **options: Any) -> Any:
-    """SciPy's minimize by adamite's."""
+    """SciPy's minimize with adamite's as its method."""
     tol = options.pop("tol", None)
     return scipy.optimize.minimize(
         fun, x0, args, method=adamite.minimize, jac=jac, callback=callback, tol=tol, options=options
@@ -68,7 +68,7 @@ def test_rosenbrock(minimize: Minimize) -> None:
 
 
 def test_the_path_is_the_optimizers() -> None:
-    """Forty steps by minimize are forty of the optimizer's."""
+    """Forty steps of minimize are forty steps of the optimizer."""
     x = np.zeros(3)
     opt = adamite.NAdam(x, lr=schedules.cosine(0.1, 40), beta1=0.8)
     path = []
@@ -120,7 +120,7 @@ SPEED["lion"] = FALLING
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_by_name_and_class(name: str) -> None:
     settings: dict[str, Any] = dict(jac=slope, lr=SPEED.get(name, 0.1), maxiter=2000, gtol=1e-3)
-    settings |= {"weight_decay": 0.0} if name == "adamw" else {}  # else its minimum is another one
+    settings |= {"weight_decay": 0.0} if name == "adamw" else {}  # else it has another minimum
     by_name = adamite.minimize(bowl, np.zeros(3), optimizer=name, **settings)
     by_class = adamite.minimize(bowl, np.zeros(3), optimizer=OPTIMIZERS[name], **settings)
     assert np.array_equal(by_name.x, by_class.x) and by_name.nit == by_class.nit
@@ -173,7 +173,7 @@ def test_any_shape(x0: Any) -> None:
 
 @pytest.mark.parametrize("maxiter", [1, 7, 10_000])
 def test_buffers_that_the_function_uses_again(maxiter: int) -> None:
-    """Nor does it matter that the function writes into its argument."""
+    """The function may write into its argument."""
     buffer = np.empty(3)
 
     def fun(x: Any) -> tuple[float, Any]:
@@ -259,7 +259,7 @@ def test_what_else_a_callback_returns_means_nothing(minimize: Minimize, answer: 
 
 @both
 def test_a_callback_of_two_arguments_gets_the_point(minimize: Minimize) -> None:
-    """As in SciPy, which hands on the whole result where `intermediate_result` is the only one."""
+    """As in SciPy, which passes the whole result if `intermediate_result` is the only argument."""
     seen: list[Any] = []
 
     def callback(x: Any, intermediate_result: Any = None) -> None:

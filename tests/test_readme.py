@@ -1,4 +1,4 @@
-"""What the README shows runs as it stands, and its Adam is the one that is run."""
+"""The README's code runs as it is, and its Adam is the library's."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CODE = blocks(PAGES[0])
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """The names that each block of the README leaves behind, run by itself."""
+    """The names that each block of the README defines, run by itself."""
     folder = tmp_path_factory.mktemp("readme")
     found = []
     for number, code in enumerate(CODE):
@@ -77,7 +77,7 @@ def test_its_adam_is_the_one_that_is_run() -> None:
     assert CODE[0].endswith(written)
 
 
-# Pages whose blocks share a process, one after another, and its environment: Keras takes its backend from that.
+# Pages whose blocks run one after another in one process, with this environment, which sets Keras's backend.
 PROCESSES: dict[str, tuple[list[str], dict[str, str]]] = {
     "torch": (["torch.md", "compare.md", "memory.md", "sparse.md"], {}),
     "jax": (["jax.md"], {}),
@@ -87,7 +87,7 @@ PROCESSES: dict[str, tuple[list[str], dict[str, str]]] = {
 
 @pytest.mark.parametrize(("names", "environment"), PROCESSES.values(), ids=PROCESSES)
 def test_the_code_of_the_pages_runs(names: list[str], environment: dict[str, str], tmp_path: Path) -> None:
-    """Each block with no names but its own."""
+    """Each block, with only its own names."""
     paths = []
     for name in names:
         for number, code in enumerate(blocks(ROOT / "docs" / name)):
@@ -117,7 +117,7 @@ def test_the_page_of_torch_lists_all_differences() -> None:
     assert listed == [f"{d.what}: {d.why}" for d in differences.TORCH]
 
 
-# What is promised, as the page says it, and the numbers of the check that holds it.
+# Promises in the page's words, and the numbers of the checks that hold them.
 PROMISES: list[tuple[str, str, tuple[float, ...]]] = [
     (
         "README.md",

@@ -1,4 +1,4 @@
-"""The conformance kit: adamite's own rules pass it, rules with a fault are caught and told which."""
+"""The conformance kit: adamite's rules pass it; faulty rules fail with a message about their fault."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_adamites_own(name: str) -> None:
 def averaging(
     x, g, m, z="x", n: adamite.Scalar = 0.0, *, t, lr, beta=0.9, kind: str = "mean", power: float | None = None
 ):
-    """A user's own: reads the parameter, counts, and keeps another point."""
+    """A user's rule: reads the parameter, counts, and has a second point as a state."""
     n = n + (1.0 if power is None else t**power)
     m = beta * m + (1 - beta) * g
     z = z - lr * m

@@ -93,8 +93,8 @@ def compare(
     result = _run(plan, folder, jobs, ray, users_files=":" in problem + optimizers)
     print_comparison(result)
     _write(result, folder, _typed(context), tensorboard)
-    trained = sum(len(r.tuning) + len(r.reported) + len(r.failures) for r in result.results) - result.kept
-    reused = f", {result.kept} from the study" if result.kept else ""
+    trained = sum(len(r.tuning) + len(r.reported) + len(r.failures) for r in result.results) - result.reused
+    reused = f", {result.reused} from the study" if result.reused else ""
     out.print(f"{counted(trained, 'training')}{reused}, {time.perf_counter() - begin:.0f} s.")
     if not result.ranked():
         raise typer.Exit(1)
@@ -236,8 +236,8 @@ def live_table(plan: comparison.Plan) -> Iterator[Callable[[comparison.Progress]
     left = TimeLeft()
 
     def words(progress: comparison.Progress) -> str:
-        to_train = progress.total - progress.kept
-        return f"{progress.done}/{progress.total} trainings{left(progress.done - progress.kept, to_train)}"
+        to_train = progress.total - progress.reused
+        return f"{progress.done}/{progress.total} trainings{left(progress.done - progress.reused, to_train)}"
 
     if not err.is_terminal:
         say = NowAndThen()

@@ -16,7 +16,7 @@ from adamite.cli.options import Optimizer, Problem
 from adamite.cli.terminal import app, bad_parameter, out, output_folder, writing
 
 if TYPE_CHECKING:
-    from adamite.lab.find_lr import Found
+    from adamite.lab.find_lr import Result
 
 FOLDER = Path("adamite-find-lr")
 
@@ -66,7 +66,7 @@ def find_lr(
     out.print(f"Picture: {folder / name}.png", soft_wrap=True)
 
 
-def _print(result: Found) -> None:
+def _print(result: Result) -> None:
     """Two rows per decade, and the suggestion."""
     table = Table(box=SIMPLE_HEAD)
     for header in ("lr", "loss", "smoothed"):

@@ -1,7 +1,7 @@
-"""How fast it is: side by side in one process, interleaved, after warm-up, medians and ratios.
+"""The speed of adamite and its peers: in one process, interleaved, after warm-up; medians and ratios.
 
-The yardstick of a large step is the limit kernel: the same loads and stores through the same engine, with the least
-arithmetic (one addition for each store). Peers join where they are installed.
+The yardstick of a large step is the limit kernel: the same loads and stores through the same engine, with minimal
+arithmetic (one addition per store). Peers are measured if they are installed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from adamite.rules import RULES
 from adamite.storage import FLOAT32, Layout
 
 Step = Callable[[], Any]
-SIZE = 40_000_000  # of large arrays, for which what is promised of them is promised
+SIZE = 40_000_000  # the size of large arrays, for which the promises hold
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,12 @@ class Row:
     seconds: float
     yardstick: str = ""
     ratio: float | None = None
-    bar: float | None = None  # the promise: a ratio, or seconds where there is no yardstick
-    gigabytes: float | None = None  # moved a second
+    bar: float | None = None  # the promise: a ratio, or seconds if there is no yardstick
+    gigabytes: float | None = None  # moved per second
 
     @property
     def kept(self) -> bool | None:
-        """Whether the promise holds; None where there is none."""
+        """Whether the promise is kept; None if there is none."""
         if self.bar is None:
             return None
         return (self.seconds if self.ratio is None else self.ratio) <= self.bar
@@ -65,24 +65,24 @@ class Row:
 
 @rule
 def yours(g, m, s, *, t, lr=1e-3, beta=0.9, rho=0.99):  # type: ignore[no-untyped-def]
-    """A rule as a user would write one."""
+    """A rule as a user would write it."""
     m = beta * m + (1 - beta) * g
     s = rho * s + (1 - rho) * abs(g)
     return lr * (m / (s + 1e-8) + 0.1 * sign(m)), m, s
 
 
 def judged(size: int) -> bool:
-    """Whether large arrays are of the size that what is promised of them is promised for."""
+    """Whether the promises about large arrays are judged at this size."""
     return size == SIZE
 
 
 def promised(size: int, bars: Mapping[str, float]) -> Mapping[str, float]:
-    """What is promised of large arrays of this size."""
+    """The promises about large arrays of this size."""
     return bars if judged(size) else {}
 
 
 def bench(size: int = SIZE, rounds: int = 9) -> Iterator[Row]:
-    """All the measurements, as they come."""
+    """All measurements, as they are made."""
     yield from start()
     yield from imports()
     yield from small(2 * rounds)
@@ -92,7 +92,7 @@ def bench(size: int = SIZE, rounds: int = 9) -> Iterator[Row]:
 
 
 def cases() -> int:
-    """How many rows `bench` yields, for a progress bar."""
+    """The number of rows that `bench` yields, for a progress bar."""
     return 2 + len(_two()) + len(_many_peers()) + 1 + len(_large_rules()) + 1 + 2 * has_torch()
 
 
@@ -112,20 +112,20 @@ def start() -> Iterator[Row]:
 
 
 def imports(rounds: int = 7) -> Iterator[Row]:
-    """Importing, as where the bytecode is kept: NumPy, then what it takes beyond that, to the optimizers' classes."""
+    """Importing with cached bytecode: NumPy, then how much longer importing an optimizer's class takes."""
     script = (
         "import time; t = time.perf_counter(); import numpy; u = time.perf_counter(); from adamite import Adam; "
         "print(u - t, time.perf_counter() - u)"
     )
-    found = []
+    seconds = []
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"PYTHONPYCACHEPREFIX": folder, "PYTHONDONTWRITEBYTECODE": ""}
         for _ in range(rounds + 1):  # the first compiles
             done = subprocess.run(
                 [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment
             )
-            found.append([float(seconds) for seconds in done.stdout.split()])
-    numpy, ours = map(statistics.median, zip(*found[1:], strict=True))
+            seconds.append([float(word) for word in done.stdout.split()])
+    numpy, ours = map(statistics.median, zip(*seconds[1:], strict=True))
     yield Row("import", "adamite, beyond numpy", ours, "import numpy", ours / numpy, bar=0.5)
 
 
@@ -169,7 +169,7 @@ def large(size: int = SIZE, rounds: int = 9) -> Iterator[Row]:
 
 
 def own(rule: Rule, size: int = SIZE, rounds: int = 9) -> Iterator[Row]:
-    """A rule of the user's, against its limit."""
+    """A user's rule, against its limit."""
     yield from _beside_the_limit(rule.name, optimizer(rule)(np.zeros(size, np.float32)), {}, rounds)
 
 
@@ -281,12 +281,12 @@ def torch_step(cls: Any, tensors: list[Any], fused: bool) -> Step:
 
 
 def carrying(function: Callable[..., Sequence[Any]], *start: Any) -> Step:
-    """A step that goes on from what the one before it returned."""
-    kept: Sequence[Any] = start
+    """A step whose arguments are what the previous step returned."""
+    arguments: Sequence[Any] = start
 
     def step() -> None:
-        nonlocal kept
-        kept = function(*kept)
+        nonlocal arguments
+        arguments = function(*arguments)
 
     return step
 
@@ -294,7 +294,7 @@ def carrying(function: Callable[..., Sequence[Any]], *start: Any) -> Step:
 def shown(seconds: float) -> str:
     """A time with three digits: 4.71 µs."""
     for unit, factor in (("s", 1), ("ms", 1e3)):
-        if seconds * factor >= 0.9995:  # which is shown as 1
+        if seconds * factor >= 0.9995:  # rounds to 1
             return f"{seconds * factor:.3g} {unit}"
     return f"{seconds * 1e6:.3g} µs"
 
@@ -322,13 +322,13 @@ def compare(
                 step()
             times[name].append((time.perf_counter() - began) / repeat)
     yardstick = yardstick or next(iter(kinds))
-    for name, found in times.items():
-        ratio = statistics.median(a / b for a, b in zip(found, times[yardstick], strict=True))
+    for name, measured in times.items():
+        ratio = statistics.median(a / b for a, b in zip(measured, times[yardstick], strict=True))
         alone = len(kinds) == 1
         yield Row(
             case,
             name,
-            statistics.median(found),
+            statistics.median(measured),
             "" if alone else yardstick,
             None if alone else ratio,
             bar=None if alone else (bars or {}).get(name),

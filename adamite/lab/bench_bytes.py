@@ -1,4 +1,4 @@
-"""bfloat16 and 8-bit states beside float32: time, bytes, what the bytes allow, and peers that are installed.
+"""bfloat16 and 8-bit states against float32: time, bytes, the limit that the bytes set, and installed peers.
 
 `bytes` is what a step reads and writes for a parameter. `limit` is the ratio of these to float32's, and beside it what
 the format adds in arithmetic: how much longer a step takes on a tensor that stays in the cache, over float32's time in
@@ -32,26 +32,26 @@ import adamite.torch as ours
 from adamite.engine import threads
 from adamite.lab.bench import SIZE, Row, Step, compare, judged, promised, yours
 
-MORE = ("bytes", "limit")  # columns of these rows
-SLOW = 65.0  # GB/s of float32
+MORE = ("bytes", "limit")  # further columns
+SLOW = 65.0  # GB/s that float32 moves
 PEERS = {"bitsandbytes": "bitsandbytes.optim", "torchao": "torchao.optim"}
-FASTER = 40  # times than these
-STATE_BYTES = 2.1  # a parameter, of 8-bit AdamW
+FASTER = 40  # times as fast as the peers
+STATE_BYTES = 2.1  # per parameter, for 8-bit AdamW
 MARGIN = 1.15  # over the limit, for any rule
-_CACHED = 16_384, 65_536  # elements of steps in the second cache; in their difference is no overhead
+_CACHED = 16_384, 65_536  # elements that fit the second-level cache; the overhead cancels in the difference
 
 
 @dataclass(frozen=True)
 class ByteRow(Row):
-    """A measurement, with the bytes that a parameter takes."""
+    """A measurement, with the bytes per parameter."""
 
     bytes: float | None = None
-    arithmetic: float | None = None  # that the format adds, as a part of float32's time
-    limit: float | None = None  # the ratio of the bytes, and this
+    arithmetic: float | None = None  # that the format adds, as a fraction of float32's time
+    limit: float | None = None  # the ratio of the bytes plus the arithmetic
 
 
 class Made:
-    """A step of one tensor, its optimizer at hand."""
+    """A step of one tensor, with its optimizer."""
 
     def __init__(
         self, size: int, state: str = "float32", dtype: torch.dtype = torch.float32, cls: Any = ours.AdamW
@@ -66,7 +66,7 @@ class Made:
 
     @property
     def bytes(self) -> float:
-        """Moved a parameter: the gradient once, the parameter and its states twice."""
+        """Bytes moved per parameter: the gradient once, the parameter and its states twice."""
         states = sum(s.nbytes for s in self.optimizer.state[self.p].values() if s.dim())
         return float(3 * self.p.element_size() + 2 * states / self.p.numel())
 
@@ -89,7 +89,7 @@ RULES: dict[str, Any] = {
 
 
 def bench(size: int = SIZE, rounds: int = 9) -> Iterator[Row]:
-    """All the measurements, as they come."""
+    """All measurements, as they are made."""
     for count in counts():
         with threads.using_threads(count):
             yield from _formats(f"AdamW, {_threads(count)}", ADAMW, size, rounds, count, _promises)
@@ -104,12 +104,12 @@ def bench(size: int = SIZE, rounds: int = 9) -> Iterator[Row]:
 
 
 def cases() -> int:
-    """How many rows `bench` yields."""
+    """The number of rows that `bench` yields."""
     return len(counts()) * (len(ADAMW) + 2 * len(RULES)) + 3 + 2 * (1 + len(peers())) + 2 * len(_STATES)
 
 
 def said() -> str:
-    """What the columns mean, and what is missing."""
+    """The meaning of the columns, and which peers are missing."""
     missing = [name for name in PEERS if name not in peers()]
     return (
         "Medians of interleaved rounds in one process; ratio: to the case's yardstick, the median over rounds. bytes: "
@@ -120,7 +120,7 @@ def said() -> str:
 
 
 def counts() -> list[int]:
-    """Of threads: all, and one."""
+    """The numbers of threads: all, and one."""
     return sorted({1, threads.threads()}, reverse=True)
 
 
@@ -128,7 +128,7 @@ def _threads(count: int) -> str:
     return "one thread" if count == 1 else f"{count} threads"
 
 
-# ---- formats beside float32
+# ---- formats against float32
 
 
 def _formats(
@@ -150,8 +150,8 @@ def _formats(
         speed = speed or gigabytes
         more = max(0.0, cached[row.name] - cached["float32"]) * size / threads / plain
         limit = moved / made["float32"].bytes + more
-        found = ByteRow(**{**asdict(row), "gigabytes": gigabytes}, bytes=moved, arithmetic=more, limit=limit)
-        yield ByteRow(**{**asdict(found), "bar": promise(found, speed, threads) if judged(size) else None})
+        byte_row = ByteRow(**{**asdict(row), "gigabytes": gigabytes}, bytes=moved, arithmetic=more, limit=limit)
+        yield ByteRow(**{**asdict(byte_row), "bar": promise(byte_row, speed, threads) if judged(size) else None})
 
 
 def _promises(row: ByteRow, speed: float, threads: int) -> float | None:
@@ -166,7 +166,7 @@ def _by_the_limit(row: ByteRow, speed: float, threads: int) -> float | None:
 
 
 def _in_cache(make: Make) -> float:
-    """Seconds an element, on one thread, of a step whose tensors stay in the cache."""
+    """Seconds per element, on one thread, of a step whose tensors stay in the cache."""
     with threads.using_threads(1):
         small, large = (_shortest(make(size)) for size in _CACHED)
     return (large - small) / (_CACHED[1] - _CACHED[0])
@@ -199,19 +199,19 @@ def _arrays(size: int, rounds: int) -> Iterator[ByteRow]:
 
 @functools.cache
 def peers() -> dict[str, Any]:
-    """8-bit AdamW of the libraries that are installed, and run here."""
-    found = {}
+    """8-bit AdamW of the libraries that are installed and work here."""
+    installed = {}
     for name, module in PEERS.items():
         if importlib.util.find_spec(name) is None:
             continue
         try:
             with _quiet():
                 cls = importlib.import_module(module).AdamW8bit
-                _peer(cls, 4096)()  # torchao compiles it, for which it needs a compiler
-        except Exception:  # whatever is missing there
+                _peer(cls, 4096)()  # torchao compiles it, which needs a compiler
+        except Exception:  # whatever it lacks
             continue
-        found[name] = cls
-    return found
+        installed[name] = cls
+    return installed
 
 
 def _beside_peers(size: int, rounds: int) -> Iterator[Row]:
@@ -233,7 +233,7 @@ def _peer(cls: Any, size: int, **options: Any) -> Step:
 
 
 class _quiet(warnings.catch_warnings):
-    """Without what peers say about themselves."""
+    """Silences the peers' warnings and logs."""
 
     def __enter__(self) -> None:
         super().__enter__()
@@ -251,21 +251,21 @@ _STATES = ("float32", "8bit", "bfloat16")
 
 
 def _memory(size: int) -> Iterator[ByteRow]:
-    """Resident memory that states take, each in a process of its own; and the most that was taken on the way."""
+    """Resident memory of the states, and the peak, each in a process of its own."""
     for state in _STATES:
         code = f"from adamite.lab.bench_bytes import resident; print(*resident({size}, {state!r}))"
         began = time.perf_counter()
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         seconds = time.perf_counter() - began
-        kept, most = map(float, done.stdout.split())
+        resident, most = map(float, done.stdout.split())
         bar = STATE_BYTES if state == "8bit" and judged(size) else None
-        for name, found, limit in ((state, kept, bar), (f"{state}, at most", most, None)):
-            yield MemoryRow("resident memory", name, seconds, bar=limit, bytes=found)
+        for name, byte_count, limit in ((state, resident, bar), (f"{state}, at most", most, None)):
+            yield MemoryRow("resident memory", name, seconds, bar=limit, bytes=byte_count)
 
 
 @dataclass(frozen=True)
 class MemoryRow(ByteRow):
-    """Bytes of state a parameter; the promise is of them."""
+    """A row whose promise is about the bytes of state per parameter."""
 
     @property
     def kept(self) -> bool | None:
@@ -273,7 +273,7 @@ class MemoryRow(ByteRow):
 
 
 def resident(size: int, state: str) -> tuple[float, float]:
-    """Bytes a parameter that the first step adds, for good and at most."""
+    """Bytes per parameter that the first step adds: afterwards, and at the peak."""
     Made(65_536, state)()  # compiles it
     p = nn.Parameter(torch.ones(size))
     p.grad = torch.ones(size)
@@ -285,7 +285,7 @@ def resident(size: int, state: str) -> tuple[float, float]:
 
 
 def _most() -> int:
-    """The most that was resident in this process; getrusage's includes what its parent had."""
+    """The peak resident memory of this process; getrusage's number includes its parent's."""
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 

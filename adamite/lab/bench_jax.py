@@ -1,4 +1,4 @@
-"""adamite.jax beside optax: interleaved in one process, medians and ratios, losses with the wins."""
+"""adamite.jax against optax: interleaved in one process, medians and ratios."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ import adamite.jax as ours
 from adamite.lab.bench import SHAPES, SIZE, Row, Step, carrying, compare, promised
 
 Tree = Any
-Move = Callable[[Tree, Tree, Tree], tuple[Tree, Tree]]  # parameters, state, gradients -> the new of the first two
+Move = Callable[[Tree, Tree, Tree], tuple[Tree, Tree]]  # parameters, state, gradients -> new parameters, new state
 
 _IN_PLACE = {"adamite step": 0.7}
 _ARRAYS = {"adamite update": 1.03, "adamite step": 1.03}
 
 
 def bench(size: int = SIZE, rounds: int = 9) -> Iterator[Row]:
-    """All the measurements, as they come."""
+    """All measurements, as they are made."""
     yield from _many(3 * rounds)
     yield from _end_to_end(3 * rounds)
     yield from _large(size, rounds)
 
 
 def cases() -> int:
-    """How many rows `bench` yields."""
+    """The number of rows that `bench` yields."""
     peers = len(_MOVES)
     return (peers + 1) + 2 * peers + peers + 2 * peers
 
 
 def _many(rounds: int) -> Iterator[Row]:
-    """160 leaves: in a call JAX hands over 641 arrays, whatever is done with them; so also ten steps in a program."""
+    """160 leaves: a call passes 641 arrays, which alone takes time in JAX; so also ten steps in one program."""
     params, grads = _drawn(SHAPES), _drawn(SHAPES)
     moves = {**_MOVES, "nothing (JAX's own dispatch)": _stay}
     yield from _compare("160 leaves, 1.9M", moves, params, grads, rounds, _IN_PLACE, repeat=5)
@@ -48,7 +48,7 @@ def _many(rounds: int) -> Iterator[Row]:
 
 
 def _end_to_end(rounds: int) -> Iterator[Row]:
-    """A step of training, forward and backward pass included."""
+    """A training step, with its forward and backward pass."""
     params = [(weights, jnp.zeros(weights.shape[1])) for weights in _drawn([(64, 64), (64, 10)])]
     batch = _drawn([(32, 64)])[0], jax.random.randint(jax.random.key(1), (32,), 0, 10)
     moves = {name: _training(move) for name, move in _MOVES.items()}
@@ -56,7 +56,7 @@ def _end_to_end(rounds: int) -> Iterator[Row]:
 
 
 def _large(size: int, rounds: int) -> Iterator[Row]:
-    """One array; under vmap the same as operations of JAX."""
+    """One array; under vmap the step consists of JAX operations."""
     params, grads = _drawn([(size,)]), _drawn([(size,)])
     case = f"{size / 1e6:g}M float32"
     yield from _compare(case, _MOVES, params, grads, rounds, promised(size, _IN_PLACE))
@@ -64,7 +64,7 @@ def _large(size: int, rounds: int) -> Iterator[Row]:
     yield from _compare(f"{case}, under vmap", moves, params, grads, rounds, promised(size, _ARRAYS))
 
 
-# ---- what moves the parameters --------------------------------------------------------------------
+# ---- steps ----------------------------------------------------------------------------------------
 
 
 def _update(tx: Any) -> Move:
@@ -84,7 +84,7 @@ def _stay(params: Tree, state: Tree, grads: Tree) -> tuple[Tree, Tree]:
 
 
 def _ten(move: Move) -> Move:
-    """Ten steps by the same gradients."""
+    """Ten steps with the same gradients."""
 
     def ten(params: Tree, state: Tree, grads: Tree) -> tuple[Tree, Tree]:
         def one(_: Any, new: tuple[Tree, Tree]) -> tuple[Tree, Tree]:
@@ -97,7 +97,7 @@ def _ten(move: Move) -> Move:
 
 
 def _mapped(move: Move) -> Move:
-    """Under `vmap`, where the machine code doesn't run, over an axis of one, which costs nothing."""
+    """Under `vmap`, where the machine code doesn't run; an axis of length one costs nothing."""
 
     def mapped(*trees: Tree) -> tuple[Tree, Tree]:
         trees = jax.tree.map(lambda array: jnp.expand_dims(array, 0), trees)
@@ -108,7 +108,7 @@ def _mapped(move: Move) -> Move:
 
 
 def _training(move: Move) -> Move:
-    """A step by the gradients of a batch, which stands in their place."""
+    """A step with the gradients of a batch, which is passed in their place."""
 
     def loss(params: Tree, x: jax.Array, y: jax.Array) -> jax.Array:
         (first, bias), (second, last) = params
@@ -133,11 +133,11 @@ def _compare(
 
 
 def _step(move: Move, params: Tree, grads: Tree) -> Step:
-    """A compiled step in place, done when its results are there."""
+    """A compiled step in place, which waits for its results."""
     compiled = jax.jit(move, donate_argnums=(0, 1), keep_unused=True)
 
-    def step(*kept: Tree) -> Any:
-        return jax.block_until_ready(compiled(*kept, grads))  # type: ignore[no-untyped-call]
+    def step(*carried: Tree) -> Any:
+        return jax.block_until_ready(compiled(*carried, grads))  # type: ignore[no-untyped-call]
 
     return carrying(step, jax.tree.map(jnp.copy, params), _THEIRS.init(params))
 

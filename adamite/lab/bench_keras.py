@@ -1,4 +1,4 @@
-"""adamite.keras beside keras.optimizers, on the backend that Keras runs: updates alone, called as `fit` calls them."""
+"""adamite.keras against keras.optimizers on Keras's backend: updates alone, called as `fit` calls them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow tells a screenful about the processor
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow prints a screenful about the processor
 
 import keras
 from keras import layers
@@ -15,7 +15,7 @@ from keras import layers
 import adamite.keras as ours
 from adamite.lab.bench import SIZE, Row, Step, carrying, compare, promised
 
-Call = Callable[[Any, Sequence[Any], Sequence[Any]], Step]  # of an optimizer's update, by gradients, of variables
+Call = Callable[[Any, Sequence[Any], Sequence[Any]], Step]  # an optimizer, gradients and variables -> a step
 
 _OPTIMIZERS: dict[str, tuple[str, dict[str, float]]] = {
     **{name: (name, {}) for name in ("Adam", "AdamW", "Nadam", "RMSprop", "Lion", "SGD")},
@@ -24,7 +24,7 @@ _OPTIMIZERS: dict[str, tuple[str, dict[str, float]]] = {
 
 
 def bench(size: int = SIZE, rounds: int = 9) -> Iterator[Row]:
-    """All the measurements, as they come."""
+    """All measurements, as they are made."""
     for place, call in _CALLS.items():
         for label in _OPTIMIZERS:
             kinds = _peers(label, call, lambda: _network().trainable_variables)
@@ -36,7 +36,7 @@ def bench(size: int = SIZE, rounds: int = 9) -> Iterator[Row]:
 
 
 def cases() -> int:
-    """How many rows `bench` yields."""
+    """The number of rows that `bench` yields."""
     return len(_CALLS) * 2 * (len(_OPTIMIZERS) + 1)
 
 
@@ -46,7 +46,7 @@ def _bars(label: str, promised: dict[str, float | None]) -> dict[str, float]:
 
 
 def _network() -> Any:
-    """The article's, as in examples/mnist_keras.py."""
+    """The article's network, as in examples/mnist_keras.py."""
     return keras.Sequential(
         [
             layers.Input((28, 28, 1)),
@@ -85,10 +85,10 @@ def _on_jax(optimizer: Any, grads: Sequence[Any], variables: Sequence[Any]) -> S
     def update(values: Any, states: Any, grads: Any) -> Any:
         return optimizer.stateless_apply(states, grads, values)
 
-    def step(*kept: Any) -> Any:
-        return jax.block_until_ready(update(*kept, grads))  # type: ignore[no-untyped-call]
+    def step(*carried: Any) -> Any:
+        return jax.block_until_ready(update(*carried, grads))  # type: ignore[no-untyped-call]
 
-    return carrying(step, *([v.value for v in kept] for kept in (variables, optimizer.variables)))
+    return carrying(step, *([v.value for v in each] for each in (variables, optimizer.variables)))
 
 
 def _on_tensorflow(optimizer: Any, grads: Sequence[Any], variables: Sequence[Any], xla: bool) -> Step:

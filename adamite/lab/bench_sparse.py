@@ -1,4 +1,4 @@
-"""Gradients of rows beside torch.optim.SparseAdam and torch's dense AdamW: a large table, a thousand rows a step."""
+"""Sparse gradients, against torch's SparseAdam and dense AdamW: a large table, a thousand rows per step."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from adamite.lab.bench import SIZE, Row, Step, compare, promised
 
 _COLUMNS = 64
 _ROWS_A_STEP = 1024
-_IN_A_ROW = 4  # steps of one kind in a round: the first finds the caches full of the other kinds' numbers
+_IN_A_ROW = 4  # steps of one kind per round: at the first, the caches are full of the other kinds' data
 
 
 def bench(size: int = SIZE, rounds: int = 9) -> Iterator[Row]:
-    """All the measurements, as they come; the table has size / 40 rows, at the default a million."""
+    """All measurements, as they are made; the table has size / 40 rows, at the default a million."""
     rows = max(_ROWS_A_STEP, size // 40)
     torch.manual_seed(0)
     table = nn.Parameter(torch.randn(rows, _COLUMNS))
@@ -34,17 +34,17 @@ def bench(size: int = SIZE, rounds: int = 9) -> Iterator[Row]:
     yield from compare(case, kinds, 2 * rounds, _IN_A_ROW, yardstick="torch fused, dense", bars=bars)
     kinds = {name: kinds[name] for name in ("torch SparseAdam", "adamite lazy")}
     bars = promised(size, {"adamite lazy": 0.5})
-    found = compare(case, kinds, 9 * rounds, _IN_A_ROW, yardstick="torch SparseAdam", bars=bars)
-    yield from (replace(row, name="adamite lazy, to SparseAdam") for row in found if row.name == "adamite lazy")
+    compared = compare(case, kinds, 9 * rounds, _IN_A_ROW, yardstick="torch SparseAdam", bars=bars)
+    yield from (replace(row, name="adamite lazy, to SparseAdam") for row in compared if row.name == "adamite lazy")
 
 
 def cases() -> int:
-    """How many rows `bench` yields."""
+    """The number of rows that `bench` yields."""
     return 5
 
 
 def _gradients(table: Tensor) -> list[Tensor]:
-    """All rows once, in any order, a part at a time."""
+    """All rows once, in random order, in parts."""
     values = torch.randn(_ROWS_A_STEP, table.shape[1])
     parts = torch.split(torch.randperm(len(table)), _ROWS_A_STEP)
     return [
@@ -53,7 +53,7 @@ def _gradients(table: Tensor) -> list[Tensor]:
 
 
 def _sparse(table: nn.Parameter, optimizer: Any, late: bool = False) -> Step:
-    """A step on the next rows; `late`, when every row has been left alone for as long as the others take."""
+    """A step on the next rows; if `late`, every row has missed as many steps as there are other parts."""
     gradients = _gradients(table)
     coming = itertools.cycle(gradients)
 
@@ -64,7 +64,7 @@ def _sparse(table: nn.Parameter, optimizer: Any, late: bool = False) -> Step:
     for _ in gradients if late else gradients[:1]:
         step()
     for name in ("exp_avg", "exp_avg_sq"):
-        optimizer.state[table][name] += 0.0  # memory that nothing was written to isn't there yet
+        optimizer.state[table][name] += 0.0  # pages that were never written to aren't allocated yet
     return step
 
 

@@ -1,4 +1,4 @@
-"""adamite.torch beside torch.optim: interleaved in one process, medians and ratios, losses with the wins."""
+"""adamite.torch against torch.optim: interleaved in one process, medians and ratios."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LOOPED = ("RMSprop", "Adadelta", "Adamax", "NAdam", "RAdam")
 
 
 def bench(size: int = SIZE, rounds: int = 9) -> Iterator[Row]:
-    """All the measurements, as they come."""
+    """All measurements, as they are made."""
     yield from _small(2 * rounds)
     yield from _many(3 * rounds)
     yield from _end_to_end(rounds)
@@ -29,7 +29,7 @@ def bench(size: int = SIZE, rounds: int = 9) -> Iterator[Row]:
 
 
 def cases() -> int:
-    """How many rows `bench` yields."""
+    """The number of rows that `bench` yields."""
     return 3 + 2 * 3 + (3 + 2) + 3 + 3 + 2 * (len(_FUSED) + len(_LOOPED))
 
 
@@ -51,7 +51,7 @@ def _many(rounds: int) -> Iterator[Row]:
 
 
 def _large(size: int, rounds: int) -> Iterator[Row]:
-    """Every class that torch has, against torch's fastest step of it."""
+    """Every class that torch has, against its fastest step in torch."""
     case = f"{size / 1e6:g}M float32"
     for name in ("AdamW", *(n for n in _FUSED if n != "AdamW"), *_LOOPED):
         peer = "fused" if name in _FUSED else "default"
@@ -120,7 +120,7 @@ def _our_updates(size: int) -> Step:
 
 
 def _end_to_end(rounds: int) -> Iterator[Row]:
-    """A step of training, forward and backward pass included."""
+    """A training step, with its forward and backward pass."""
     for case, model, repeat, bars in (
         ("MLP 64-64-10, batch 32", _mlp, 300, {"torch fused": 1 / 1.35, "torch default": 1 / 1.9}),
         ("transformer, 0.8M", _transformer, 3, {"torch fused": 1.0}),

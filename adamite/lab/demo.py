@@ -1,4 +1,4 @@
-"""The demonstration: a line fitted, digits learned, and a folder with the pictures of both."""
+"""The demonstration: fit a line, learn digits, and write a folder with pictures of both."""
 
 import inspect
 import re
@@ -34,7 +34,7 @@ SCANS = 24
 
 @dataclass(frozen=True, eq=False)  # compared by identity, so that it can be a key
 class Entrant:
-    """An optimizer as it enters the race."""
+    """An optimizer and its options in the race."""
 
     name: str
     make: type[adamite.Optimizer]
@@ -42,7 +42,7 @@ class Entrant:
 
     @property
     def call(self) -> str:
-        """What a reader would type."""
+        """The call that makes it, as a reader would type it."""
         options = ", ".join(f"{key}={value}" for key, value in self.options.items())
         return f"{self.make.__name__}(params, {options})"
 
@@ -71,7 +71,7 @@ class Fit:
     losses: Array
 
     def table(self) -> Table:
-        """Every tenth epoch, and the answer that they should reach."""
+        """Every tenth epoch, and the least-squares solution."""
         every = range(9, len(self.losses), 10)
         rows = [_line(str(i + 1), self.losses[i], self.path[i]) for i in every]
         best = self.problem.solution()
@@ -106,7 +106,7 @@ class Run:
 
     @property
     def steps_to_goal(self) -> float:
-        """Steps until the first check at the goal; infinite where none was."""
+        """Steps until the first check at the goal; infinite if it was never reached."""
         reached = np.flatnonzero(self.accuracies >= GOAL)
         return float((reached[0] + 1) * CHECK_EVERY) if reached.size else float("inf")
 
@@ -120,8 +120,8 @@ def train(data: digits.Digits, entrant: Entrant, seed: int, steps: int = STEPS) 
     for step, batch in zip(range(steps), data.batches(BATCH, seed), strict=False):
         losses[step], gradient = digits.loss_and_gradient(params, *batch)
         optimizer.step(gradient)
-        check, rest = divmod(step + 1, CHECK_EVERY)
-        if not rest:
+        check, remainder = divmod(step + 1, CHECK_EVERY)
+        if not remainder:
             accuracies[check - 1] = digits.accuracy(params, data.test_scans, data.test_digits)
     return Run(params, losses, accuracies, time.perf_counter() - begin)
 
@@ -143,7 +143,7 @@ class Race:
         return {entrant.name: np.stack([getattr(run, of) for run in runs]) for entrant, runs in self.runs.items()}
 
     def answers(self) -> Array:
-        """What Adam's first network reads in the test scans."""
+        """The digits that Adam's first network sees in the test scans."""
         runs = next(runs for entrant, runs in self.runs.items() if entrant.name == "Adam")
         return digits.read(runs[0].params, self.data.test_scans)
 
@@ -163,7 +163,7 @@ def _result(entrant: Entrant, runs: list[Run]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Report:
-    """What the demonstration found, and the page that shows it."""
+    """The demonstration's results, and the page that shows them."""
 
     fit: Fit
     race: Race
@@ -177,7 +177,7 @@ def run(out: Path, seeds: int = 5, progress: Progress | None = None) -> Report:
     out.mkdir(parents=True, exist_ok=True)
     fit, data = fit_line(), digits.load()
     runs: dict[Entrant, list[Run]] = {entrant: [] for entrant in ENTRANTS}
-    # The seeds are the outer loop, so that a slow moment of the machine is shared by all.
+    # The seeds are the outer loop, so that a slow moment of the machine affects all optimizers.
     trainings = [(seed, entrant) for seed in range(seeds) for entrant in ENTRANTS]
     total = len(trainings) + len(PICTURES)
     for done, (seed, entrant) in enumerate(trainings):
@@ -206,10 +206,10 @@ def _line_loss(report: Report) -> plots.Painter:
 
 
 def _line_fit(report: Report) -> plots.Painter:
-    problem, found = report.fit.problem, report.fit.path[-1]
+    problem, params = report.fit.problem, report.fit.path[-1]
     lines = {
         "true line: y = 2x + 1": problem.predict(regression.TRUE_LINE),
-        f"Adam: y = {found[0]:.2f}x + {found[1]:.2f}": problem.predict(found),
+        f"Adam: y = {params[0]:.2f}x + {params[1]:.2f}": problem.predict(params),
     }
     return plots.fit(problem.x, problem.y, lines)
 
@@ -227,13 +227,13 @@ def _digits_loss(report: Report) -> plots.Painter:
 def _digits_accuracy(report: Report) -> plots.Painter:
     steps = np.arange(CHECK_EVERY, STEPS + 1, CHECK_EVERY)
     curves = {name: 100 * rows for name, rows in report.race.curves("accuracies").items()}
-    # On a log axis the first steps, where they differ, have the room.
+    # A log axis gives room to the first steps, where the optimizers differ.
     axes = {"xlabel": "step", "ylabel": "test accuracy, %", "xscale": "log", "ylim": (70, 100)}
     return plots.bands(steps, curves, **axes)
 
 
 def _digits_scans(report: Report) -> plots.Painter:
-    """What the network reads wrong, up to half of the sample; then what it reads right."""
+    """Scans that the network misreads, up to half of the sample; then ones that it reads correctly."""
     data, answers = report.race.data, report.race.answers()
     wrong = np.flatnonzero(answers != data.test_digits)[: SCANS // 2]
     right = np.flatnonzero(answers == data.test_digits)[: SCANS - len(wrong)]
@@ -268,7 +268,7 @@ WORDS = (
 
 
 def _parts(report: Report, command: str, seconds: float) -> dict[str, str]:
-    """What the page's template leaves open."""
+    """The parts to fill into the page's template."""
     race, truths = report.race, report.race.data.test_digits
     rule = re.sub(r' *""".*?"""\n', "", inspect.getsource(adam.function), flags=re.DOTALL)
     versions = {"adamite": adamite.__version__, "Python": python_version()}

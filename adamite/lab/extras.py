@@ -1,4 +1,4 @@
-"""Which extra of adamite's brings a package, for those who lack it."""
+"""Which of adamite's extras installs a package."""
 
 _EXTRAS = {
     "lab": ("expecttest", "gymnasium", "matplotlib", "plotly", "rich", "scipy", "sklearn", "typer"),
@@ -9,11 +9,11 @@ _EXTRAS = {
     "tensorboard": ("tensorboardX",),
 }
 WHERE = {module: f"'adamite[{extra}]'" for extra, modules in _EXTRAS.items() for module in modules}
-WHERE["tensorflow"] = "tensorflow"  # which Keras takes where KERAS_BACKEND says nothing else
+WHERE["tensorflow"] = "tensorflow"  # Keras's default backend
 
 
 def advice(module: str | None) -> str:
-    """What to do where a module is missing."""
+    """What to do if a module is missing."""
     if module in WHERE:
         return f"this command needs {module}; install it with: pip install {WHERE[module]}"
     return f"there is no module {module} here"

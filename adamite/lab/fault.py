@@ -1,4 +1,4 @@
-"""What goes wrong in a user's own code, told by the line in their file."""
+"""Errors in a user's code, reported with the line in their file."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from adamite.lab import extras
 
 _OURS = str(Path(adamite.__file__).parent) + os.sep
 STILL = "the loss never moved: does the problem update its arrays in place?"
-WHOLE = "ADAMITE_TRACEBACK"  # in the environment: tell every line that an error came through
+WHOLE = "ADAMITE_TRACEBACK"  # an environment variable: print whole tracebacks
 
 
 class Fault(ValueError):
-    """A fault in a user's own code; the message says what is wrong, and shows the line."""
+    """An error in a user's code; the message says what is wrong and shows the line."""
 
 
 def line(function: Callable[..., Any]) -> str:
-    """Where a function or a class of a user's begins: "line 3 of mine.py: `def loss():`"; empty, where none can say."""
+    """Where a user's function or class begins: "line 3 of mine.py: `def loss():`"; "" if that is unknown."""
     made = inspect.unwrap(getattr(function, "func", function))
     try:
         (text, *_), number = inspect.getsourcelines(made)
@@ -34,37 +34,37 @@ def line(function: Callable[..., Any]) -> str:
 
 
 def not_yield(returned: Any) -> str:
-    """The hint of what a function returned that isn't what it should: a generator, since it yields."""
+    """A hint for a function that returned a generator, since it yields; else ""."""
     return "; write return, not yield" if inspect.isgenerator(returned) else ""
 
 
 def about(function: Callable[..., Any], problem: str) -> Fault:
-    """The fault of a function that does something else than it should."""
+    """The error for a function that does something invalid."""
     return Fault(": ".join(filter(None, [line(function), problem])))
 
 
 def words(error: BaseException, function: Callable[..., Any] | None = None) -> str:
-    """What was raised, behind the last line of the user's that it came through, or else this function's first."""
+    """An error's message after the last of the user's lines in its traceback, or else after the function's first."""
     where = place(error, lambda file: file.startswith((_OURS, "<")) or is_library(file) or is_python(file))
     if isinstance(error, (Fault, RuleError)):
-        said = str(error)  # it names the line itself
+        message = str(error)  # it names the line itself
     elif isinstance(error, ModuleNotFoundError):
-        said = ": ".join(filter(None, [where, extras.advice(error.name)]))
+        message = ": ".join(filter(None, [where, extras.advice(error.name)]))
     else:
         kind = "" if type(error).__module__.startswith("adamite.") else type(error).__name__
         parts = where or (line(function) if function else ""), kind, str(error).strip()
-        said = ": ".join(filter(None, parts))
+        message = ": ".join(filter(None, parts))
     if os.environ.get(WHOLE):
-        said += "\n" + "".join(traceback.format_exception(error))
-    return said
+        message += "\n" + "".join(traceback.format_exception(error))
+    return message
 
 
 @contextmanager
 def blamed_on(function: Callable[..., Any]) -> Iterator[None]:
-    """What is raised inside becomes a fault, with the last line of the user's on its way or else this function's."""
+    """Turn an error raised inside into a Fault with a line: see `words`."""
     try:
         yield
     except (Fault, KeyboardInterrupt):
         raise
-    except BaseException as error:  # SystemExit too, which is no way to leave a training
+    except BaseException as error:  # SystemExit too, since user code mustn't end the program
         raise Fault(words(error, function)) from error

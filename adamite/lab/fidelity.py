@@ -1,4 +1,4 @@
-"""Whether narrow states train as float32 ones do: on digits, MNIST and characters, with every tensor made narrow.
+"""Whether low-precision states train as well as float32 ones: on digits, MNIST and characters, in every tensor.
 
 Small tensors keep float32 states otherwise, and these networks have little else; here nothing is spared. bitsandbytes'
 8-bit AdamW takes part where it is installed.
@@ -29,15 +29,15 @@ from adamite.storage import EIGHT_BIT_UNSIGNED, choice
 LEARNING_RATES = {"digits": 3e-3, "mnist": 1e-3, "characters": 3e-3}
 OURS = ("float32", "bfloat16", "8bit")
 PEER = "bitsandbytes"
-LARGEST = 1.5  # times float32's largest step
-JUDGED = 5  # seeds; fewer say little of a spread
+LARGEST = 1.5  # the largest step, relative to float32's
+JUDGED = 5  # seeds; fewer say little about a spread
 
 Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
 class Training:
-    """Held-out losses of a problem by one format, a seed each, and float32's from the same seeds."""
+    """Held-out losses of a problem with one format, one per seed, and float32's from the same seeds."""
 
     problem: str
     format: str
@@ -50,7 +50,7 @@ class Training:
 
     @property
     def spread(self) -> float:
-        """The standard deviation that float32 has over its seeds."""
+        """The standard deviation of float32's losses over the seeds."""
         return statistics.stdev(self.plain)
 
     @property
@@ -60,7 +60,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Replay:
-    """What a format makes of gradients that were recorded: the largest |step / lr|, the error against float32's."""
+    """A format's steps on recorded gradients: the largest |step / lr|, and the error against float32's."""
 
     problem: str
     format: str
@@ -75,38 +75,38 @@ class Replay:
 
 @dataclass
 class Report:
-    """All that was found."""
+    """The results of all experiments."""
 
     trainings: list[Training] = field(default_factory=list)
     replays: list[Replay] = field(default_factory=list)
     quiet: dict[str, float] = field(default_factory=dict)  # v after zero gradients, over float32's, by format
-    moved: dict[str, float] = field(default_factory=dict)  # weights of 1.0, by what they rest as
+    moved: dict[str, float] = field(default_factory=dict)  # weights of 1.0, by format
     missing: list[str] = field(default_factory=list)  # what was left out, and why
 
     @property
     def failures(self) -> list[str]:
-        """What was promised and isn't so; nothing is promised of the peer, nor of a few seeds."""
-        found = [
+        """The promises that aren't kept; there are none about the peer, nor for a few seeds."""
+        reasons = [
             f"{t.problem}, {t.format}: the loss differs from float32's by more than the seeds' spread"
             for t in self.trainings
             if t.format in OURS and len(t.losses) >= JUDGED and not t.within
         ]
-        found += [
+        reasons += [
             f"{r.problem}, {r.format}: the largest step is {r.ratio:.2f} times float32's, more than {LARGEST:g}"
             for r in self.replays
             if r.format in OURS and not r.ratio <= LARGEST
         ]
         plain = self.moved["float32"]
-        found += [
+        reasons += [
             f"{name}: weights of 1.0 moved by {moved:.5f} on average, float32's by {plain:.5f}"
             for name, moved in self.moved.items()
             if "nearest" not in name and not abs(moved - plain) <= 0.05 * plain
         ]
-        return found
+        return reasons
 
 
 def verify(quick: bool = False, progress: Progress = lambda done, total, what: None) -> Report:
-    """Train, replay, wait, move; on one thread, since these networks are small."""
+    """Run all experiments, on one thread, since these networks are small."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -132,12 +132,12 @@ def _verify(quick: bool, progress: Progress) -> Report:
 
     for name, problem in problems.items():
         lr, steps = LEARNING_RATES[name], round(share * problem.steps)
-        found: dict[str, list[float]] = {kind: [] for kind in formats}
+        losses: dict[str, list[float]] = {kind: [] for kind in formats}
         for seed in range(seeds):
             for kind in formats:
                 next_is(f"{name}, {kind}, seed {seed}")
-                found[kind].append(train(name, kind, lr, seed, steps))
-        report.trainings += [Training(name, k, tuple(found[k]), tuple(found["float32"])) for k in formats]
+                losses[kind].append(train(name, kind, lr, seed, steps))
+        report.trainings += [Training(name, k, tuple(losses[k]), tuple(losses["float32"])) for k in formats]
         next_is(f"{name}: replaying gradients")
         report.replays += replays(name, lr, formats, steps)
     next_is("zero gradients")
@@ -148,13 +148,13 @@ def _verify(quick: bool, progress: Progress) -> Report:
 
 
 def kinds() -> tuple[str, ...]:
-    """The formats that take part."""
+    """The formats to compare."""
     return (*OURS, PEER) if importlib.util.find_spec(PEER) else OURS
 
 
 @contextmanager
 def sparing_none() -> Iterator[None]:
-    """Inside, small tensors get narrow states too."""
+    """Inside, small tensors get low-precision states too."""
     before = choice.SMALLEST
     choice.SMALLEST = 1
     try:
@@ -164,10 +164,10 @@ def sparing_none() -> Iterator[None]:
 
 
 def adamw(kind: str, params: Sequence[Tensor], lr: float) -> torch.optim.Optimizer:
-    """AdamW without decay, whose states rest so."""
+    """AdamW without decay, with states of this format."""
     if kind != PEER:
         return ours.AdamW(params, lr=lr, weight_decay=0.0, state=kind)  # type: ignore[arg-type]
-    logging.disable(logging.WARNING)  # it misses kernels that aren't needed here
+    logging.disable(logging.WARNING)  # it warns about missing kernels that aren't needed here
     peer: Any = importlib.import_module(f"{PEER}.optim")
     logging.disable(logging.NOTSET)
     made: torch.optim.Optimizer = peer.AdamW8bit(params, lr=lr, weight_decay=0.0, min_8bit_size=1)
@@ -186,7 +186,7 @@ class Start(NamedTuple):
 
 
 def begin(name: str, seed: int) -> Start:
-    """A problem's start as torch's tensors; NumPy's arrays share their memory."""
+    """A problem's start as torch tensors, which share memory with its NumPy arrays."""
     run: Any = find(name, PROBLEMS).begin(seed)
     if isinstance(run.params, dict):
         arrays = {key: torch.from_numpy(array) for key, array in run.params.items()}
@@ -207,7 +207,7 @@ def begin(name: str, seed: int) -> Start:
 
 
 def train(name: str, kind: str, lr: float, seed: int, steps: int) -> float:
-    """The held-out loss after so many steps."""
+    """The held-out loss after this number of steps."""
     start = begin(name, seed)
     with sparing_none():
         optimizer = adamw(kind, start.tensors, lr)
@@ -217,11 +217,11 @@ def train(name: str, kind: str, lr: float, seed: int, steps: int) -> float:
     return start.measure()["validation loss"]
 
 
-# ---- the same gradients for all
+# ---- the same gradients for all formats
 
 
 def replays(name: str, lr: float, formats: Sequence[str], steps: int) -> list[Replay]:
-    """Record the gradients of a training with float32 states, and give them to each format."""
+    """Record the gradients of a training with float32 states, and replay them with each format."""
     start = begin(name, 0)
     optimizer = adamw("float32", start.tensors, lr)
     recorded: list[list[Tensor]] = []
@@ -244,7 +244,7 @@ def replays(name: str, lr: float, formats: Sequence[str], steps: int) -> list[Re
 
 
 def directions(kind: str, gradients: Sequence[Sequence[Tensor]]) -> Iterator[Tensor]:
-    """What each step subtracts, over lr: from parameters that are zero before it."""
+    """Each step divided by lr; parameters are zero before it, so nothing is lost to rounding."""
     with sparing_none():
         params = [torch.zeros_like(g) for g in gradients[0]]
         optimizer = adamw(kind, params, 1.0)
@@ -257,14 +257,14 @@ def directions(kind: str, gradients: Sequence[Sequence[Tensor]]) -> Iterator[Ten
         yield torch.cat([-p.flatten() for p in params]).double()
 
 
-# ---- what narrow numbers may do wrong
+# ---- risks of low precision
 
 
 def after_silence(kind: str, steps: int) -> float:
-    """The second moment of elements whose gradients have become zero while their neighbours' go on, over float32's."""
+    """The second moment, over float32's, of elements whose gradients become zero while their neighbours' don't."""
     size, half = 8192, slice(None, None, 2)
     generator = torch.Generator().manual_seed(0)
-    found = []
+    means = []
     gradients = [torch.randn(size, generator=generator) for _ in range(100)]
     for each in ("float32", kind):
         p = torch.zeros(size)
@@ -274,12 +274,12 @@ def after_silence(kind: str, steps: int) -> float:
             if step >= 100:
                 p.grad[half] = 0.0
             optimizer.step()
-        found.append(second_moment(optimizer.state[p], size)[half].mean().item())
-    return found[1] / found[0]
+        means.append(second_moment(optimizer.state[p], size)[half].mean().item())
+    return means[1] / means[0]
 
 
 def second_moment(state: Mapping[str, Any], size: int) -> Tensor:
-    """v as numbers, whatever it rests as."""
+    """v decoded, whatever its format."""
     if "state2" in state:
         peer: Any = importlib.import_module(f"{PEER}.functional")
         v: Tensor = peer.dequantize_blockwise(
@@ -293,8 +293,8 @@ def second_moment(state: Mapping[str, Any], size: int) -> Tensor:
 
 
 def moves(steps: int) -> dict[str, float]:
-    """How far bfloat16 weights of 1.0 move at lr 1e-4 on average, and float32 ones by the same gradients."""
-    found = {}
+    """How far bfloat16 weights of 1.0 move on average at lr 1e-4, and float32 ones with the same gradients."""
+    moved = {}
     narrow: list[tuple[Literal["nearest", "stochastic", "kahan"], Literal["float32", "bfloat16", "8bit"]]] = [
         ("nearest", "float32"),
         ("stochastic", "float32"),
@@ -310,13 +310,13 @@ def moves(steps: int) -> dict[str, float]:
         for _ in range(steps):
             p.grad = (0.5 + torch.randn(p.shape, generator=generator)).bfloat16().to(p.dtype)
             optimizer.step()
-        kept = optimizer.state[p].get("compensation")
-        held = p.double() if kept is None else p.double() + kept.double()
-        found["float32" if rounding is None else f"{rounding}, {state} states"] = 1 - held.mean().item()
-    return found
+        compensation = optimizer.state[p].get("compensation")
+        weights = p.double() if compensation is None else p.double() + compensation.double()
+        moved["float32" if rounding is None else f"{rounding}, {state} states"] = 1 - weights.mean().item()
+    return moved
 
 
-# ---- what is shown
+# ---- tables
 
 
 def _signed(value: float) -> str:
@@ -324,7 +324,7 @@ def _signed(value: float) -> str:
 
 
 def tables(report: Report) -> list[tuple[str, Table, str]]:
-    """A heading, a table, and what its columns mean."""
+    """Headings, tables, and the meanings of their columns."""
     plain = {t.problem: t for t in report.trainings if t.format == "float32"}
     seeds = len(report.trainings[0].losses)
     trained = [

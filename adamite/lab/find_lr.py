@@ -1,7 +1,7 @@
-"""Which learning rates to try: the range test (Smith 2017, arXiv 1506.01186, section 3.3).
+"""The learning rate range test (Smith 2017, arXiv 1506.01186, section 3.3).
 
 A short training whose learning rate grows by the same factor at every step, from one that moves nothing to one that
-breaks everything. Where the loss falls steepest the rate works; a little beyond its lowest point it doesn't any more.
+diverges. Where the loss falls steepest, the rate works; a little beyond the lowest loss it no longer does.
 
     from adamite.lab.find_lr import find_lr, find_lr_keras, find_lr_torch
 """
@@ -34,118 +34,118 @@ if TYPE_CHECKING:
 
 LOW, HIGH, STEPS = 1e-7, 10.0, 200
 FEWEST = 20
-SMOOTHING = 0.98  # as fastai and Lightning smooth: an exponential average, divided by what it lacks at the start
-BROKEN = 4  # times the lowest smoothed loss, and the test stops, as theirs do
-# Theirs skip the first 10 points of 100, and take slopes between neighbours: with noisy losses the steepest place is
-# then near the lowest rate, where the average is one of few points yet, and luck.
-SKIPPED, SPAN = 1 / 4, 1 / 20  # of the steps: not looked at; on both sides of a slope
+SMOOTHING = 0.98  # as in fastai and Lightning: an exponential moving average with bias correction
+BROKEN = 4  # the test stops at this multiple of the lowest smoothed loss, as theirs do
+# Theirs skip the first 10 points of 100, and take slopes between neighbours: with noisy losses the steepest slope then
+# lies, by chance, near the lowest rate, where the average is still over few points.
+SKIPPED, SPAN = 1 / 4, 1 / 20  # fractions of the steps: skipped at the start; on both sides of a slope
 
 
 class FindLRError(ValueError):
-    """The test can't be made; the message says why."""
+    """The test can't be run; the message says why."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a range test saw: at each learning rate the loss before the step with it."""
+class Result:
+    """The result of a range test: for each learning rate the loss before the step with it."""
 
     lrs: list[float]
     losses: list[float]
     smoothed: list[float]
-    steps: int  # that it was to make
-    stopped: str = ""  # why before the end, if it did
-    chance: str = ""  # what says that the same seed doesn't give the same losses, of a problem of compare
+    steps: int  # the planned number
+    stopped: str = ""  # why it stopped early, if it did
+    chance: str = ""  # a warning if a problem of compare isn't determined by its seed
 
     @property
     def lowest(self) -> int:
-        """The number of the point with the lowest smoothed loss, of those that are looked at."""
+        """The index of the lowest smoothed loss after the skipped points."""
         first = min(int(SKIPPED * self.steps), len(self.smoothed) - 1)
         return first + int(np.argmin(self.smoothed[first:]))
 
     @property
     def suggestion(self) -> float | None:
-        """Where the smoothed loss falls steepest against log lr, on the way to its lowest; None if it never fell."""
-        span, steepest, found = max(1, int(SPAN * self.steps)), 0.0, None
+        """The lr where the smoothed loss falls steepest against log lr, before its lowest; None if it never falls."""
+        span, steepest, suggested = max(1, int(SPAN * self.steps)), 0.0, None
         for point in range(int(SKIPPED * self.steps), self.lowest + 1):
             left, right = point - span, min(point + span, self.lowest)
             slope = (self.smoothed[right] - self.smoothed[left]) / (right - left)
             if slope < steepest - 1e-9 * abs(self.smoothed[left]):  # by more than rounding
-                steepest, found = slope, self.lrs[point]
-        return found
+                steepest, suggested = slope, self.lrs[point]
+        return suggested
 
     @property
     def tenth(self) -> float | None:
-        """A tenth of the learning rate with the lowest smoothed loss, the older advice."""
+        """A tenth of the learning rate with the lowest smoothed loss: the older rule of thumb."""
         return None if self.suggestion is None else self.lrs[self.lowest] / 10
 
 
 def check_rates(low: float, high: float) -> None:
-    """Refuse ends between which no learning rate can grow."""
+    """Refuse an invalid range of learning rates."""
     if not 0 < low < high < math.inf:
         raise FindLRError(f"low must be above 0 and below high, and both finite; got low {low:g}, high {high:g}")
 
 
 class _Test:
-    """A range test that is told a loss at a time."""
+    """A range test that takes one loss at a time."""
 
     def __init__(self, low: float, high: float, steps: int) -> None:
         check_rates(low, high)
         if steps < FEWEST:
             raise FindLRError(f"steps must be at least {FEWEST}, got {steps}")
         self.schedule = schedules.exponential(low, rate=high / low, steps=steps - 1)
-        self.found = Found([], [], [], steps)
+        self.result = Result([], [], [], steps)
         self._average = 0.0
 
     @property
     def lr(self) -> float:
-        """Of the next step."""
-        return self.schedule(len(self.found.lrs))
+        """The learning rate of the next step."""
+        return self.schedule(len(self.result.lrs))
 
-    def saw(self, loss: float) -> bool:
-        """Take the loss before that step, and say whether to go on."""
-        seen, lr = self.found, self.lr
+    def add(self, loss: float) -> bool:
+        """Record the loss before the step; return whether to continue."""
+        result, lr = self.result, self.lr
         if not math.isfinite(loss):
-            if not seen.lrs:
+            if not result.lrs:
                 raise FindLRError(f"the loss is {loss} at the first step, before anything has moved")
             self._stop(f"the loss was {loss} at lr {lr:.2g}")
             return False
         self._average = SMOOTHING * self._average + (1 - SMOOTHING) * loss
-        seen.lrs.append(lr)
-        seen.losses.append(loss)
-        seen.smoothed.append(self._average / (1 - SMOOTHING ** len(seen.lrs)))
-        lowest = min(seen.smoothed)
-        if seen.smoothed[-1] > lowest + (BROKEN - 1) * abs(lowest):  # losses below zero have their turn too
+        result.lrs.append(lr)
+        result.losses.append(loss)
+        result.smoothed.append(self._average / (1 - SMOOTHING ** len(result.lrs)))
+        lowest = min(result.smoothed)
+        if result.smoothed[-1] > lowest + (BROKEN - 1) * abs(lowest):  # works for losses below zero too
             self._stop(f"at lr {lr:.2g} the smoothed loss was {BROKEN} times its lowest")
             return False
-        return len(seen.lrs) < seen.steps
+        return len(result.lrs) < result.steps
 
     def _stop(self, why: str) -> None:
-        self.found = replace(self.found, stopped=why)
+        self.result = replace(self.result, stopped=why)
 
 
-def range_test(step: Callable[[float], float], low: float = LOW, high: float = HIGH, steps: int = STEPS) -> Found:
-    """Make the test with any training at all.
+def range_test(step: Callable[[float], float], low: float = LOW, high: float = HIGH, steps: int = STEPS) -> Result:
+    """Run the test with any training.
 
     Args:
-        step: makes a step with this learning rate, and returns the loss before it.
+        step: makes a step with the given learning rate, and returns the loss before it.
         low, high: the first and the last learning rate, 0 < low < high.
-        steps: from low to high, at least 20; with noisy losses 200 are few enough.
+        steps: the number of steps from low to high, at least 20; noisy losses need 200 or more.
 
     Returns:
-        What was seen.
+        The losses and the suggestion.
 
     Raises:
-        FindLRError: for numbers out of range, and where the first loss isn't finite.
+        FindLRError: a number is out of range, or the first loss isn't finite.
 
-    >>> found = range_test(lambda lr: 1 / (1 + lr) + lr**2, 1e-4, 10)
-    >>> found.stopped
+    >>> result = range_test(lambda lr: 1 / (1 + lr) + lr**2, 1e-4, 10)
+    >>> result.stopped
     'at lr 4.4 the smoothed loss was 4 times its lowest'
     """
     test = _Test(low, high, steps)
     with np.errstate(all="ignore"):
-        while test.saw(float(step(test.lr))):
+        while test.add(float(step(test.lr))):
             pass
-    return test.found
+    return test.result
 
 
 def find_lr(
@@ -157,26 +157,26 @@ def find_lr(
     high: float = HIGH,
     steps: int = STEPS,
     **options: Any,
-) -> Found:
-    """Make the test with NumPy's arrays, which are afterwards as they were.
+) -> Result:
+    """Run the test with NumPy arrays, and restore them afterwards.
 
     Args:
         params: an array, or any nesting of arrays.
         loss_and_gradient: the loss of the next batch, and its gradient, nested as the parameters are.
         optimizer: its name, or a rule.
-        low, high, steps: as of `range_test`.
-        options: of the optimizer.
+        low, high, steps: see `range_test`.
+        options: options of the optimizer.
 
     Returns:
-        What was seen.
+        The losses and the suggestion.
 
     Raises:
-        FindLRError: as of `range_test`.
-        ValueError: for an unknown optimizer, or a rule without lr.
+        FindLRError: see `range_test`.
+        ValueError: the optimizer is unknown, or has no lr.
 
     >>> w = np.zeros(3)
-    >>> found = find_lr(w, lambda: (((w - 1) ** 2).sum(), 2 * (w - 1)), "sgd")
-    >>> f"{found.suggestion:.1g}", w
+    >>> result = find_lr(w, lambda: (((w - 1) ** 2).sum(), 2 * (w - 1)), "sgd")
+    >>> f"{result.suggestion:.1g}", w
     ('0.07', array([0., 0., 0.]))
     """
     leaves = Tree(params).leaves
@@ -206,24 +206,24 @@ def find_lr_torch(
     low: float = LOW,
     high: float = HIGH,
     steps: int = STEPS,
-) -> Found:
-    """Make the test with a model of torch; it and its optimizer are afterwards as they were, on an error too.
+) -> Result:
+    """Run the test with a torch model, and restore it and its optimizer afterwards, also after an error.
 
-    Restored are parameters, buffers, gradients, the optimizer's state and groups, and torch's random numbers. The model
-    is trained in the mode that it is in. Groups keep the ratios of their learning rates: the largest is what is found.
+    Restored are parameters, buffers, gradients, the optimizer's state and groups, and torch's random state. The model
+    stays in its mode. Groups keep the ratios of their learning rates: the suggestion is for the largest.
 
     Args:
         model: the model.
         optimizer: adamite's or torch's, of this model.
         loss: the loss of the model on a batch, such as `lambda model, batch: mse_loss(model(batch[0]), batch[1])`.
-        batches: a data loader, or anything else that can be gone through again when it ends.
-        low, high, steps: as of `range_test`.
+        batches: a data loader, or anything else that can be iterated again when it ends.
+        low, high, steps: see `range_test`.
 
     Returns:
-        What was seen.
+        The losses and the suggestion.
 
     Raises:
-        FindLRError: as of `range_test`, and where the batches end.
+        FindLRError: see `range_test`; also if the batches end.
     """
     largest = max(float(group["lr"]) for group in optimizer.param_groups)
     shares = [float(group["lr"]) / largest if largest else 1.0 for group in optimizer.param_groups]
@@ -231,14 +231,14 @@ def find_lr_torch(
 
     def step(lr: float) -> float:
         for group, share in zip(optimizer.param_groups, shares, strict=True):
-            if hasattr(group["lr"], "fill_"):  # a tensor, whose place is what a compiled step knows
+            if hasattr(group["lr"], "fill_"):  # a tensor, which a compiled step refers to
                 group["lr"].fill_(lr * share)
             else:
                 group["lr"] = lr * share
         optimizer.zero_grad()
-        found = loss(model, next(again))
-        if math.isfinite(value := float(found.detach())):
-            found.backward()  # type: ignore[no-untyped-call]
+        current = loss(model, next(again))
+        if math.isfinite(value := float(current.detach())):
+            current.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         return value
 
@@ -268,14 +268,14 @@ def _torch_restored(model: torch.nn.Module, optimizer: torch.optim.Optimizer) ->
 
 
 def _again(batches: Iterable[Any]) -> Iterator[Any]:
-    """Without end."""
+    """The batches, repeated without end."""
     while True:
         count = 0
         for batch in batches:
             count += 1
             yield batch
         if not count:
-            raise FindLRError("the batches ended; give a data loader, or anything else that can be gone through again")
+            raise FindLRError("the batches ended; give a data loader, or anything else that can be iterated again")
 
 
 def find_lr_keras(
@@ -287,22 +287,22 @@ def find_lr_keras(
     high: float = HIGH,
     steps: int = STEPS,
     **fit: Any,
-) -> Found:
-    """Make the test with a compiled model of Keras, which is afterwards as it was, on an error too.
+) -> Result:
+    """Run the test with a compiled Keras model, and restore it afterwards, also after an error.
 
-    Restored are the model's variables and the optimizer's, the learning rate among them, and what dropout draws next.
+    Restored are the variables of the model and the optimizer, including the learning rate, and dropout's random state.
 
     Args:
-        model: the model: compiled, with its weights made, and with a number for a learning rate.
-        x, y: as `model.fit` takes them.
-        low, high, steps: as of `range_test`.
-        fit: more arguments of `model.fit`, such as batch_size.
+        model: a compiled model that is built, and whose learning rate is a number.
+        x, y: see `model.fit`.
+        low, high, steps: see `range_test`.
+        fit: further arguments of `model.fit`, such as batch_size.
 
     Returns:
-        What was seen.
+        The losses and the suggestion.
 
     Raises:
-        FindLRError: as of `range_test`, for a model that isn't ready, and where the data end.
+        FindLRError: see `range_test`; also if the model isn't ready, or the data end.
     """
     import keras
 
@@ -313,15 +313,15 @@ def find_lr_keras(
     test = _Test(low, high, steps)
 
     class Grow(keras.callbacks.Callback):  # type: ignore[misc]
-        """An epoch is one step: so Keras's own callbacks change a learning rate, on every backend."""
+        """One step is an epoch, since that is when Keras's callbacks can change a learning rate, on every backend."""
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
             optimizer.learning_rate = test.lr
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             if "loss" not in (logs or {}):
-                raise FindLRError("the data ended; give arrays, or what can be gone through again")
-            if not test.saw(float(logs["loss"])):
+                raise FindLRError("the data ended; give arrays, or anything else that can be iterated again")
+            if not test.add(float(logs["loss"])):
                 self.model.stop_training = True
 
     with _keras_restored(model):
@@ -330,7 +330,7 @@ def find_lr_keras(
         except TypeError:
             raise FindLRError("the optimizer follows a schedule: compile the model with a number for it") from None
         model.fit(x, y, epochs=steps, steps_per_epoch=1, callbacks=[Grow()], verbose=0, **fit)
-    return test.found
+    return test.result
 
 
 @contextmanager
@@ -351,7 +351,7 @@ def _keras_restored(model: keras.Model) -> Iterator[None]:
 
 @contextmanager
 def _same_dropout(backend: str) -> Iterator[None]:
-    """Keras keeps a variable for what is drawn next, which on torch its dropout doesn't use."""
+    """Restore dropout's random state on torch, where it isn't in a Keras variable."""
     if backend != "torch":
         yield
         return
@@ -369,28 +369,28 @@ def find_lr_problem(
     high: float = HIGH,
     steps: int = STEPS,
     seed: int = 0,
-) -> Found:
-    """Make the test with a problem of `adamite compare`, and one of its optimizers with its own other settings.
+) -> Result:
+    """Run the test with a problem and an optimizer of `adamite compare`; its other settings are the defaults.
 
     Raises:
-        FindLRError: for numbers out of range, and for a rule without lr.
-        Fault: where the problem's code fails, its first loss or gradient is no number, or the loss never moves.
+        FindLRError: a number is out of range, or the rule has no lr.
+        Fault: the problem's code fails, its first loss or gradient isn't finite, or the loss never changes.
     """
     from adamite.lab.compare import training
 
     check_lr(entrant)
-    test, seen = _Test(low, high, steps), []
+    test, losses = _Test(low, high, steps), []
     for loss in _losses(problem, entrant, test.schedule, seed):
-        seen.append(loss)
-        if not test.saw(loss):
+        losses.append(loss)
+        if not test.add(loss):
             break
-    # Where the same batches give the same losses whether the rate grows or not, nothing moved. Until the first that
-    # differs, which is soon where all is well, the training is made again.
-    again = zip(seen, _losses(problem, entrant, low, seed))
-    first, repeated = next(again)
-    if len(seen) > 1 and first == repeated and all(np.array_equal(*both, equal_nan=True) for both in again):
+    # If the same batches give the same losses with a constant rate, nothing moved. The training is repeated up to the
+    # first loss that differs, which is usually an early one.
+    pairs = zip(losses, _losses(problem, entrant, low, seed))
+    first, repeated = next(pairs)
+    if len(losses) > 1 and first == repeated and all(np.array_equal(*both, equal_nan=True) for both in pairs):
         raise fault.about(problem.start, fault.STILL)
-    return replace(test.found, chance=training.chance([first, repeated]))
+    return replace(test.result, chance=training.chance([first, repeated]))
 
 
 def check_lr(entrant: Entrant) -> None:
@@ -416,29 +416,29 @@ def _losses(problem: Problem, entrant: Entrant, lr: Any, seed: int) -> Iterator[
 
 
 def _usual(entrant: Entrant) -> Mapping[str, float]:
-    """What `compare` would tune of it, and its rule has no default for: AdamW's weight decay."""
+    """A value for what `compare` would tune and the rule has no default for: AdamW's weight decay."""
     return {"weight_decay": 0.01} if "weight_decay" in entrant.space else {}
 
 
-def picture(found: Found) -> Painter:
+def picture(result: Result) -> Painter:
     """The losses against the learning rate, and both suggestions."""
     from matplotlib.axes import Axes
 
     from adamite.lab.plots import Theme, legend
 
     def paint(axes: Axes, theme: Theme) -> None:
-        axes.plot(found.lrs, found.losses, color=theme.ink, alpha=0.35, linewidth=1, label="loss")
-        axes.plot(found.lrs, found.smoothed, color=theme.lines[-1], linewidth=1.8, label="smoothed")
-        marks = ("steepest", found.suggestion, "-"), ("a tenth of the lowest's", found.tenth, "--")
+        axes.plot(result.lrs, result.losses, color=theme.ink, alpha=0.35, linewidth=1, label="loss")
+        axes.plot(result.lrs, result.smoothed, color=theme.lines[-1], linewidth=1.8, label="smoothed")
+        marks = ("steepest", result.suggestion, "-"), ("a tenth of the lowest's", result.tenth, "--")
         for (label, lr, dash), colour in zip(marks, (theme.lines[3], theme.lines[2]), strict=True):
             if lr is not None:
                 axes.axvline(lr, color=colour, linestyle=dash, linewidth=1.4, label=f"{lr:.2g}: {label}")
         axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
-        if len(found.lrs) > 1:
-            axes.set_xlim(found.lrs[0], found.lrs[-1])
-        low, high = min(found.losses), max(found.smoothed[: found.lowest + 1])
+        if len(result.lrs) > 1:
+            axes.set_xlim(result.lrs[0], result.lrs[-1])
+        low, high = min(result.losses), max(result.smoothed[: result.lowest + 1])
         room = (high - low) / 10 or 1.0
-        axes.set_ylim(low - room, high + 4 * room)  # what is above is broken, and would press the rest flat
+        axes.set_ylim(low - room, high + 4 * room)  # higher losses have diverged, and would flatten the rest
         legend(axes)
 
     return paint

@@ -23,14 +23,14 @@ _UNSIGNED_BYTE, _GZIP = 8, b"\x1f\x8b"
 
 
 def cache() -> Path:
-    """The folder of the user's that is looked into last."""
+    """The user's cache folder, which is searched last."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adamite" / "mnist"
 
 
 def folder(given: Path | None = None) -> Path | None:
-    """Where MNIST lies: the folder given, else ADAMITE_MNIST, else the cache; None where nobody has put it anywhere.
+    """The folder of MNIST: the one given, else ADAMITE_MNIST, else the cache; None if there is none.
 
-    Whoever names a folder means it: files that are missing there are an error, and aren't looked for elsewhere.
+    If a folder is named, missing files are an error, and aren't looked for elsewhere.
     """
     named = given or os.environ.get(VARIABLE)
     if named:
@@ -39,7 +39,7 @@ def folder(given: Path | None = None) -> Path | None:
 
 
 def load(place: Path) -> tuple[Part, Part]:
-    """Training and test images with their labels, as bytes, in the form that `keras.datasets.mnist` has."""
+    """Training and test images with their labels, as bytes, in the form of `keras.datasets.mnist`."""
     if not place.is_dir():
         raise FileNotFoundError(f"MNIST was looked for in {place}, which is no folder: {_advice(place)}.")
     files = [find(place, name) for name in NAMES]
@@ -63,7 +63,7 @@ def _advice(place: Path) -> str:
 
 
 def read(file: Path) -> Bytes:
-    """The array in an idx file of bytes. Its content says whether it is gzipped: browsers unpack, and keep the name."""
+    """The array in an idx file of bytes, gzipped or not whatever its name, since browsers unpack but keep the name."""
     content = file.read_bytes()
     if content.startswith(_GZIP):
         try:
@@ -75,8 +75,8 @@ def read(file: Path) -> Bytes:
     start = 4 + 4 * content[3]
     shape = tuple(int(n) for n in np.frombuffer(content[4:start].ljust(start - 4, b"\0"), ">u4"))
     if len(content) != start + math.prod(shape):
-        said = f"{' x '.join(map(str, shape))} bytes after {start} of heading"
-        raise _corrupt(file, f"should have {said}, and has {len(content)} in all")
+        expected = f"{' x '.join(map(str, shape))} bytes after {start} of heading"
+        raise _corrupt(file, f"should have {expected}, and has {len(content)} in all")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 

@@ -1,4 +1,4 @@
-"""A web page of tables and pictures that needs nothing but the folder it lies in."""
+"""A web page of tables and pictures that needs nothing outside its folder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from adamite.lab import plots
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text, ready to be shown: in a terminal, on a page."""
+    """A table of text, for a terminal or a page."""
 
     headers: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
 
 
 def table(content: Table, *, swatches: bool = False) -> str:
-    """The table in HTML; with swatches, each row opens with its colour in the pictures."""
+    """The table in HTML; with swatches, each row starts with its colour in the pictures."""
     rows = []
     for i, row in enumerate(content.rows):
         cells = [escape(cell) for cell in row]
@@ -31,7 +31,7 @@ def table(content: Table, *, swatches: bool = False) -> str:
 
 
 def picture(name: str, caption: str) -> str:
-    """A picture written by ``plots.save``, in the reader's light or dark."""
+    """A picture written by ``plots.save``, light or dark as the reader prefers."""
     return (
         "<figure><picture>"
         f'<source srcset="{name}-dark.png" media="(prefers-color-scheme: dark)">'
@@ -41,7 +41,7 @@ def picture(name: str, caption: str) -> str:
 
 
 def write(path: Path, **parts: str) -> None:
-    """Fill the template beside this file; every part is HTML."""
+    """Fill in the template, page.html; every part is HTML."""
     template = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
     page = template.substitute(parts, light=_colours(plots.LIGHT), dark=_colours(plots.DARK))
     path.write_text(page, encoding="utf-8")

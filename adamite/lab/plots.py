@@ -1,6 +1,6 @@
-"""Pictures of arrays: each function draws one on an axes; ``save`` writes it, light and dark.
+"""Pictures of arrays: each function returns a painter of an axes; ``save`` writes the picture, light and dark.
 
-Matplotlib is used through its objects alone: no pyplot, no window, no global figure.
+Matplotlib is used through its objects only: no pyplot, no window, no global figure.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-# Small in inches and fine in dots: the letters stay readable on a phone 390 pixels wide.
+# Few inches, many dots: text stays readable on a phone 390 pixels wide.
 SIZE, DPI = (5.0, 3.5), 200
 
 
@@ -31,21 +31,21 @@ class Theme:
     paper: str
     ink: str
     faint: str
-    lines: tuple[str, ...]  # Okabe and Ito's palette, told apart by colour-blind readers too
+    lines: tuple[str, ...]  # Okabe and Ito's palette, which colour-blind readers can distinguish
 
 
 COLOURS = ("#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
 LIGHT = Theme("", "#ffffff", "#1f2328", "#d5d9de", ("#4d4d4d", *COLOURS, "#0072B2"))
 DARK = Theme("-dark", "#161b22", "#e6edf3", "#3a424c", ("#c9d1d9", *COLOURS, "#F0E442"))
-# A second sign beside the colour: marks and gaps in widths of the line, as Matplotlib measures its own.
+# A second distinction besides colour: dashes and gaps in multiples of the line width, as Matplotlib has them.
 DASHES: tuple[tuple[float, ...], ...] = ((), (), (3.7, 1.6), (), (4, 1.5), (6.4, 1.6, 1, 1.6), (1, 1.65))
-MORE_DASHES = ((7, 1.5, 1.5, 1.5), (3, 1, 1, 1, 1, 1))  # where the colours come again
+MORE_DASHES = ((7, 1.5, 1.5, 1.5), (3, 1, 1, 1, 1, 1))  # when the colours repeat
 
 Painter = Callable[[Axes, Theme], None]
 
 
 def dashes(look: int) -> tuple[float, ...]:
-    """What tells the line of this number from those with its colour; nothing for a solid one."""
+    """The dashes of the line with this number; () for a solid one."""
     turn, place = divmod(look, len(DASHES))
     return MORE_DASHES[(turn - 1) % len(MORE_DASHES)] if turn else DASHES[place]
 
@@ -56,7 +56,7 @@ def _line(theme: Theme, look: int) -> dict[str, Any]:
 
 
 def plain(text: str) -> str:
-    """A user's words: dollars don't begin a formula, and no underline keeps them out of the legend."""
+    """A user's text, so that dollars don't start a formula, and an underscore doesn't hide it from the legend."""
     return f"{' ' if text.startswith('_') else ''}{text}".replace("$", r"\$")
 
 
@@ -117,7 +117,7 @@ def fit(x: Array, y: Array, lines: Mapping[str, Array]) -> Painter:
 
 
 def legend(axes: Axes) -> None:
-    """The names below, in as many columns as there is room for, four at most; what is too long for one is cut."""
+    """A legend below, in as many columns as fit, at most four; names that are too long are cut."""
     figure: Any = axes.figure
     for columns in (4, 3, 2, 1):
         made = figure.legend(loc="outside lower center", ncols=columns, handlelength=2.4)
@@ -133,7 +133,7 @@ def legend(axes: Axes) -> None:
 
 
 class Band(NamedTuple):
-    """A median over the steps, between two quantiles; NaN where it is no number."""
+    """A median over the steps, between two quantiles; NaN where it isn't finite."""
 
     steps: Array
     low: Array
@@ -161,7 +161,7 @@ def bands(steps: Array, curves: Mapping[str, Array], **settings: Any) -> Painter
 
 
 def ribbons(lines: Sequence[tuple[str, int, Band]], goal: float | None = None, **settings: Any) -> Painter:
-    """Bands by name and number of look, and the value that is aimed at."""
+    """Bands by name and line style, and the target."""
 
     def paint(axes: Axes, theme: Theme) -> None:
         axes.set(**settings)
@@ -180,17 +180,17 @@ def ribbons(lines: Sequence[tuple[str, int, Band]], goal: float | None = None, *
 
 
 class Tried(NamedTuple):
-    """Learning rates of trainings and what came of them, in rising order; NaN for those that diverged."""
+    """Learning rates in increasing order, and the final values of their trainings; NaN if they diverged."""
 
     rates: Array
     values: Array
-    best: float  # the rate that was chosen
-    default: float | None  # the rule's own
-    line: bool  # whether nothing else was different, so that the points are of one curve
+    best: float  # the chosen rate
+    default: float | None  # the rule's default
+    line: bool  # whether only lr differed, so that the points form a curve
 
 
 def stacked(rates: Sequence[float]) -> list[int]:
-    """For each mark how many lie in the same place already."""
+    """For each mark, the number of earlier marks at the same place."""
     met: Counter[float] = Counter()
     heights = []
     for rate in rates:
@@ -204,9 +204,9 @@ def sensitivity(lines: Sequence[tuple[str, int, Tried]], **settings: Any) -> Pai
 
     def paint(axes: Axes, theme: Theme) -> None:
         axes.set(xscale="log", xlabel="lr", **settings)
-        lost = [(rate, look) for _, look, it in lines for rate in it.rates[np.isnan(it.values)]]
-        own = [(it.default, look) for _, look, it in lines if it.default is not None]
-        crosses, triangles = stacked([rate for rate, _ in lost]), stacked([rate for rate, _ in own])
+        diverged = [(rate, look) for _, look, it in lines for rate in it.rates[np.isnan(it.values)]]
+        defaults = [(it.default, look) for _, look, it in lines if it.default is not None]
+        crosses, triangles = stacked([rate for rate, _ in diverged]), stacked([rate for rate, _ in defaults])
         for name, look, it in lines:
             line = _line(theme, look)
             style = line if it.line else {"color": line["color"], "linestyle": ""}
@@ -214,7 +214,7 @@ def sensitivity(lines: Sequence[tuple[str, int, Tried]], **settings: Any) -> Pai
             chosen = it.rates == it.best
             ring = {"facecolors": "none", "edgecolors": line["color"], "linewidths": 1.4}
             axes.scatter(it.rates[chosen], it.values[chosen], s=60, zorder=3, **ring)
-        # Marks above and below the values have shares of the height for themselves.
+        # The marks have strips of their own above and below the values.
         rows = [max(heights, default=-1) + 1 for heights in (crosses, triangles)]
         between = [min(0.05, 0.3 / max(count, 1)) for count in rows]
         above, below = (step * count + 0.01 for step, count in zip(between, rows, strict=True))
@@ -222,10 +222,10 @@ def sensitivity(lines: Sequence[tuple[str, int, Tried]], **settings: Any) -> Pai
         scale = (high - low) / (1 - above - below)
         ends = axes.yaxis.get_transform().inverted().transform([low - below * scale, high + above * scale])
         axes.set_ylim(*ends)
-        every = np.concatenate([*(it.rates for *_, it in lines), [rate for rate, _ in own]])
+        every = np.concatenate([*(it.rates for *_, it in lines), [rate for rate, _ in defaults]])
         axes.set_xlim(every.min() / 1.5, every.max() * 1.5)
         up, down = between
-        marks = [(lost, crosses, "x", 1, -up, "diverged"), (own, triangles, "^", 0, down, "default")]
+        marks = [(diverged, crosses, "x", 1, -up, "diverged"), (defaults, triangles, "^", 0, down, "default")]
         for places, heights, marker, edge, step, word in marks:
             for (rate, look), height in zip(places, heights, strict=True):
                 y = edge + step * (0.6 + height)
@@ -240,7 +240,7 @@ def sensitivity(lines: Sequence[tuple[str, int, Tried]], **settings: Any) -> Pai
 
 
 class Ground(NamedTuple):
-    """A loss of two parameters over a part of the plane, as heights (rows along y)."""
+    """A loss of two parameters over a part of the plane, as a grid of heights (rows along y)."""
 
     x: Array
     y: Array
@@ -249,7 +249,7 @@ class Ground(NamedTuple):
 
 
 def trajectories(ground: Ground, ways: Sequence[tuple[str, int, Array]]) -> Painter:
-    """Ways of two parameters (rows) over the contours of their loss."""
+    """Trajectories of two parameters (rows) over the contours of their loss."""
 
     def paint(axes: Axes, theme: Theme) -> None:
         axes.grid(visible=False)

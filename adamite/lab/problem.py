@@ -1,4 +1,4 @@
-"""What is trained: a start, the loss of the next batch, and what counts as good.
+"""Training problems: the initial parameters, the loss of the next batch, and the metric.
 
 A problem is a function of a seed, which draws the start and the order of the batches:
 
@@ -6,9 +6,9 @@ A problem is a function of a seed, which draws the start and the order of the ba
         ...
         return params, loss              # or: params, loss, evaluate
 
-`params` are NumPy arrays (one, or any nesting), updated in place, and `loss()` gives the loss of the next batch and its
-gradient, nested as they are. Or `params` is a module of torch, or its parameters, and `loss()` gives the loss alone.
-`evaluate()` gives what is measured besides: a number, or several by name.
+`params` are NumPy arrays (one, or any nesting), updated in place, and `loss()` returns the loss of the next batch and
+its gradient, nested alike. Or `params` is a torch module, or its parameters, and `loss()` returns the loss alone.
+`evaluate()` returns further measures: a number, or a dict of several.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class Run(NamedTuple):
 
 
 class Plane(NamedTuple):
-    """A loss of two parameters that can be drawn: over a part of the plane, with its lowest place."""
+    """A loss of two parameters that can be drawn: the part of the plane to draw, and the minimum."""
 
-    loss: Callable[[Any, Any], Any]  # of arrays of first and second parameters
+    loss: Callable[[Any, Any], Any]  # a function of arrays of first and second parameters
     x: tuple[float, float]
     y: tuple[float, float]
     minimum: tuple[float, float]
@@ -58,14 +58,14 @@ class Problem:
     name: str = ""
     title: str = ""
     steps: int = 500
-    metric: str = "loss"  # what is reported: the training loss of the last steps, or what evaluate() calls so
+    metric: str = "loss"  # reported: the training loss of the last steps, or a measure of evaluate()
     higher: bool = False  # whether more of it is better
-    tuned: str = ""  # what settings are chosen by, of which less is better; the metric, if nothing is said
+    tuned: str = ""  # the measure that chooses settings, lower is better; "" for the metric
     target: float | None = None  # of the metric
-    source: str = ""  # who it is from, in a few words
+    source: str = ""  # where it comes from, in a few words
     plane: Plane | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)  # of every rule that has them, where they aren't tuned
-    needs: Callable[[], Any] | None = None  # raises OSError or ValueError where data are missing, before any training
+    options: Mapping[str, Any] = field(default_factory=dict)  # given to every rule that has them, unless they are tuned
+    needs: Callable[[], Any] | None = None  # raises OSError or ValueError if data are missing, before any training
     where: str = field(default="", compare=False)  # as --problem takes it
 
     def __post_init__(self) -> None:
@@ -81,25 +81,25 @@ class Problem:
             raise ValueError(f"problem: target must be a finite number, or None; got {self.target!r:.60}")
 
     def begin(self, seed: int) -> Run:
-        """A training's start; the global generators that a problem may draw from begin with its seed.
+        """Start a training, with the global random generators seeded too, since a problem may draw from them.
 
         Raises:
-            Fault: where the problem raises something, or returns something else than it should.
+            Fault: the problem raises an error, or returns something invalid.
         """
         with fault.blamed_on(self.start):
-            known = "torch" in sys.modules
+            torch_was_imported = "torch" in sys.modules
             _seed(seed)
-            made = self.start(seed)
-            if not known and "torch" in sys.modules:  # it imported torch, and may have drawn from what wasn't seeded
+            returned = self.start(seed)
+            if not torch_was_imported and "torch" in sys.modules:  # it may have drawn before torch was seeded
                 _seed(seed)
-                made = self.start(seed)
-        if not (isinstance(made, tuple) and len(made) in (2, 3) and _functions(*made[1:])):
+                returned = self.start(seed)
+        if not (isinstance(returned, tuple) and len(returned) in (2, 3) and _functions(*returned[1:])):
             raise fault.about(
                 self.start,
                 f"the problem {self.name} must return (params, loss) or (params, loss, evaluate), loss and evaluate "
-                f"being functions without arguments; it returned {made!r:.80}{fault.not_yield(made)}",
+                f"being functions without arguments; it returned {returned!r:.80}{fault.not_yield(returned)}",
             )
-        run = Run(*made)
+        run = Run(*returned)
         for name, function in (("loss", run.loss), ("evaluate", run.evaluate)):
             if function is not None and not _takes(function):
                 raise fault.about(function, f"{name} is called without arguments, and this takes some")
@@ -107,20 +107,20 @@ class Problem:
         return run._replace(params=list(run.params)) if isinstance(run.params, Iterator) else run
 
     def cost(self, value: float, measure: str = "") -> float:
-        """A value of the metric, or of another measure, as something that should be low; NaN is the worst."""
+        """A value of the metric, or of another measure, as a cost: lower is better, and NaN is the worst."""
         if value != value:
             return float("inf")
         return -value if self.higher and measure in ("", self.metric) else value
 
     @functools.cached_property
     def mark(self) -> str:
-        """What changes where the problem's text does, or what is said of it."""
+        """A hash of the problem's source, name, title and options."""
         try:
             text = Path(inspect.getfile(inspect.unwrap(self.start))).read_text(encoding="utf-8")
         except (OSError, TypeError):
             text = repr(self.start)
-        said = self.name, self.title, sorted(self.options.items())  # a function that makes problems is one text
-        return hashlib.sha256(f"{said} {text}".encode()).hexdigest()[:16]
+        described = self.name, self.title, sorted(self.options.items())  # one source may make several problems
+        return hashlib.sha256(f"{described} {text}".encode()).hexdigest()[:16]
 
 
 @overload
@@ -128,11 +128,11 @@ def problem(start: Callable[[int], Any], /) -> Problem: ...
 @overload
 def problem(**about: Any) -> Callable[[Callable[[int], Any]], Problem]: ...
 def problem(start: Callable[[int], Any] | None = None, /, **about: Any) -> Any:
-    """Say of a function of a seed how its trainings are judged: the fields of `Problem`."""
-    known = [field.name for field in fields(Problem) if field.name not in ("start", "where")]
+    """Declare a function of a seed as a problem, and how its trainings are judged: the fields of `Problem`."""
+    options = [field.name for field in fields(Problem) if field.name not in ("start", "where")]
     for name in about:
-        if name not in known:
-            raise TypeError(unknown("problem", name, known))
+        if name not in options:
+            raise TypeError(unknown("problem", name, options))
 
     def made(start: Callable[[int], Any]) -> Problem:
         title = (inspect.getdoc(start) or "").partition("\n")[0].rstrip(".")
@@ -154,42 +154,45 @@ def _functions(loss: Any, evaluate: Any = None) -> bool:
 
 
 def _takes(function: Callable[..., Any], *given: Any) -> bool:
-    """Whether a function can be called so, as far as it says."""
+    """Whether a function can be called with these arguments, as far as its signature is known."""
     try:
         inspect.signature(function).bind(*given)
     except TypeError:
         return False
-    except ValueError:  # it doesn't say
+    except ValueError:  # the signature is unknown
         pass
     return True
 
 
-def find(where: str, known: Mapping[str, str]) -> Problem:
-    """A problem by its name, or by where it is: module:function, or path/to/file.py:function.
+def find(where: str, builtin: Mapping[str, str]) -> Problem:
+    """Find a problem by its name, or by its place: module:function, or path/to/file.py:function.
+
+    Args:
+        builtin: the places of problems by their names.
 
     Raises:
-        NotFoundError: that says what is wrong, or which data are missing.
+        NotFoundError: there is none, or its data are missing; the message says which.
     """
-    found = look_up(where, known)
-    if found.needs is not None:
+    named = look_up(where, builtin)
+    if named.needs is not None:
         try:
-            found.needs()
+            named.needs()
         except (OSError, ValueError) as error:
             raise NotFoundError(str(error)) from None
-    return found
+    return named
 
 
-def look_up(where: str, known: Mapping[str, str]) -> Problem:
-    """The problem that `find` finds, whether or not its data are there."""
-    if where not in known and ":" not in where and not where.endswith(".py"):
-        close = get_close_matches(where.lower(), known, n=1)
-        others = f"there are {', '.join(known)}, and yours: module:function, or path/to/file.py:function"
+def look_up(where: str, builtin: Mapping[str, str]) -> Problem:
+    """Like `find`, but doesn't check whether the data are there."""
+    if where not in builtin and ":" not in where and not where.endswith(".py"):
+        close = get_close_matches(where.lower(), builtin, n=1)
+        others = f"there are {', '.join(builtin)}, and yours: module:function, or path/to/file.py:function"
         raise NotFoundError(f"there is no problem {where!r}; {f'did you mean {close[0]}?' if close else others}")
-    found = load(known.get(where, where))
-    if not isinstance(found, Problem) and not callable(found):
-        raise NotFoundError(f"{where} is {found!r:.60}, not a function of a seed")
-    made = found if isinstance(found, Problem) else problem(found)
+    loaded = load(builtin.get(where, where))
+    if not isinstance(loaded, Problem) and not callable(loaded):
+        raise NotFoundError(f"{where} is {loaded!r:.60}, not a function of a seed")
+    made = loaded if isinstance(loaded, Problem) else problem(loaded)
     if not _takes(made.start, 0):
         name = where.rpartition(":")[2]
         raise NotFoundError(str(fault.about(made.start, f"a problem is called with a seed alone: def {name}(seed)")))
-    return replace(made, where=where if where in known else plain(where))
+    return replace(made, where=where if where in builtin else plain(where))

@@ -1,4 +1,4 @@
-"""What is promised, checked on this machine: the bits of the reference, and the numbers of the papers."""
+"""Checks on this machine: the machine code has the bits of the reference, and the papers' numbers."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from adamite.rules import RULES
 from adamite.testing import run_checks
 
 STEPS, COORDINATES = 50, 48
-LIMIT = 1e-13  # of the displacement, in float64
-NEAR = 3  # units in the last place in float32, the median
+LIMIT = 1e-13  # the largest error relative to the displacement, in float64
+NEAR = 3  # the largest median error in float32, in units in the last place
 
 
 @dataclass(frozen=True)
 class Report:
-    """One rule. Errors are against the oracle, a plain float64 loop written from the paper."""
+    """One rule's checks and errors. Errors are against the oracle, a plain float64 loop written from the paper."""
 
     case: str  # the rule, and the options if any
     checks: int
-    failures: tuple[str, ...]  # of adamite.testing.check_rule, the identity of bits among them
+    failures: tuple[str, ...]  # of adamite.testing.check_rule, which also compares bits
     displacement64: float  # max |difference| / max |displacement| in float64
     ulps64: float  # largest difference in units of the last place of the parameter
     ulps32_median: float
@@ -34,19 +34,19 @@ class Report:
     @property
     def reasons(self) -> list[str]:
         """What doesn't hold."""
-        found = list(self.failures)
+        unmet = list(self.failures)
         if not self.displacement64 <= LIMIT:
-            found.append(f"float64 error {self.displacement64:.1e}, more than {LIMIT:g}")
+            unmet.append(f"float64 error {self.displacement64:.1e}, more than {LIMIT:g}")
         if not self.ulps32_median <= NEAR:
-            found.append(f"float32 median {self.ulps32_median:.1f} units in the last place, more than {NEAR}")
-        return found
+            unmet.append(f"float32 median {self.ulps32_median:.1f} units in the last place, more than {NEAR}")
+        return unmet
 
     @property
     def passed(self) -> bool:
         return not self.reasons
 
 
-# What a rule does with its options on, beside its defaults.
+# Options of rules that are checked in addition to their defaults.
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "sgd": [{"momentum": 0.9, "dampening": 0.1}, {"momentum": 0.9, "nesterov": True}],
     "sgd_lr_inside": [{"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}],
@@ -64,16 +64,16 @@ def label(rule: Rule, options: dict[str, Any]) -> str:
 
 
 def verify() -> Iterator[Report]:
-    """Check case after case."""
+    """Check all cases, one by one."""
     for rule, options in CASES:
         yield report(rule, **options)
 
 
 def report(rule: Rule, **options: Any) -> Report:
-    """Check one rule, with options if any.
+    """Check one rule with these options.
 
     Raises:
-        ValueError: for a rule that has no oracle; `adamite.testing.check_rule` needs none.
+        ValueError: the rule has no oracle; `adamite.testing.check_rule` needs none.
     """
     if rule.name not in oracles.ORACLES:
         raise ValueError(f"there is no oracle for rule {rule.name}; adamite.testing.check_rule needs none")

@@ -1,4 +1,4 @@
-"""adamite.torch held against torch.optim on this machine: torch's own test inputs, its numbers, its errors."""
+"""adamite.torch against torch.optim on this machine: torch's own test inputs, its numbers, its errors."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ class Report:
     @property
     def reasons(self) -> list[str]:
         """What doesn't hold."""
-        found = list(self.failures)
+        unmet = list(self.failures)
         if not self.displacement64 <= LIMIT:
-            found.append(f"float64 error {self.displacement64:.1e}, more than {LIMIT:g}")
+            unmet.append(f"float64 error {self.displacement64:.1e}, more than {LIMIT:g}")
         for kind, d in self.distances.items():
             if not d.median <= NEAR * d.median_torch:
                 name = str(kind).removeprefix("torch.")
-                found.append(f"{name} median {d.median:.2f}, more than {NEAR:g} times torch's {d.median_torch:.2f}")
-        return found
+                unmet.append(f"{name} median {d.median:.2f}, more than {NEAR:g} times torch's {d.median_torch:.2f}")
+        return unmet
 
     @property
     def passed(self) -> bool:
@@ -129,17 +129,17 @@ def _distance(name: str, kind: torch.dtype) -> Distance:
     options = {} if kind is torch.float32 else {"lr": 0.01}
     exact = _run(ours, name, start, torch.float64, options, STEPS)
     unit = torch.finfo(kind).eps
-    found = []
+    distances = []
     for library in (ours, torch.optim):
         run = _run(library, name, start, kind, options, STEPS)
         parts = [((a.double() - e) / (e * unit)).abs().flatten() for a, e in zip(run, exact, strict=True)]
-        found.append(torch.cat(parts).nan_to_num(math.inf, math.inf))  # torch's own float16 may come to NaN
-    mine, theirs = found
+        distances.append(torch.cat(parts).nan_to_num(math.inf, math.inf))  # torch's own float16 may come to NaN
+    mine, theirs = distances
     return Distance(mine.median().item(), theirs.median().item(), mine.max().item(), theirs.max().item())
 
 
 def _refusal(name: str, case: Any) -> str:
-    """What is wrong with how an error input is met; empty where it is refused as torch refuses it."""
+    """What is wrong with the reaction to an error input; "" if it is refused as torch refuses it."""
     given = case.optimizer_error_input
     params = given.params if given.params is not None else [nn.Parameter(torch.ones(2))]
     try:

@@ -23,14 +23,14 @@ from adamite.language.update import Surroundings, build
 
 
 class NotFoundError(fault.Fault):
-    """Nothing is there, or nothing that can be used; the message says what is missing or wrong."""
+    """There is nothing at a place, or nothing usable; the message says what is missing or wrong."""
 
 
 def load(where: str) -> Any:
-    """What stands at module:name (seen from the current folder too), or at path/to/file.py:name.
+    """The object at module:name (also from the current folder), or at path/to/file.py:name.
 
     Raises:
-        NotFoundError: where there is no such module, file or name, or it fails when it is imported.
+        NotFoundError: there is no such module, file or name, or importing it fails.
     """
     place, _, name = where.rpartition(":")
     if not place or not name:
@@ -42,16 +42,16 @@ def load(where: str) -> Any:
 
 
 def rule(where: str) -> Rule:
-    """The rule that stands there, tried out on symbols; of an optimizer's class the rule that it was made of.
+    """The rule at a place, or the rule of an optimizer's class there; it is traced, to see whether it is valid.
 
     Raises:
-        NotFoundError: as of `load`, and where it is no rule, or one that can't be read.
+        NotFoundError: see `load`; also if it isn't a rule, or can't be traced.
     """
-    found = load(where)
-    made = getattr(found, "_made_from", found)
+    loaded = load(where)
+    made = getattr(loaded, "_made_from", loaded)
     if not isinstance(made, Rule):
         raise NotFoundError(
-            f"{where} is of the type {type(found).__name__}, not a rule: write @adamite.rule above a function"
+            f"{where} is of the type {type(loaded).__name__}, not a rule: write @adamite.rule above a function"
         )
     absent = frozenset(name for name, number in made.numbers.items() if number.default is None)
     try:
@@ -62,7 +62,7 @@ def rule(where: str) -> Rule:
 
 
 def plain(where: str) -> str:
-    """One spelling for all of a place: a file is named from the current folder, if it lies below."""
+    """A place in canonical form: a file below the current folder is named relative to it."""
     place, colon, name = where.rpartition(":")
     if not place.endswith(".py"):
         return where
@@ -71,30 +71,30 @@ def plain(where: str) -> str:
 
 
 def identity(where: str) -> str:
-    """What tells a place from all others, whatever folder it is named from: its file in full; of ours the name."""
+    """A unique name of a place, independent of the current folder: the full path of its file; for ours the name."""
     place, colon, name = where.rpartition(":")
     file = place if place.endswith(".py") else getattr(sys.modules.get(place), "__file__", None)
     return f"{Path(file).resolve().as_posix()}{colon}{name}" if file else where
 
 
 def as_name(where: str) -> str:
-    """What a file or a folder may be called for it: mine.py:problem is mine-problem-1f0c3a9e.
+    """A name for files and folders: mine.py:problem is mine-problem-1f0c3a9e.
 
-    A user's own ends with digits of a hash, so that no two places have one name; ours are called as they are.
+    A user's place ends with digits of a hash, so that no two places share a name; ours keep their names.
     """
-    told = f"-{hashlib.sha256(identity(where).encode()).hexdigest()[:8]}" if ":" in where else ""
+    suffix = f"-{hashlib.sha256(identity(where).encode()).hexdigest()[:8]}" if ":" in where else ""
     readable = re.sub(r"[^\w.-]+", "-", plain(where).replace(".py:", ":")).strip("-.")
-    return readable[-100:] + told
+    return readable[-100:] + suffix
 
 
 def _instead(name: str, module: ModuleType) -> str:
-    """What the module has in the place of a name that it hasn't."""
+    """A hint for a name that the module lacks: the closest name, or all its names."""
 
-    def own(value: Any) -> bool:
+    def defined_here(value: Any) -> bool:
         function = getattr(value, "start", getattr(value, "function", value))  # of a problem, of a rule
         return getattr(function, "__module__", None) == module.__name__
 
-    names = [each for each, value in inspect.getmembers(module) if own(value) and not each.startswith("_")]
+    names = [each for each, value in inspect.getmembers(module) if defined_here(value) and not each.startswith("_")]
     close = get_close_matches(name, names, n=1)
     if close:
         return f"; did you mean {close[0]}?"
@@ -109,7 +109,7 @@ def _file(path: Path) -> ModuleType:
         return sys.modules[name]
     folder = str(path.resolve().parent)
     if folder not in sys.path:
-        sys.path.insert(0, folder)  # as Python does with a script's: it may import its neighbours
+        sys.path.insert(0, folder)  # as Python does for a script, which may import its neighbours
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
@@ -124,7 +124,7 @@ def _file(path: Path) -> ModuleType:
 
 def _module(name: str) -> ModuleType:
     if name.startswith("adamite."):
-        return importlib.import_module(name)  # of ours a package may be missing, and the command line says which
+        return importlib.import_module(name)  # if one of our modules lacks a package, the command line says which
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)

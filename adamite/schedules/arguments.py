@@ -1,4 +1,4 @@
-"""What an argument of a schedule may be: its range in words, advice, and a reader that raises on anything else."""
+"""The kinds of arguments that schedules take."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,7 +31,7 @@ class Kind:
 
 
 def not_nan(given: Any) -> float:
-    if getattr(given, "shape", None) == ():  # an array of no axes, as frameworks count steps
+    if getattr(given, "shape", None) == ():  # an array without axes: frameworks count steps in one
         given = given.item() if hasattr(given, "item") else float(given)
     if isinstance(given, bool) or not isinstance(given, Real):
         raise TypeError
@@ -55,7 +55,7 @@ def whole(given: object) -> int:
 
 
 def where_allowed(allowed: Callable[[Any], bool], read: Callable[[Any], Any] = real) -> Function:
-    """The reader of what `read` accepts and `allowed` holds for."""
+    """A reader of what `read` accepts, if `allowed` holds for it."""
 
     def read_allowed(given: object) -> Any:
         value = read(given)
@@ -67,7 +67,7 @@ def where_allowed(allowed: Callable[[Any], bool], read: Callable[[Any], Any] = r
 
 
 def _each(read: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, ...]]:
-    """The reader of a list (or tuple, range) of what `read` accepts."""
+    """A reader of a list (or tuple, range) of what `read` accepts."""
 
     def read_each(given: object) -> tuple[Any, ...]:
         if not isinstance(given, list | tuple | range):
@@ -94,7 +94,7 @@ def _mode(given: object) -> str:
 def _number_or_schedule(given: object) -> float | Function:
     if not callable(given):
         return real(given)
-    real(given(0))  # refuses at once a maker that was not called, and what gives no number
+    real(given(0))  # refuses a maker that wasn't called, and a function that returns no number
     return given
 
 
@@ -173,7 +173,7 @@ STEP = Kind(
 
 
 def checked(owner: str, form: Signature, given: Mapping[str, object]) -> dict[str, Any]:
-    """Every argument read by the kind that its annotation carries."""
+    """The arguments, each read by the kind in its annotation."""
     return {
         name: form.parameters[name].annotation.__metadata__[0].check(owner, name, value)
         for name, value in given.items()
@@ -181,7 +181,7 @@ def checked(owner: str, form: Signature, given: Mapping[str, object]) -> dict[st
 
 
 def call_text(owner: str, form: Signature, values: Iterable[object]) -> str:
-    """The call as one would write it: the first argument, then by name what is not the default."""
+    """The call as one would write it: the first argument, then by name those that aren't the default."""
     pairs = list(zip(form.parameters.values(), values))
     named = [f"{p.name}={value!r}" for p, value in pairs[1:] if value != p.default]
     return f"{owner}({', '.join([repr(pairs[0][1]), *named])})"

@@ -1,4 +1,4 @@
-"""The shapes that schedules have."""
+"""The schedules in closed form."""
 
 import math
 from typing import Any
@@ -25,7 +25,7 @@ def _between(first: float, last: float, share: Any) -> Any:
 
 
 def _half_cosine(first: float, last: float, share: Any, on: Operations) -> Any:
-    """The same along half a period of the cosine."""
+    """The same, along half a period of the cosine."""
     return _between(first, last, (1.0 - on.cos(math.pi * share)) / 2.0)
 
 
@@ -254,7 +254,7 @@ def warmup(schedule: NumberOrSchedule, steps: Count, start: Number = 0.0) -> For
     inner: Function = schedule if callable(schedule) else constant(schedule)
 
     def after(step: Any, on: Operations) -> Any:
-        """The schedule's value so many steps after the warm-up."""
+        """The schedule's value at a step counted from the end of the warm-up."""
         return inner.at(step, on) if isinstance(inner, Schedule) else on.number(inner(on.count(step)))
 
     return lambda step, on: on.where(

@@ -12,7 +12,7 @@ P = ParamSpec("P")
 
 
 class Operations(NamedTuple):
-    """The functions that a closed form uses beside Python's operators."""
+    """The functions that a closed form uses in addition to Python's operators."""
 
     cos: Callable[[Any], Any]
     sqrt: Callable[[Any], Any]
@@ -22,8 +22,8 @@ class Operations(NamedTuple):
     minimum: Callable[[Any, Any], Any]
     maximum: Callable[[Any, Any], Any]
     where: Callable[[Any, Callable[[], Any], Callable[[], Any]], Any]  # the value of one of two functions
-    number: Callable[[Any], Any]  # what another function gave, to compute with
-    count: Callable[[Any], Any]  # steps, as another function takes them
+    number: Callable[[Any], Any]  # the result of a user's function, as a number to compute with
+    count: Callable[[Any], Any]  # a step, as a user's function takes it
 
 
 ON_NUMBERS = Operations(
@@ -72,11 +72,11 @@ class Schedule:
     @overload
     def __call__(self, step: Any) -> Any: ...
     def __call__(self, step: Any = None) -> Any:
-        """The value for the update after `step` steps: a number, or what a framework traces."""
+        """The value for the update after `step` steps: a number, or a framework's traced value."""
         return self._number(step) if type(step) is int else evaluate(step, self)
 
     def at(self, step: Any, operations: Operations) -> Any:
-        """The value, by a framework's operations; before the first update it is the first."""
+        """The value, computed with a framework's operations; at negative steps it is the first."""
         return self._at(operations.maximum(step, 0), operations)
 
     def _number(self, step: float) -> float:
@@ -105,7 +105,7 @@ class Schedule:
 
 @singledispatch
 def evaluate(step: Any, schedule: Schedule) -> Any:
-    """A schedule's value at a step that is no `int`; a front-end registers what its framework's steps are."""
+    """A schedule's value at a step that isn't an `int`; front-ends register the types of their framework's steps."""
     return schedule._number(STEP.check(schedule._maker.__name__, "step", step))
 
 
@@ -118,7 +118,7 @@ def _(step: None, schedule: Schedule) -> Any:
 
 
 def closed_form(formula: Callable[P, Formula]) -> Callable[P, Schedule]:
-    """Makes ``formula(*arguments) -> (step, operations -> value)`` a maker of schedules: checked and named."""
+    """Turns ``formula(*arguments) -> (step, operations -> value)`` into a maker of schedules that checks arguments."""
     form = signature(formula)
     name = formula.__name__
     usage = form.replace(

@@ -1,4 +1,4 @@
-"""The schedule that follows a metric, and what of a schedule has state."""
+"""The schedule that follows a metric, and the stateful parts of schedules."""
 
 import math
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ from adamite.schedules.form import Schedule
 
 
 def stateful(schedule: Any) -> list[Any]:
-    """What of a schedule has state, in order: itself, what it was made from, a plateau that a function of yours calls.
+    """The stateful parts of a schedule, in order: itself, its arguments, plateaus that a function of yours calls.
 
     >>> from adamite.schedules import cosine, warmup
     >>> stateful(warmup(ReduceOnPlateau(0.1), steps=10))
@@ -46,7 +46,7 @@ def stateful(schedule: Any) -> list[Any]:
 
 
 def _plateaus(function: Any, seen: set[int]) -> list["ReduceOnPlateau"]:
-    """The plateaus that a callable refers to. What else has a `state_dict`, such as a model, isn't the schedule's."""
+    """The plateaus that a callable refers to; not other objects with a `state_dict`, such as a model."""
     if id(function) in seen:
         return []
     seen.add(id(function))
@@ -57,10 +57,10 @@ def _plateaus(function: Any, seen: set[int]) -> list["ReduceOnPlateau"]:
         referred = [*function._arguments]
     elif isinstance(function, FunctionType):
         referred = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
-        with suppress(ValueError):  # a variable that has no value yet
+        with suppress(ValueError):  # a variable without a value yet
             names = getclosurevars(function)
             referred += names.nonlocals.values()
-            # Functions of other modules aren't followed: a library's would lead through all of it.
+            # Functions of other modules aren't followed: they might lead through a whole library.
             referred += (
                 value
                 for value in names.globals.values()
@@ -91,7 +91,7 @@ class ReduceOnPlateau:
         threshold: relative improvement below which a report is bad, in [0, 1); 1e-4 by default.
         cooldown: reports after a reduction that are not counted as bad, at least 0 (default).
         minimum: the value is never reduced below it, at least 0 (default).
-    Returns: a schedule: called with a step, whatever it is, it gives the current value.
+    Returns: a schedule: called with any step, it returns the current value.
     Raises: ValueError, TypeError for an argument outside its range or type.
 
     >>> plateau = ReduceOnPlateau(0.5, factor=0.5, patience=1)
@@ -138,7 +138,7 @@ class ReduceOnPlateau:
         return self.value
 
     def report(self, metric: SupportsFloat) -> bool:
-        """Takes in the next metric (a number or a tensor of one) and says if the value was reduced.
+        """Takes the next metric (a number or a tensor of one) and returns whether the value was reduced.
 
         Raises TypeError if the metric is not a number.
         """
@@ -167,11 +167,11 @@ class ReduceOnPlateau:
         return metric > self.best * (1.0 + self.threshold)
 
     def state_dict(self) -> dict[str, float]:
-        """What the reports have changed, to be loaded into one made with the same arguments."""
+        """The state that reports change, to be loaded into a schedule made with the same arguments."""
         return {name: getattr(self, name) for name in _PLATEAU_STATE}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """Goes on from `state`, which `state_dict()` gave; refuses, unchanged, anything else."""
+        """Continues from a `state` of `state_dict()`; refuses anything else, and then changes nothing."""
         if not isinstance(state, Mapping):
             raise TypeError(f"ReduceOnPlateau: state must be a dict, got {state!r}; {_LOAD}")
         if set(state) != set(_PLATEAU_STATE):
@@ -201,7 +201,7 @@ _PLATEAU_STATE = {
 
 
 def refuse_metrics(owner: str, argument: str, given: object, instead: str) -> None:
-    """Refuse a `ReduceOnPlateau`, and what has one in it, where steps are compiled; say what to do instead."""
+    """Refuse a `ReduceOnPlateau`, also inside other schedules, if steps are compiled; say what to do instead."""
     if any(isinstance(part, ReduceOnPlateau) for part in stateful(given)):
         raise TypeError(
             f"{owner}: {argument} can't be {given!r}: it follows a metric, and a step that is compiled would keep its "

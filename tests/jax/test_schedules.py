@@ -1,4 +1,4 @@
-"""Schedules within programs of JAX: the numbers of adamite.schedules, and what is refused when it is given."""
+"""Schedules in JAX programs: the numbers of adamite.schedules, and what is refused early."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ JOINED = [
 
 @pytest.mark.parametrize("make", JOINED)
 def test_ours_joined_by_optax(make: Any) -> None:
-    """It asks each part for all steps, those before its turn too."""
+    """It evaluates each part at all steps, also before its turn."""
     mine, theirs = make(cosine), make(optax.cosine_decay_schedule)
     steps = range(12)
     expected = [float(theirs(step)) for step in steps]
@@ -131,7 +131,7 @@ def test_ours_joined_by_optax(make: Any) -> None:
 
 @each_case
 def test_arrays_of_steps(case: Case) -> None:
-    """As under vmap; before the first step it is the first."""
+    """As under vmap; before step 0 the value is that of step 0."""
     schedule, steps = case.make(), jnp.arange(-3, 20)
     found = schedule(steps)
     assert np.array_equal(found, jax.vmap(schedule)(steps)) and found.dtype == np.float32
@@ -183,7 +183,7 @@ def test_a_plateau_is_not_frozen_in_a_program() -> None:
 
 
 def test_a_state_that_counts_no_steps() -> None:
-    """As of a checkpoint from before the learning rate was a schedule: at step 0 it would stay."""
+    """As from a checkpoint without a schedule, whose count would stay at 0."""
     tx = ours.sgd(cosine(0.1, steps=5))
     with pytest.raises(ValueError, match="learning_rate can't be a schedule, since the state counts no steps"):
         tx.update(PARAMS, optax.sgd(0.1).init(PARAMS))

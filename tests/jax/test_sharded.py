@@ -1,4 +1,4 @@
-"""Arrays over eight devices of the host, in a process of its own: states lie as their parameters do."""
+"""Arrays over eight host devices, in a process of its own: states are sharded like their parameters."""
 
 from __future__ import annotations
 

@@ -21,11 +21,12 @@ import adamite.jax as ours
 from adamite import rules
 from adamite.language.rule import rule
 from adamite.schedules import cosine
+from tests.jax.test_numbers import peer
 
 
 @pytest.fixture(autouse=True)
 def double() -> Iterator[None]:
-    """In float64, where nothing but the same numbers is near."""
+    """In float64, where only the same numbers are close."""
     with jax.enable_x64(True):
         yield
 
@@ -96,7 +97,7 @@ def test_wrapped_by_optax(make: Any) -> None:
     if make in (WRAPPED["narrow moment"], WRAPPED["narrow trace"]):
         (mine, state), (theirs, expected) = run(make(ours)), run(make(optax))
         assert [x.dtype for x in jax.tree.leaves(state)] == [x.dtype for x in jax.tree.leaves(expected)]
-        # optax multiplies in the narrow type; we round once, so the exact run is nearer to ours.
+        # optax multiplies in the narrow type; we round once, so ours is closer to the exact run.
         assert all(map(nearer, *map(jax.tree.leaves, (mine, theirs, run(exactly(make))[0]))))
     else:
         alike(make)
@@ -104,7 +105,7 @@ def test_wrapped_by_optax(make: Any) -> None:
 
 @pytest.mark.parametrize("name", sorted(ours.OPTIMIZERS))
 def test_a_checkpoint_of_optax_goes_on_here_and_back(name: str) -> None:
-    theirs = optax.contrib.adopt(0.05) if name == "adopt" else getattr(optax, name)(0.05)
+    theirs = peer(name)(0.05)
     mine = ours.OPTIMIZERS[name](0.05)
     params, state = run(theirs, steps=3)
     for first, second in ((mine, theirs), (theirs, mine)):
@@ -120,7 +121,7 @@ def test_a_checkpoint_of_optax_goes_on_here_and_back(name: str) -> None:
 @pytest.mark.parametrize("name", [*sorted(ours.OPTIMIZERS), "a rule"])
 @pytest.mark.parametrize("how", [copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))], ids=["deepcopy", "pickle"])
 def test_copies(name: str, how: Any) -> None:
-    """Of a transformation, and of a train state that holds one: the same steps."""
+    """Copies of a transformation, and of a train state that contains one, make the same steps."""
     schedule = cosine(0.05, steps=9)
     tx = ours.optimizer(rules.adam)(schedule, mask=MASK) if name == "a rule" else ours.OPTIMIZERS[name](schedule)
     (end, state), (expected, _) = run(how(tx)), run(tx)
@@ -130,8 +131,9 @@ def test_copies(name: str, how: Any) -> None:
     assert all(map(np.array_equal, *map(jax.tree.leaves, ends)))
 
 
-START = {
+START: dict[str, dict[str, Any]] = {
     "adagrad": {"initial_accumulator_value": 0.1},
+    "adopt": {"use_clipping": False},  # clipping isn't defined for complex numbers
     "rmsprop": {"initial_scale": 0.3, "centered": True, "momentum": 0.9},
 }
 
@@ -141,11 +143,9 @@ START = {
 def test_states_start_as_those_of_a_wide_parameter(name: str, dtype: str) -> None:
     """0.1 is no number of bfloat16's."""
     options, wide = START.get(name, {}), jnp.result_type(dtype, jnp.float32)
-    always = {"use_clipping": False} if name == "adopt" else {}
-    peer = optax.contrib.adopt if name == "adopt" else getattr(optax, name)
-    mine = ours.OPTIMIZERS[name](0.1, **options, **always).init(jnp.ones(2, dtype))
-    theirs = peer(0.1, **options, **always).init(jnp.ones(2, wide))
-    of_a_shape = ours.OPTIMIZERS[name](0.1, **options, **always).init(jax.ShapeDtypeStruct((2,), dtype))
+    mine = ours.OPTIMIZERS[name](0.1, **options).init(jnp.ones(2, dtype))
+    theirs = peer(name)(0.1, **options).init(jnp.ones(2, wide))
+    of_a_shape = ours.OPTIMIZERS[name](0.1, **options).init(jax.ShapeDtypeStruct((2,), dtype))
     assert all(map(np.array_equal, *map(jax.tree.leaves, (mine, of_a_shape))))
     assert str(jax.tree.structure(mine)) == str(jax.tree.structure(theirs))
     for a, b in zip(*map(jax.tree.leaves, (mine, theirs)), strict=True):
@@ -229,7 +229,7 @@ class Layer:
 @pytest.mark.parametrize("kind", [Model, Layer])
 @pytest.mark.parametrize("name", ["adamw", "nadamw", "adamaxw", "lion", "adadelta", "a rule"])
 def test_masks_of_the_models_type(kind: Any, name: str) -> None:
-    """They are callable, and no functions: their leaves decide."""
+    """They are callable, but not functions: their leaves decide."""
     params = kind(jnp.ones((2, 3)), jnp.ones(3))
 
     def decayed(mask: Any) -> Any:
@@ -268,7 +268,7 @@ def test_flax_nnx() -> None:
 def test_a_rule_of_ones_own() -> None:
     @rule
     def averaged(g, m, anchor="x", *, t, lr=0.1, pull=0.5):
-        """A step toward the average of the gradients, pulled to where it began."""
+        """A step along the average of the gradients, pulled back to the start."""
         m = m + (g - m) / t
         return lr * (m + pull * anchor * 0), m, anchor
 
@@ -283,7 +283,7 @@ def test_a_rule_of_ones_own() -> None:
 
 @pytest.mark.parametrize("wide", [True, False])
 def test_scalar_states_are_float64(wide: bool) -> None:
-    """Whatever JAX computes in, compiled or not."""
+    """With any default dtype of JAX, compiled or not."""
     with jax.enable_x64(wide):
         tx = ours.optimizer(rules.nadam)(lr=0.1)
         params = jnp.ones(3)

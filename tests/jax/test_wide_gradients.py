@@ -17,7 +17,7 @@ NARROW = [jnp.float16, jnp.bfloat16]
 
 
 def moved(tx: Any, params: Any, grads: Any) -> list[Any]:
-    """By `step` and by `update`, compiled and not."""
+    """With `step` and `update`, compiled and not."""
     state = tx.init(params)
 
     def updated(params: Any, state: Any, grads: Any) -> Any:

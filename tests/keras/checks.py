@@ -1,4 +1,4 @@
-"""Keras's own optimizers beside ours: numbers, states, files, training, mistakes. Run by test_backends.py."""
+"""Our optimizers against Keras's: numbers, states, files, training, mistakes. Run by test_backends.py."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from keras import layers, ops
 import adamite
 import adamite.keras as ours
 from adamite.errors import StateDictError
+from adamite.frontend.catalogue import KERAS
 from adamite.lab import differences
 from adamite.language.rule import Scalar
 from adamite.schedules import ReduceOnPlateau, cosine, cosine_restarts, exponential, piecewise, warmup
@@ -41,28 +42,33 @@ if BACKEND == "tensorflow":
         tensorflow.config.list_physical_devices("CPU")[0], [tensorflow.config.LogicalDeviceConfiguration()] * 2
     )
 RATE = 2.0**-7  # exact in float32, in which Keras keeps it
-# Exact in float32 too: Keras on TensorFlow rounds the numbers of float64 variables to it.
-BETAS = {"beta_1": 0.875, "beta_2": 0.984375}
-EPSILON = {"epsilon": 2.0**-20}
-NAMES = ["SGD", "RMSprop", "Adagrad", "Adadelta", "Adam", "AdamW", "Adamax", "Nadam", "Lion"]
+NAMES = [name for name in KERAS if hasattr(theirs, name)]  # the optimizers that Keras has too
 
 Options = dict[str, Any]
-EVERY: dict[str, list[Options]] = {
-    "SGD": [{}, {"momentum": 0.75}, {"momentum": 0.75, "nesterov": True}],
-    "RMSprop": [
-        {"rho": 0.75, **EPSILON},
-        {"rho": 0.75, **EPSILON, "momentum": 0.75},
-        {"rho": 0.75, **EPSILON, "centered": True},
-        {"rho": 0.75, **EPSILON, "momentum": 0.75, "centered": True},
-    ],
-    "Adagrad": [{"initial_accumulator_value": 0.25, **EPSILON}],
-    "Adadelta": [{"rho": 0.75, **EPSILON}],
-    "Adam": [BETAS | EPSILON, BETAS | EPSILON | {"amsgrad": True}],
-    "AdamW": [BETAS | EPSILON | {"weight_decay": 0.0625}, BETAS | EPSILON | {"amsgrad": True, "weight_decay": 0.25}],
-    "Adamax": [BETAS | EPSILON],
-    "Nadam": [BETAS | EPSILON],
-    "Lion": [BETAS],
+# Exact in float32 too: Keras on TensorFlow rounds the numbers of float64 variables to it.
+EXACT: Options = {
+    "beta_1": 0.875,
+    "beta_2": 0.984375,
+    "epsilon": 2.0**-20,
+    "rho": 0.75,
+    "initial_accumulator_value": 0.25,
 }
+MORE: dict[str, list[Options]] = {
+    "SGD": [{}, {"momentum": 0.75}, {"momentum": 0.75, "nesterov": True}],
+    "RMSprop": [{}, {"momentum": 0.75}, {"centered": True}, {"momentum": 0.75, "centered": True}],
+    "Adam": [{}, {"amsgrad": True}],
+    "AdamW": [{"weight_decay": 0.0625}, {"amsgrad": True, "weight_decay": 0.25}],
+}
+
+
+def every(name: str) -> list[Options]:
+    """An optimizer's options: those of its arguments that are in EXACT, with each of its flags."""
+    arguments = inspect.signature(getattr(ours, name)).parameters
+    exact = {argument: EXACT[argument] for argument in arguments if argument in EXACT}
+    return [exact | more for more in MORE.get(name, [{}])]
+
+
+EVERY = {name: every(name) for name in NAMES}
 AROUND: list[Options] = [
     {"clipnorm": 0.5},
     {"global_clipnorm": 0.5},
@@ -88,7 +94,7 @@ GRADIENTS = [[GENERATOR.normal(size=shape) * scale for shape in SHAPES] for scal
 
 @contextlib.contextmanager
 def precision(dtype: str) -> Iterator[None]:
-    """JAX has float64 only where it is asked for."""
+    """JAX has float64 only if it is enabled."""
     if BACKEND == "jax" and dtype == "float64":
         import jax
 
@@ -107,7 +113,7 @@ def numpy(value: Any) -> Array:
 
 
 def stepper(optimizers: Sequence[Any], sets: Sequence[Sequence[Any]]) -> Callable[[Sequence[Any]], None]:
-    """A step of all optimizers by the same gradients, compiled as one program where the backend compiles."""
+    """A step of all optimizers with the same gradients, compiled as one program if the backend compiles."""
     for optimizer, trained in zip(optimizers, sets, strict=True):
         optimizer.build(list(trained))
 
@@ -144,7 +150,7 @@ def tensors(gradients: Sequence[Array], dtype: str) -> list[Any]:
 
 
 def distance(found: Sequence[Any], wanted: Sequence[Any], starts: Sequence[Array] = STARTS) -> float:
-    """The largest difference, as a share of the largest displacement."""
+    """The largest difference, relative to the largest displacement."""
     moved = max(float(np.abs(numpy(w) - s).max()) for w, s in zip(wanted, starts, strict=True))
     return max(float(np.abs(numpy(f) - numpy(w)).max()) for f, w in zip(found, wanted, strict=True)) / moved
 
@@ -173,13 +179,13 @@ def test_kerass_numbers(dtype: str, cases: list[tuple[str, Options]]) -> None:
 
 def test_numpys_numbers() -> None:
     """The defaults, and the optimizers that Keras doesn't have."""
-    names = [*NAMES, "AdaBelief", "RAdam", "ADOPT"]
+    names = list(KERAS)
     with precision("float64"):
         sets = [variables("float64") for _ in names]
         step = stepper([getattr(ours, name)(RATE) for name in names], sets)
         arrays = [[start.copy() for start in STARTS] for _ in names]
         plain = [
-            getattr(adamite, "NAdam" if name == "Nadam" else name)(x, convention="keras", lr=RATE)
+            adamite.optimizer(name.lower())(x, convention="keras", lr=RATE)
             for name, x in zip(names, arrays, strict=True)
         ]
         for gradients in GRADIENTS:

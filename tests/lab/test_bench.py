@@ -1,4 +1,4 @@
-"""The benchmarks: what they measure and what they say of it. How fast it is, is never tested."""
+"""The benchmarks: what they measure and what they report. Speed itself is never tested."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def rows() -> Cases:
         return {name: list(function()) for name, function in measure.items()}
 
 
-# case -> the rows' names, their yardstick, and what is promised of which
+# case -> the rows' names, their yardstick, and the promises by name
 EXPECTED: dict[str, tuple[list[str], str, dict[str, float]]] = {
     "start": (["a rule, traced and compiled"], "", {"a rule, traced and compiled": 0.060}),
     "import": (["adamite, beyond numpy"], "import numpy", {"adamite, beyond numpy": 0.5}),
@@ -171,7 +171,7 @@ def test_the_rule_of_a_user_is_measured_as_written() -> None:
         assert array[0] == pytest.approx(x, rel=1e-12)
 
 
-# ---- beside JAX's and Keras's optimizers ----------------------------------------------------------
+# ---- against JAX's and Keras's optimizers ---------------------------------------------------------
 
 
 def promises(rows: list[Row]) -> dict[tuple[str, str], float]:
@@ -179,7 +179,7 @@ def promises(rows: list[Row]) -> dict[tuple[str, str], float]:
 
 
 def assert_read_well(rows: list[Row], yardstick: str) -> None:
-    """Times that are there, ratios to the peer, and words that fit a screen of 80 columns."""
+    """Times are measured, ratios are to the peer, and names fit a screen of 80 columns."""
     for row in rows:
         assert row.seconds > 0 and row.yardstick.startswith(yardstick)
         assert row.ratio == 1 if row.name == row.yardstick else (row.ratio or 0) > 0
@@ -191,7 +191,7 @@ def test_beside_optax() -> None:
     from adamite.lab import bench_jax
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bench_jax, "SHAPES", bench.SHAPES[:5])  # 160 take JAX seconds to compile
+        patch.setattr(bench_jax, "SHAPES", bench.SHAPES[:5])  # JAX compiles 160 for seconds
         patch.setattr(bench, "SIZE", 10_000)
         rows = list(bench_jax.bench(size=10_000, rounds=1))
     assert len(rows) == bench_jax.cases()
@@ -213,7 +213,7 @@ PLACES = {"torch": ["torch"], "jax": ["JAX"], "tensorflow": ["TensorFlow", "Tens
 
 @pytest.mark.parametrize("backend", PLACES)
 def test_beside_keras(backend: str) -> None:
-    """In a process of its own, since Keras takes its backend when it is imported."""
+    """In a process of its own, since Keras chooses its backend when it is imported."""
     pytest.importorskip({"torch": "torch", "jax": "jax", "tensorflow": "tensorflow"}[backend])
     done = python(
         """

@@ -1,4 +1,4 @@
-"""What is measured of narrow states beside float32's, and what is said of it. How fast it is, is never tested."""
+"""The benchmark of low-precision states: what it measures and what it reports. Speed itself is never tested."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STATES = ["float32", "8bit", "bfloat16"]
 
 @pytest.fixture(scope="module")
 def rows() -> Any:
-    """Of which the memory is that of many elements, as below."""
+    """The rows; memory is measured with many elements, as below."""
     memory = bench_bytes._memory
     with threads.using_threads(2), pytest.MonkeyPatch.context() as patch:
         patch.setattr(bench_bytes, "_memory", lambda size: memory(8_000_000))
@@ -58,7 +58,7 @@ def test_numbers(rows: list[Row]) -> None:
 
 
 def test_bytes_moved(rows: list[Row]) -> None:
-    """A byte an element and one a block of 256, read and written; the limit isn't below their ratio."""
+    """A byte per element and one scale per block of 256, read and written; the limit isn't below their ratio."""
     for row in rows:
         if not isinstance(row, ByteRow) or row.bytes is None:
             continue
@@ -103,7 +103,7 @@ def test_memory_is_promised_in_bytes() -> None:
 
 
 def test_resident_memory_is_that_of_the_states(rows: list[Row]) -> None:
-    """On the way as after it; each in a process of its own, whose heap has no room left over."""
+    """At the peak as afterwards; each in a process of its own, whose heap has no free room."""
     found = {row.name: row.bytes for row in rows if isinstance(row, MemoryRow)}
     expected = {"float32": 8.0, "8bit": 2.008, "bfloat16": 4.0}
     assert found == pytest.approx({**expected, **{f"{k}, at most": v for k, v in expected.items()}}, abs=0.3)
@@ -118,7 +118,7 @@ def test_a_step_moves() -> None:
 
 
 def test_peers_that_are_missing_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two packages in the place of those that may be installed, of which one can't be used."""
+    """Two packages replace those that may be installed; one of them doesn't work."""
     assert [*PEERS] == ["bitsandbytes", "torchao"]
     for name, text in (("bitsandbytes", "from torch.optim import SGD as AdamW8bit"), ("torchao", "import nowhere")):
         (tmp_path / name).mkdir()
@@ -138,7 +138,7 @@ def test_peers_that_are_missing_are_said(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_the_command(rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rows above; what can be long is made long."""
+    """The rows above, with the longest possible texts."""
     long: dict[str, Any] = {"seconds": 0.0123, "ratio": 12.34, "gigabytes": 123.0, "bytes": 12.34, "limit": 0.571}
     shown = [replace(r, **{k: v for k, v in long.items() if getattr(r, k, None) is not None}) for r in rows]
     monkeypatch.setattr(bench_bytes, "bench", lambda size, rounds: iter(shown))

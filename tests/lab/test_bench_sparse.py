@@ -1,4 +1,4 @@
-"""What is measured of sparse rows."""
+"""The benchmark of sparse gradients: what it measures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The article's claims: each listed once in its own words, judged from figures, and told on a page."""
+"""The article's claims: each is listed once in its own words, judged from figures, and reported on a page."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.support import ROOT
 
 BY_SLUG = {claim.slug: claim for claim in CLAIMS}
 
-# What the equations say whatever the machine.
+# Verdicts that follow from the equations, on any machine.
 EXACT = {
     "line": WHEN,
     "sparse-smaller": NOT,
@@ -74,12 +74,12 @@ def cells(line: str) -> int:
 
 def test_each_is_listed_once() -> None:
     assert len(BY_SLUG) == len(CLAIMS) > 40
-    assert all(re.fullmatch(r"[a-z0-9-]{4,17}", slug) for slug in BY_SLUG)  # a place on the page; a terminal's column
+    assert all(re.fullmatch(r"[a-z0-9-]{4,17}", slug) for slug in BY_SLUG)  # an anchor, and a terminal's column
     assert all(claim.quote and claim.rule.endswith(".") for claim in CLAIMS)
 
 
 def test_its_words_are_the_articles() -> None:
-    """The article isn't in the repository. Whoever changes a quote finds it there, and writes down the new sum."""
+    """The article isn't in the repository: after changing a quote, check it there and update the hash."""
     words = [f"{claim.section}: {claim.quote}" for claim in CLAIMS] + [quote for quote, _ in LEFT_OUT]
     held = "3a31a469dbf66e926d7982d2b64d1ecd3a6578fd5f69a63deecd33fe57f6e821"
     assert hashlib.sha256("\n".join(words).encode()).hexdigest() == held
@@ -134,7 +134,7 @@ def test_verdicts_follow_the_figures() -> None:
 
 
 def test_a_contrast_covers_the_truth() -> None:
-    """The interval has the true difference, and the true ratio, nine times in ten at least."""
+    """The interval contains the true difference, and the true ratio, at least nine times in ten."""
     rng = np.random.default_rng(0)
     hits = np.zeros(2)
     for _ in range(60):
@@ -202,7 +202,7 @@ def test_the_command(tmp_path: Path) -> None:
     first, *lines = done.stderr.splitlines()
     assert re.match(r"2 claims: about \d+ s on two cores\.", first)
     assert lines[-2:] == ["1/2 combines: holds", "2/2 plateau: does not hold here"]
-    assert {path.name for path in tmp_path.glob("*.md")} == {"combines.md", "plateau.md"}  # none in another's place
+    assert {path.name for path in tmp_path.glob("*.md")} == {"combines.md", "plateau.md"}  # none replaces another
     page = (tmp_path / "plateau.md").read_text(encoding="utf-8")
     assert "## plateau" in page and "Of 1 claim 1 doesn't hold here." in page and "“Adam Optimizer”" in page
     wrong = command("--only", "combine")

@@ -1,4 +1,4 @@
-"""Trainings on a cluster of Ray, begun here: the numbers of this machine's own cores, and deaths that are counted."""
+"""Trainings on a Ray cluster, started here: same numbers as on this machine's cores, and deaths are counted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ray = pytest.importorskip("ray", reason="needs Ray: pip install 'adamite[ray]'")
 
 
 class Head(NamedTuple):
-    """Where a cluster is found, from its own machine and from elsewhere."""
+    """A cluster's addresses, from its own machine and from elsewhere."""
 
     address: str
     client: str
@@ -37,12 +37,12 @@ class Head(NamedTuple):
 def head() -> Iterator[Head]:
     """A cluster with two cores, in processes of its own."""
     port, client = free_port(), free_port()
-    folder = tempfile.mkdtemp(prefix="ray-")  # a short name: sockets lie in it
+    folder = tempfile.mkdtemp(prefix="ray-")  # a short name, since it holds sockets
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2"]
     command += [f"--port={port}", f"--ray-client-server-port={client}", f"--temp-dir={folder}"]
     command += ["--include-dashboard=false", "--disable-usage-stats"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "disabled")  # or it writes a key into the home folder
+        patch.setenv("RAY_AUTH_MODE", "disabled")  # else it writes a key into the home folder
         patch.setenv("RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "0")
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         try:
@@ -99,7 +99,7 @@ def work(job):
 
 @pytest.fixture(scope="module")
 def mine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A user's folder, where the command is called."""
+    """A user's folder, where the command runs."""
     folder = tmp_path_factory.mktemp("mine")
     (folder / "afar.py").write_text(MINE.format(mark=str(folder.parent / "begun"), limits=tuple(workers.ONE_THREAD)))
     (folder / "points.txt").write_text("1 2\n3 4\n5 7\n0 1\n")
@@ -126,7 +126,7 @@ def test_the_table_is_that_of_this_machines_cores(mine: Path, head: Head) -> Non
 
 
 def seen(found: Comparison) -> list[Any]:
-    """All but times."""
+    """Everything except times."""
     times = {"times": None, "step_seconds": None}
     return [
         (result.entrant.name, [(trial, asdict(outcome) | times) for trial, outcome in result.tuning + result.reported])
@@ -154,7 +154,7 @@ def test_what_fails_is_reported_in_words_and_stops_nothing(mine: Path, head: Hea
 
 
 def test_the_command_from_elsewhere(mine: Path, head: Head) -> None:
-    """By Ray's client, and nothing of what Ray says of the death gets between."""
+    """Through Ray's client; Ray's own messages about the death don't appear."""
     (mine.parent / "begun").unlink(missing_ok=True)
     what = ["--problem", "afar.py:problem", "--optimizers", "adam", "--budget", "1", "--seeds", "1", "--steps", "20"]
     answer = command(*what, "--ray", head.client, "--tensorboard", "curves")

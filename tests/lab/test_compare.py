@@ -1,4 +1,4 @@
-"""A comparison: the same whatever the cores, a stop or a kill; what it says of what came out; what it refuses."""
+"""A comparison: independent of cores, interruptions and kills; its verdicts; what it refuses."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def signum(g, m, *, t, lr=1e-3, beta=0.9):
 
 @pytest.fixture
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a user's file, where the command is called."""
+    """A folder with a user's file, where the command runs."""
     (tmp_path / "mine.py").write_text(MINE)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -85,7 +85,7 @@ def done(plan: Plan, study: Path, processes: int = 1, tell: Any = lambda progres
 
 
 def seen(found: Comparison) -> list[Any]:
-    """All but times."""
+    """Everything except times."""
     return [
         (r.entrant.name, r.best(), r.costs(), [o.losses for o in r.outcomes], [t.settings for t, _ in r.tuning])
         for r in found.results
@@ -106,9 +106,9 @@ def test_the_same_whatever_the_processes_and_kept(mine: Path) -> None:
     alone, two = done(planned(), mine / "a", 1), done(planned(), mine / "b", 2)
     assert seen(alone) == seen(two)
     kept: list[int] = []
-    again = done(planned(), mine / "a", tell=lambda progress: kept.append(progress.kept))
+    again = done(planned(), mine / "a", tell=lambda progress: kept.append(progress.reused))
     assert seen(again) == seen(alone) and kept[-1] == planned().total
-    larger = done(planned(budget=6), mine / "a", tell=lambda progress: kept.append(progress.kept))
+    larger = done(planned(budget=6), mine / "a", tell=lambda progress: kept.append(progress.reused))
     assert kept[-1] >= 2 * 4  # the first four settings are those of the smaller budget
     assert [t.settings for t, _ in larger.results[0].tuning][:4] == seen(alone)[0][4]
 
@@ -204,7 +204,7 @@ def test_a_problem_that_fails_stops_the_command_with_its_line(mine: Path) -> Non
     assert len(answer.stderr.splitlines()) == 1
 
 
-# What a problem may do wrong, and what is said of it; the line that is told ends with a mark, or is the first.
+# Mistakes in a problem, and the messages; the reported line ends with a mark, or is the first.
 ONES = "    return np.ones(2), "
 TORCH = "    import torch\n    w = torch.ones(2, requires_grad=True)\n    return [w], "
 FAULTS = {
@@ -252,7 +252,7 @@ def test_a_fault_of_a_problem_is_told_by_its_line(mine: Path, fault: str) -> Non
     begin = f"the first training of sgd (lr 0.6744, seed 1000000) failed: line {number} of {mine / 'odd.py'}: "
     assert str(error.value).startswith(f"{begin}`{line.strip()}`: ")
     assert re.search(words, str(error.value)), str(error.value)
-    assert rows(mine / "a") == 1  # nothing was trained besides
+    assert rows(mine / "a") == 1  # nothing else was trained
 
 
 DECLARED = "from adamite.lab.problem import problem\n@problem({})\ndef problem(seed): ..."
@@ -285,7 +285,7 @@ def test_what_a_neighbour_lacks_is_told_with_the_neighbours_line(mine: Path) -> 
 
 
 def test_only_the_first_training_stops_the_others(mine: Path) -> None:
-    """What fails later, as with some learning rates, is reported; the others go on."""
+    """Later failures, as with some learning rates, are reported; the other trainings continue."""
     some = "\ndef some(seed):\n    if seed == 1:\n        raise OSError('no data')\n    return problem(seed)\n"
     (mine / "odd.py").write_text(MINE + some)
     found = comparison.run(planned("odd.py:some"), Study(mine / "a"), here)
@@ -315,7 +315,7 @@ def test_a_loss_that_never_moves_is_a_fault(mine: Path, noise: int, names: str) 
 
 
 def test_a_loss_that_never_moves_is_found_beside_measures_that_do(mine: Path) -> None:
-    """What overflows in evaluate() at a high learning rate says nothing of the loss."""
+    """An overflow in evaluate() at a high learning rate says nothing about the loss."""
     (mine / "odd.py").write_text(
         "import numpy as np\ndef problem(seed):\n    w = np.ones(2)\n    kept = w.copy()\n"
         "    return w, lambda: (kept @ kept, 2 * kept), lambda: float((w @ w) ** 6)\n"
@@ -340,7 +340,7 @@ def test_a_problem_that_its_seed_doesnt_determine_is_told(mine: Path) -> None:
 
 
 def test_torch_is_seeded_though_the_problem_imports_it(mine: Path) -> None:
-    """The first start in a process that didn't know torch is as the second, and draws from NumPy once."""
+    """In a process without torch the first start equals the second, and draws from NumPy once."""
     (mine / "odd.py").write_text(
         "import numpy as np\ndef problem(seed):\n    import torch\n    w = torch.randn(2, requires_grad=True)\n"
         "    x = np.random.normal()\n    return [w], lambda: (w * w).sum() + x + np.random.normal()\n"
@@ -361,13 +361,13 @@ def test_values_lie_within_their_range_and_apart(range_: Range) -> None:
     tried = [range_.at(k / 50) for k in range(51)]
     assert min(tried) >= range_.low and max(tried) <= range_.high
     assert len(set(tried)) == 51
-    assert Range(1e-4, 1.0).at(0.3) == 0.001585  # what a reader types
+    assert Range(1e-4, 1.0).at(0.3) == 0.001585  # easy to type
 
 
 @pytest.mark.parametrize("option", ["--out", "--tensorboard"])
 def test_what_cant_be_written_is_told_before_the_work(mine: Path, option: str) -> None:
     answer = command("--problem", "mine.py:poor", "--optimizers", "sgd", option, "mine.py/below", cwd=mine)
-    assert (answer.returncode, answer.stdout) == (2, "")  # else it had failed with the problem's fault
+    assert (answer.returncode, answer.stdout) == (2, "")  # else it would have failed with the problem's error
     assert f"Invalid value for '{option}': mine.py/below: Not a directory" in answer.stderr
 
 
@@ -401,7 +401,7 @@ def test_settings_depend_on_seed_and_number_alone() -> None:
         shares = sorted(
             math.log(s[name] / low) / math.log(high / low) if log else (s[name] - low) / (high - low) for s in tried
         )
-        assert max(abs(share - (k + 0.5) / 64) for k, share in enumerate(shares)) < 0.06  # as even as they can be
+        assert max(abs(share - (k + 0.5) / 64) for k, share in enumerate(shares)) < 0.06  # as even as possible
 
 
 def test_what_is_tuned(mine: Path) -> None:
@@ -518,11 +518,11 @@ def test_a_run_that_diverges_is_counted_and_seen(mine: Path) -> None:
     found = done(plan, mine / "a")
     (result,) = found.results
     assert result.diverged == 3 and result.best() is None and not result.reported
-    assert found.verdict() == "No optimizer came to an end."
+    assert found.verdict() == "No optimizer finished a training."
 
 
 def test_what_ends_far_above_the_start_has_diverged(mine: Path) -> None:
-    """Steps of a sign are all of one size, so that losses don't grow: they are high from the second step on."""
+    """Sign steps all have one size, so losses don't grow: they are high from the second step on."""
     names, ranges = ("lion", "mine.py:signum"), {"lr": Range(1e-3, 1e4)}
     plan = Plan(problems.find("mine.py:problem", {}), [entrants.find(n, ranges) for n in names], 8, 2, steps=60)
     found = comparison.run(plan, Study(mine / "a"), here)
@@ -531,7 +531,7 @@ def test_what_ends_far_above_the_start_has_diverged(mine: Path) -> None:
     assert {lr: step for lr, step in lost.items() if lr > 20} == dict.fromkeys([lr for lr in lost if lr > 20], 60)
     assert not any(lost[lr] for lr in lost if lr < 1) and max(kept) < 300
     again = comparison.run(plan, Study(mine / "a"), here)
-    assert again.kept == plan.total and seen(again) == seen(found)
+    assert again.reused == plan.total and seen(again) == seen(found)
 
 
 def test_ranges_of_rules_are_checked(mine: Path) -> None:

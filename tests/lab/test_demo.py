@@ -80,7 +80,7 @@ def test_the_page_shows_the_tables_and_the_rule(report: demo.Report) -> None:
         for row in table.rows:
             assert all(f"{cell}</td>" in html for cell in row)
     assert "m = beta1 * m + (1 - beta1) * g" in html
-    assert "$" not in html  # nothing of the template left open
+    assert "$" not in html  # the template is filled in completely
 
 
 def test_progress_is_told_to_the_end(tmp_path: Path) -> None:

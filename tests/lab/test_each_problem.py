@@ -1,4 +1,4 @@
-"""Each built-in problem: what it declares, its gradient, the same numbers from a seed, and that Adam learns it."""
+"""Each built-in problem: its declaration, its gradient, reproducibility from a seed, and that Adam learns it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Learned(NamedTuple):
-    """In so few steps Adam, with this learning rate, comes to so low a cost: of the metric, or of its negative."""
+    """Adam, with this learning rate, reaches this cost in this number of steps: the metric, or its negative."""
 
     lr: float
     steps: int
@@ -47,7 +47,7 @@ LEARNED = {
     "gan": Learned(0.003, 1000, 0.1),
     "cartpole": Learned(0.05, 50, -150),
 }
-EXACT = {  # whose batches the parameters have no part in, in float64: how large a difference to take
+EXACT = {  # problems in float64 whose batches don't depend on the parameters -> the finite difference's step
     **dict.fromkeys(("regression", "quadratic", "logistic", "embeddings", "factorisation", "reddi"), 1e-6),
     **dict.fromkeys(("rosenbrock", "beale"), 1e-7),
 }
@@ -55,7 +55,7 @@ EXACT = {  # whose batches the parameters have no part in, in float64: how large
 
 @pytest.fixture(autouse=True, scope="module")
 def _settled() -> Any:
-    """One thread, as `adamite compare` trains."""
+    """One thread, as in `adamite compare`."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -94,13 +94,13 @@ def test_what_it_declares(name: str) -> None:
     found = trained(name, 0, 1)
     assert {it.metric, it.tuned or it.metric} <= {"loss", *found.measures}
     assert it.tuned != it.metric
-    assert (it.tuned != "") == ("test" in it.metric or it.metric == "accuracy")  # what there are test data for
+    assert (it.tuned != "") == ("test" in it.metric or it.metric == "accuracy")  # if there are test data
 
 
 @each(*EXACT)
 def test_its_gradient(name: str) -> None:
     def begin() -> tuple[Run, dict[str, Array]]:
-        """Anew from the seed, so that the same batch comes."""
+        """A new run from the seed, so that the batch is the same."""
         run = find(name).begin(3)
         return run, run.params if isinstance(run.params, dict) else {"": run.params}
 
@@ -140,7 +140,7 @@ def test_the_policy_gradient() -> None:
 
 @pytest.fixture(scope="module")
 def elsewhere(_settled: None) -> dict[str, list[Any]]:
-    """What a fresh process sees of each."""
+    """The numbers of each in a fresh process."""
     code = (
         "import json, torch; torch.set_num_threads(1); from tests.lab.test_each_problem import PROBLEMS, seen; "
         "print(json.dumps({name: seen(name, 1) for name in PROBLEMS}))"
@@ -156,7 +156,7 @@ def test_a_seed_is_a_training(name: str, elsewhere: dict[str, list[Any]]) -> Non
     after = torch.get_rng_state(), repr(np.random.get_state())  # noqa: NPY002
     torch.manual_seed(2)
     np.random.seed(2)  # noqa: NPY002
-    # The global generators begin with the seed too, and nothing was drawn from them.
+    # The global generators are seeded too, and nothing was drawn from them.
     assert torch.equal(torch.get_rng_state(), after[0])
     assert repr(np.random.get_state()) == after[1]  # noqa: NPY002
 
@@ -223,7 +223,7 @@ def test_embeddings_are_sparse_and_need_rare_words() -> None:
     counts = np.bincount(train.words.ravel(), minlength=embeddings.WORDS)
     told = {t: np.bincount(train.words[train.topics == t].ravel(), minlength=embeddings.WORDS) for t in range(4)}
     share = np.stack([told[t] for t in range(4)]) / np.maximum(counts, 1)
-    assert share[:, : embeddings.COMMON].max() < 0.4  # the most frequent words say nothing
+    assert share[:, : embeddings.COMMON].max() < 0.4  # the most frequent words carry no information
     assert len(test.topics) == embeddings.TEST
 
 
@@ -265,7 +265,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 def adamite_without(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command line, where a package is missing."""
+    """The command line when a package is missing."""
     code = f"""
 import sys
 class Missing:
@@ -316,7 +316,7 @@ def test_missing_data_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_part_of_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last thousand images choose settings, and the article's training isn't of a part."""
+    """The last thousand images choose settings, and the article's training needs the whole set."""
     (train, _), (chosen, digits), _ = find("mnist").needs()  # type: ignore[misc]
     (images, labels), _ = mnist.load(MNIST)
     assert np.array_equal(train[:, 0].numpy(), images[:5000]) and np.array_equal(chosen[:, 0].numpy(), images[5000:])

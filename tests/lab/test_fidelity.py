@@ -1,4 +1,4 @@
-"""How narrow states are held against float32's, and what is said of it."""
+"""How low-precision states are compared with float32 ones, and the report."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_the_command() -> None:
 
 def test_data_that_are_missing_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADAMITE_MNIST", "/nowhere")
-    mnist.load.cache_clear()  # of another test's
+    mnist.load.cache_clear()  # filled by another test
     monkeypatch.setattr(fidelity, "LEARNING_RATES", {"mnist": 1e-3, "digits": 1e-3})
     before = torch.get_num_threads()
     report = fidelity.verify(quick=True)

@@ -1,4 +1,4 @@
-"""The range test: its numbers beside plain loops, and everything as it was before, also after an error."""
+"""The range test: its numbers against plain loops, and everything is restored, also after an error."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from adamite.lab import plots
 from adamite.lab import problem as problems
 from adamite.lab.compare import entrants
 from adamite.lab.fault import Fault
-from adamite.lab.find_lr import FindLRError, Found, find_lr, find_lr_problem, find_lr_torch, picture, range_test
+from adamite.lab.find_lr import FindLRError, Result, find_lr, find_lr_problem, find_lr_torch, picture, range_test
 from adamite.lab.problem import Problem
 from adamite.lab.problems import PROBLEMS
 from tests.support import PATIENCE, ROOT, process_environment
@@ -65,7 +65,7 @@ def test_its_numbers_are_those_of_plain_loops() -> None:
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_noise_is_not_taken_for_a_fall(optimizer: str) -> None:
-    """Batches whose losses differ by more than the training gains in many steps."""
+    """Batches whose losses differ more than the training improves in many steps."""
     found = [find_lr_problem(problems.problem()(noisy), entrants.find(optimizer), seed=seed) for seed in range(8)]
     assert all(0.01 < each.suggestion < 1 for each in found if each.suggestion) and all(
         each.suggestion for each in found
@@ -87,7 +87,7 @@ def test_it_stops_at_what_is_no_number() -> None:
 
 @pytest.mark.parametrize("losses", [[1.0], [2.0, 1.0], [3.0, 2.0, 1.0]])
 def test_too_few_points_suggest_nothing(losses: list[float]) -> None:
-    assert Found([0.1, 0.2, 0.3][: len(losses)], losses, losses, 100).suggestion is None
+    assert Result([0.1, 0.2, 0.3][: len(losses)], losses, losses, 100).suggestion is None
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_arrays_are_as_they_were(wrong: int | None) -> None:
 
 
 def noisy(seed: int) -> Any:
-    """A problem of torch."""
+    """A problem in torch."""
     generator = torch.Generator().manual_seed(seed)
     w = torch.zeros(3, requires_grad=True)
     return [w], lambda: mse_loss(torch.randn(8, 3, generator=generator) @ (w - 1), torch.zeros(8))
@@ -153,7 +153,7 @@ def test_the_problems_of_compare(name: str, optimizer: str) -> None:
 
 
 def still(seed: int) -> Any:
-    """Its loss is of a copy, and of what is drawn."""
+    """Its loss is that of a copy, plus random numbers."""
     draw, w = np.random.default_rng(seed), np.ones(3)
     kept = w.copy()
     return w, lambda: (((kept - draw.normal(size=3)) ** 2).sum(), kept)
@@ -165,7 +165,7 @@ def test_a_loss_that_never_moves_is_a_fault_however_it_varies() -> None:
 
 
 def broken(seed: int) -> Any:
-    """A float32 loss that the first learning rates don't change, until it is no number."""
+    """A float32 loss that the first learning rates don't change, until it is NaN."""
     w, losses = np.ones(3, np.float32), iter([1.0, 1.0, np.nan])
     return w, lambda: (next(losses) if w[0] < 1 - 1e-7 else 1.0, np.ones(3, np.float32))
 
@@ -268,7 +268,7 @@ class Training:
         return mse_loss(model(batch[0]), batch[1])
 
     def seen(self) -> list[torch.Tensor]:
-        """Everything, when it has been trained once more."""
+        """The whole state after one more training step."""
         self.train()
         state = self.optimizer.state_dict()["state"]
         kept = [value for each in state.values() for value in each.values() if isinstance(value, torch.Tensor)]
@@ -330,7 +330,7 @@ def make(optimizer):
         layers.Input((4,)), layers.Dense(8), layers.BatchNormalization(), layers.Dropout(0.2), layers.Dense(1)
     ])
     model.compile(optimizer=optimizer, loss="mse", metrics=["mae"])
-    model.evaluate(x, y, verbose=0)  # makes the metrics, for which Keras draws random numbers on torch
+    model.evaluate(x, y, verbose=0)  # creates the metrics, for which Keras draws random numbers on torch
     return model
 
 x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")

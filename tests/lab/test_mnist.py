@@ -1,4 +1,4 @@
-"""MNIST's files: written by `struct` and `gzip`, gzipped and plain, damaged in every way that we could think of."""
+"""MNIST's files: written by `struct` and `gzip`, gzipped and plain, damaged in many ways."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def sums(place: Path) -> list[str]:
 
 
 def test_the_part_that_is_here() -> None:
-    """Its README says how it was made, and that is what it is."""
+    """It is made as its README says."""
     assert sums(MNIST) == [
         "e5745bbfadcc33b878fede0ec121d742",
         "13b93db4247929e07df96478a06f95de",
@@ -154,7 +154,7 @@ def test_the_part_that_is_here() -> None:
 
 
 def test_the_whole_and_how_the_part_was_made_of_it(tmp_path: Path) -> None:
-    """Against the sums that are published of the four files."""
+    """Against the published checksums of the four files."""
     whole = whole_mnist()
     assert sums(whole) == [
         "6bbc9ace898e44ae57da46a324031adb",

@@ -1,4 +1,4 @@
-"""Right numbers: every rule, with its options, against the papers in plain float64 loops."""
+"""Every rule, with its options, against the oracles: the papers in plain float64 loops."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def drawn(rng: np.random.Generator, scale: float, dtype: Any) -> dict[str, Array
 
 
 def paths(case: Case, scale: float, moved: bool, dtype: Any) -> tuple[Array, Array]:
-    """The displacements by adamite and by the oracle: a row a step, and one for the average of the weights."""
+    """Displacements by adamite and by the oracle: a row per step, and one for the average of the weights."""
     rng = np.random.default_rng(8)
     x, gradients = (
         drawn(rng, min(scale, 1.0), dtype),
@@ -50,7 +50,7 @@ def paths(case: Case, scale: float, moved: bool, dtype: Any) -> tuple[Array, Arr
     start, numbers, around = flat(x), hyperparameters(case, moved), dict(case.around)
     if "clip_norm" in around:
         around["clip_norm"] *= scale
-    if around.get("decay") == "l2":  # it feeds x back: where it outweighs the gradients, paths are chaotic
+    if around.get("decay") == "l2":  # x is fed back: paths are chaotic if decay outweighs the gradients
         around["weight_decay"] *= min(scale, 1.0)
 
     optimizer = Case(case.rule, {}, around).optimizer(x, **numbers)
@@ -91,7 +91,7 @@ def test_float64(case: Case, moved: bool, scale: float) -> None:
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e3])
 @cases({}, L2, DECOUPLED)
 def test_float32(case: Case, scale: float) -> None:
-    """Within the roundings there are: half a unit a step in x, and in a step those of the longest chain.
+    """Within the bounds of rounding: half a unit per step in x, and in each step the longest chain's roundings.
 
     A chain is a moving average of moving averages (RMSprop's momentum of a quotient): in each step two products
     by rounded coefficients, so 4 roundings a step and level; the last step adds a dozen more.

@@ -89,5 +89,5 @@ def test_digits_gradient(name: str) -> None:
 def test_digits_network_computes_in_float32() -> None:
     data, params = digits.load(), digits.start(0)
     loss, gradient = digits.loss_and_gradient(params, data.test_scans, data.test_digits)
-    assert loss == pytest.approx(np.log(10), abs=1)  # knows nothing yet
+    assert loss == pytest.approx(np.log(10), abs=1)  # it hasn't learned anything yet
     assert {array.dtype for array in [*params.values(), *gradient.values()]} == {np.dtype("float32")}

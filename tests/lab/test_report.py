@@ -1,4 +1,4 @@
-"""The report of a comparison: in a real browser, light, dark and on a phone; what users write in it; files beside."""
+"""The report of a comparison: in a real browser, light, dark and on a phone; user texts in it; its other files."""
 
 from __future__ import annotations
 
@@ -350,7 +350,7 @@ def test_tables_lie_beside_the_page(found: Comparison, page: Path) -> None:
 
 def test_what_went_wrong_is_told() -> None:
     made = compared(valley, [find("sgd", {"lr": Range(1e-5, 0.2)})], budget=4, seeds=2)
-    assert report.notes(made) == ["No training diverged or failed, and no best setting lies at the end of its range."]
+    assert report.notes(made) == ["No training diverged or failed, and no best setting lies at the edge of its range."]
     made = compared(valley, [find("sgd", {"lr": Range(1e-4, 1e-3)})], budget=3, seeds=2)
     sgd = made.results[0]
     lost = Trial("", "sgd", {"lr": 0.1}, 7, 60)
@@ -359,9 +359,9 @@ def test_what_went_wrong_is_told() -> None:
     sgd.reported[0][1].diverged = 3
     assert report.notes(replace(made, retried=2)) == [
         "Seeds that diverged with the best settings: sgd 1 of 2.",
-        "Best lr at the end of what was tried, so that a wider range (--tune) may have a better one: sgd.",
+        "The best lr lies at the edge of the search range, so a wider range (--tune) may have a better one: sgd.",
         "sgd: 2 trainings failed, the first with seed 7, lr 0.1: its process died",
-        "Begun again because a process died: 2 (each training at most 3 times).",
+        "Retried because a process died: 2 (each training at most 3 times).",
     ]
 
 
@@ -372,7 +372,7 @@ def test_a_report_is_written_where_no_optimizer_came_to_an_end(browser: Browser,
 
     made = compared(Problem(start, "hopeless", plane=valley.plane), "sgd,adam", budget=3)
     browser.open(report.write(made, tmp_path, COMMAND))
-    assert browser.ask("document.querySelector('.lead').textContent") == "No optimizer came to an end."
+    assert browser.ask("document.querySelector('.lead').textContent") == "No optimizer finished a training."
     assert "Settings that diverged: sgd 3 of 3, adam 3 of 3." in browser.ask("document.body.innerText")
     assert browser.ask("document.querySelectorAll('#lr .plot path.point').length") == 8  # 2 × 3 ×, 2 ▲
     assert browser.complaints() == []

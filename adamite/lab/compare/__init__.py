@@ -1,1 +1,1 @@
-"""Which optimizer, and with what learning rate: trainings of one problem, tuned alike, compared over seeds."""
+"""Compares optimizers on one problem: tuned equally, then trained from several seeds."""

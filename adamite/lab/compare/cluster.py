@@ -14,9 +14,9 @@ from typing import Any
 import adamite
 from adamite.lab.compare.workers import ATTEMPTS, DIED, ONE_THREAD, Done, Job, cores, guarded
 
-LOCAL = "local"  # the address of a cluster that is begun on this machine, and ends with this process
+LOCAL = "local"  # starts a cluster on this machine, which ends with this process
 _CLIENT, _CLIENT_PORT = "ray://", 10001
-_NOT_SHIPPED = [".git", ".venv", "*.sqlite*"]  # besides what .gitignore names
+_NOT_SHIPPED = [".git", ".venv", "*.sqlite*"]  # in addition to .gitignore
 
 
 class ClusterError(ValueError):
@@ -32,10 +32,10 @@ def connect(address: str, folder: Path | None = None) -> None:
     Args:
         address: host:port of the head, seen from a node of the cluster; ray://host:port from elsewhere; auto for the
             cluster that this machine is a node of; local to begin one here.
-        folder: what is shipped, but for what its .gitignore names.
+        folder: shipped to the nodes, except for what its .gitignore names.
 
     Raises:
-        ClusterError: that says why not.
+        ClusterError: the connection failed; the message says why.
     """
     # Read when Ray is imported: a worker's death, which we report, isn't printed besides.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
@@ -61,7 +61,7 @@ def connect(address: str, folder: Path | None = None) -> None:
 
 
 def _knock(address: str) -> None:
-    """Ray itself waits two minutes for one that isn't there."""
+    """Fail early if nothing listens at the address: Ray itself waits two minutes."""
     host, colon, port = address.removeprefix(_CLIENT).rpartition(":")
     if not colon and address.startswith(_CLIENT):
         host, port = port, str(_CLIENT_PORT)
@@ -73,11 +73,11 @@ def _knock(address: str) -> None:
 def ray(
     work: Callable[[Job], Any], jobs: Sequence[Job], address: str = LOCAL, folder: Path | None = None
 ) -> Generator[Done[Job]]:
-    """Do all jobs on a cluster, each with one core and one thread: the results are those of `workers.local`.
+    """Run all jobs on a cluster, each on one core and thread: the results are those of `workers.local`.
 
     Args:
         work: a function that pickle finds by its name on the nodes, or a partial of one.
-        jobs: what it is called with, one by one.
+        jobs: the arguments of its calls.
         address, folder: as of `connect`.
 
     Returns:
@@ -85,7 +85,7 @@ def ray(
         of its node that happens ATTEMPTS times; neither stops the others.
 
     Raises:
-        ClusterError: where the cluster can't be used.
+        ClusterError: the cluster can't be used.
     """
     connect(address, folder)
     import ray as cluster

@@ -1,4 +1,4 @@
-"""Every optimizer tuned with the same budget, then trained from the same seeds, and what comes of it."""
+"""Tunes every optimizer with the same budget, trains it from the same seeds, and ranks the results."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from adamite.lab.fault import Fault
 from adamite.lab.problem import Problem
 from adamite.lab.problems import PROBLEMS
 
-TUNING_SEED = 1_000_000  # added to the seed: trainings that choose settings aren't those that are reported
-FAR = 100.0  # times the loss that trainings begin with: what ends above it has diverged
+TUNING_SEED = 1_000_000  # added to the seed, so that tuning and the report use different seeds
+FAR = 100.0  # times the loss that trainings start with; a training that ends above it has diverged
 
 Work = Callable[[Trial], Outcome]
 Pool = Callable[[Work, Sequence[Trial]], Generator[Done[Trial]]]
@@ -85,18 +85,18 @@ class Plan:
 
 @dataclass
 class Progress:
-    """How far it has come."""
+    """How many trainings are done, and the results so far."""
 
     total: int
     done: int = 0
-    kept: int = 0  # found in the study
+    reused: int = 0  # found in the study
     retried: int = 0
     results: dict[str, Result] = field(default_factory=dict)
 
 
 @dataclass
 class Result:
-    """What was seen of one entrant."""
+    """The trainings of one entrant."""
 
     entrant: Entrant
     problem: Problem
@@ -105,15 +105,15 @@ class Result:
     reported: list[tuple[Trial, Outcome]] = field(default_factory=list)
     failures: list[tuple[Trial, str]] = field(default_factory=list)
 
-    def add(self, trial: Trial, found: Outcome | str) -> None:
-        """What a training came to: an outcome, or the words of its failure."""
-        if isinstance(found, str):
-            self.failures.append((trial, found))
+    def add(self, trial: Trial, outcome: Outcome | str) -> None:
+        """Add a training's outcome, or the message of its failure."""
+        if isinstance(outcome, str):
+            self.failures.append((trial, outcome))
         else:
-            (self.tuning if trial.tuning else self.reported).append((trial, found))
+            (self.tuning if trial.tuning else self.reported).append((trial, outcome))
 
     def best(self) -> Mapping[str, float] | None:
-        """The settings whose training came out best; of equals the first tried."""
+        """The settings of the best training; the first, if several are equal."""
         measure = self.problem.tuned or self.problem.metric
         costs = [self.problem.cost(outcome.value(measure), measure) for _, outcome in self.tuning]
         if not costs or min(costs) == math.inf:
@@ -139,12 +139,12 @@ class Result:
 
     @property
     def diverged(self) -> int:
-        """How many of the trainings that tuned it diverged."""
+        """The number of tuning trainings that diverged."""
         return sum(outcome.diverged is not None for _, outcome in self.tuning)
 
     @property
     def at_edge(self) -> list[str]:
-        """What was best so near to the end of its range that the best may lie beyond."""
+        """The settings whose best value lies at the edge of the search range, so that a better one may lie beyond."""
         best = self.best()
         if best is None or len(self.tuning) < 3:
             return []
@@ -156,7 +156,7 @@ class Result:
         return near
 
     def to_goal(self, outcome: Outcome) -> tuple[float, float]:
-        """Steps and seconds until the metric was as good as the goal; infinite where it never was."""
+        """Steps and seconds until the metric reached the goal; infinite if it never did."""
         if self.goal is not None:
             for step, value, seconds in zip(outcome.steps, outcome.curve(self.problem.metric), outcome.times):
                 if self.problem.cost(value) <= self.problem.cost(self.goal):
@@ -179,27 +179,27 @@ class Comparison:
 
     plan: Plan
     results: Sequence[Result]
-    retried: int = 0  # trainings whose process died, and that were tried again
-    kept: int = 0  # trainings that were found in the study
+    retried: int = 0  # trainings that were retried because their process died
+    reused: int = 0  # trainings that were found in the study
 
     def ranked(self) -> list[Result]:
-        """Those that came to an end, best first; of equals in the plan's order."""
+        """The results that have finished trainings, best first; equal ones in the plan's order."""
         ended = [result for result in self.results if result.reported]
         return sorted(ended, key=lambda result: statistics.interval(result.costs()).median)
 
     def ties(self) -> dict[str, bool]:
-        """By name, whether it can't be told from the best."""
+        """By name, whether an entrant can't be distinguished from the best."""
         return statistics.ties({result.entrant.name: result.costs() for result in self.ranked()})
 
     def chance(self) -> str:
-        """What says that the problem isn't determined by its seed; nothing where it seems to be."""
+        """A warning if the problem isn't determined by its seed; else ""."""
         return training.chance([outcome.first for result in self.results for _, outcome in result.tuning])
 
     def verdict(self) -> str:
-        """What can be said, and what can't."""
+        """Which optimizer is best, and whether the difference is significant."""
         ranked = self.ranked()
         if not ranked:
-            return "No optimizer came to an end."
+            return "No optimizer finished a training."
         best, ties = ranked[0], self.ties()
         if statistics.interval(best.costs()).median == math.inf:
             return "No optimizer has a median: more than half of all trainings diverged."
@@ -243,15 +243,15 @@ class Comparison:
 
 
 def as_words(settings: Mapping[str, float]) -> str:
-    """Names and values, with all the digits that `Range.at` left them."""
+    """Names and values, with all digits that `Range.at` leaves."""
     return ", ".join(f"{name} {value:.12g}" for name, value in settings.items())
 
 
 def run(plan: Plan, study: Study, pool: Pool, tell: Tell = lambda progress: None) -> Comparison:
-    """Do what the study doesn't have yet.
+    """Run the trainings that the study doesn't have yet.
 
     Raises:
-        Fault: where the first training of an optimizer fails, since all would, or no training changed the loss.
+        Fault: the first training of an optimizer fails, since all others would too; or no training changed the loss.
     """
     results = {e.name: Result(e, plan.problem, plan.goal) for e in plan.entrants}
     progress = Progress(plan.total, results=results)
@@ -265,24 +265,24 @@ def run(plan: Plan, study: Study, pool: Pool, tell: Tell = lambda progress: None
                 missing.append(trial)
             else:
                 results[trial.entrant].add(trial, old)
-                progress.kept += 1
+                progress.reused += 1
         progress.done += len(trials) - len(missing)
         tell(progress)
         with contextlib.closing(pool(work, missing)) as coming:
             for done in coming:
-                found = done.result if done.failure is None else done.failure
-                study.keep(plan.key(done.job), done.job, found, done.attempts)
-                if isinstance(found, str) and done.job.tuning and not done.job.number:
-                    raise Fault(f"the first training of {_training(done.job)} failed: {found}")
-                results[done.job.entrant].add(done.job, found)
+                outcome = done.result if done.failure is None else done.failure
+                study.keep(plan.key(done.job), done.job, outcome, done.attempts)
+                if isinstance(outcome, str) and done.job.tuning and not done.job.number:
+                    raise Fault(f"the first training of {_training(done.job)} failed: {outcome}")
+                results[done.job.entrant].add(done.job, outcome)
                 progress.done += 1
                 progress.retried += done.attempts - 1
                 tell(progress)
-        for result in results.values():  # in whatever order they came
+        for result in results.values():  # they arrive in any order
             result.tuning.sort(key=lambda each: each[0].number)
             result.reported.sort(key=lambda each: each[0].seed)
 
-    # In turn, so that a slow moment of the machine is shared by all.
+    # Interleaved, so that a slow moment of the machine affects all optimizers.
     tuning = [plan.tuning(entrant) for entrant in plan.entrants]
     do([trial for alike in zip(*tuning, strict=True) for trial in alike])
     if still([each for result in results.values() for each in result.tuning]):
@@ -294,18 +294,18 @@ def run(plan: Plan, study: Study, pool: Pool, tell: Tell = lambda progress: None
     progress.total -= plan.seeds * (len(best) - len(reporting))
     do([trial for alike in zip(*reporting, strict=True) for trial in alike])
     _diverge(results.values(), high)
-    return Comparison(plan, list(results.values()), progress.retried, progress.kept)
+    return Comparison(plan, list(results.values()), progress.retried, progress.reused)
 
 
 def _training(trial: Trial) -> str:
-    """Which it was."""
+    """A training's optimizer, settings and seed, for messages."""
     return f"{trial.entrant} ({', '.join(filter(None, [as_words(trial.settings), f'seed {trial.seed}']))})"
 
 
 def still(tuning: Sequence[tuple[Trial, Outcome]]) -> bool:
-    """Whether no training changed the loss: from one seed all saw the same losses as far as each went, whatever moved.
+    """Whether no training changed the loss: all had the same losses, as far as each went, whatever their settings.
 
-    Of one setting alone nothing else can be told than that its loss is always the same.
+    With a single setting, the only sign is a loss that is always the same.
     """
     if any(outcome.broke for _, outcome in tuning):
         return False
@@ -317,25 +317,25 @@ def still(tuning: Sequence[tuple[Trial, Outcome]]) -> bool:
 
 
 def begun(tuning: Sequence[Outcome]) -> float:
-    """The loss that trainings begin with: the lower quartile of the sizes that were seen first, or infinity.
+    """The loss that trainings start with: the lower quartile of their first losses' magnitudes, or infinity.
 
-    The first losses of one training alone won't do: they may be near zero by chance, or high already.
+    A single training isn't enough: its first loss may be near zero by chance, or high already.
     """
     first = [abs(outcome.losses[0]) for outcome in tuning if outcome.losses]
     return float(np.quantile(first, 0.25)) or math.inf if first else math.inf
 
 
 def _diverge(results: Iterable[Result], high: float) -> None:
-    """Count trainings that ended with a higher loss as diverged."""
+    """Mark trainings that ended with a higher loss as diverged."""
     for result in results:
         for _, outcome in (*result.tuning, *result.reported):
             if outcome.diverged is None and outcome.final_loss > high:
                 outcome.diverge(outcome.steps[-1])
 
 
-def train(own: Mapping[str, Entrant], trial: Trial) -> Outcome:
-    """One training, in a process that may know nothing yet."""
-    return training.train(_problem(trial.problem, Path.cwd()), own[trial.entrant], trial)
+def train(by_name: Mapping[str, Entrant], trial: Trial) -> Outcome:
+    """Run one training, in a process that may not have loaded the problem yet."""
+    return training.train(_problem(trial.problem, Path.cwd()), by_name[trial.entrant], trial)
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Who takes part: an optimizer, and what of it is tuned, in what range."""
+"""What is compared: an optimizer, and the ranges of its tuned hyperparameters."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from adamite.language.update import WEIGHT_DECAY, Surroundings, build
 from adamite.numpy import OPTIMIZERS
 from adamite.rules import RULES
 
-DECADES = 2  # of learning rates, on both sides of the rule's own default
-USUAL = 1e-3  # of a rule that has none
+DECADES = 2  # of learning rates, on each side of the rule's default
+USUAL = 1e-3  # the default of a rule that has none
 
 
 class Range(NamedTuple):
-    """Where a hyperparameter is looked for."""
+    """The search range of a hyperparameter."""
 
     low: float
     high: float
     log: bool = True
 
     def at(self, share: float) -> float:
-        """The value at a share of the way, within the range, rounded to what a reader will type.
+        """The value at this fraction of the range, rounded so that it is easy to type.
 
-        That is four digits, of the value or of the range's width, whichever has the finer: 0.9999 to 0.99999 isn't
-        told by four digits of 1.
+        It has four digits, of the value or of the range's width, whichever is finer: between 0.9999 and 0.99999 four
+        digits of the value aren't enough.
         """
         value: float
         if self.log:
@@ -46,7 +46,7 @@ class Range(NamedTuple):
 
 @dataclass(frozen=True)
 class Entrant:
-    """A rule with the options that make it this optimizer, and the ranges of what is tuned."""
+    """A rule with this optimizer's options, and the ranges of its tuned hyperparameters."""
 
     name: str
     rule: Rule
@@ -60,7 +60,7 @@ class Entrant:
 
     @property
     def label(self) -> str:
-        """Its name where there is little room: of a user's own rule without its file."""
+        """A short name: that of a user's rule without its file."""
         return self.name.rpartition(":")[2]
 
     @property
@@ -72,13 +72,13 @@ class Entrant:
 
     @property
     def mark(self) -> str:
-        """What changes where the equations do."""
+        """A hash of the equations' source."""
         text = inspect.getsource(self.rule.function)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class TuneError(ValueError):
-    """What is to be tuned isn't there, or not in such a range."""
+    """There is no such hyperparameter to tune, or the range isn't allowed."""
 
 
 _DECAY = Range(1e-4, 1.0)
@@ -91,14 +91,14 @@ NAMES = ("sgd", "momentum", "nesterov", *(n for n in OPTIMIZERS if n in {*RULES,
 
 
 def find(name: str, ranges: Mapping[str, Range] | None = None) -> Entrant:
-    """An entrant by its name, a rule's name, or where one's own rule is: module:rule, or path/to/file.py:rule.
+    """Find an entrant by its name, a rule's name, or the place of a user's rule: module:rule, path/to/file.py:rule.
 
     Args:
-        ranges: of hyperparameters, instead of its own.
+        ranges: ranges of hyperparameters, instead of the entrant's own.
 
     Raises:
-        ValueError: that says which there are, or what is wrong with the rule.
-        TuneError: for ranges of what it hasn't, or that aren't within what is allowed.
+        ValueError: there is none, or something is wrong with the rule; the message says what.
+        TuneError: it has no such hyperparameter, or the range isn't allowed.
     """
     name = plain(name) if ":" in name else name if name in RULES else name.lower()
     rule_name, options, space = _VARIED.get(name, (name, {}, {}))
@@ -121,7 +121,7 @@ def find(name: str, ranges: Mapping[str, Range] | None = None) -> Entrant:
 
 
 def _within(name: str, number: Number, range_: Range) -> None:
-    """Refuse what a rule would refuse at some trial or other."""
+    """Refuse a range with values that the rule would refuse in a trial."""
     if not (number.allows(range_.low) and number.allows(range_.high)):
         raise TuneError(
             f"{number.name} of {name} must lie in {number.range or 'the finite numbers'}; "
@@ -129,27 +129,27 @@ def _within(name: str, number: Number, range_: Range) -> None:
         )
 
 
-# "Tune 0.8 to 0.99." in what a docstring says of a hyperparameter.
+# "Tune 0.8 to 0.99." in the docstring's description of a hyperparameter.
 _TUNE = re.compile(r"\bTune ([\d.e+-]+) to ([\d.e+-]*\d)")
 
 
 def _declared(name: str, rule: Rule) -> dict[str, Range]:
-    """What the rule's docstring says to tune, and its learning rate in any case."""
-    found = {}
+    """The ranges that the rule's docstring says to tune, and always the learning rate's."""
+    ranges = {}
     for number in rule.numbers.values():
         words = _TUNE.search(number.meaning)
         if words:
             low, high = float(words[1]), float(words[2])
             if not low < high:
                 raise TuneError(f"{name} says of {number.name}: {words[0]}; the first must be below the second")
-            found[number.name] = span(low, high)
-            _within(name, number, found[number.name])
+            ranges[number.name] = span(low, high)
+            _within(name, number, ranges[number.name])
         elif number.name == "lr" and number.default:
             middle = USUAL if number.default is REQUIRED else number.default
-            found["lr"] = Range(middle / 10**DECADES, middle * 10**DECADES)
-    return found
+            ranges["lr"] = Range(middle / 10**DECADES, middle * 10**DECADES)
+    return ranges
 
 
 def span(low: float, high: float) -> Range:
-    """A range: by decades, if there is one at least."""
+    """A range, logarithmic if it spans at least a decade."""
     return Range(low, high, log=low > 0 and high / low >= 10)

@@ -31,29 +31,29 @@ PAGE, RESULTS, TRAININGS = "report.html", "results.csv", "trainings.csv"
 PACKAGES = ("numpy", "scipy", "llvmlite", "torch")
 
 
-def write(found: Comparison, folder: Path, command: str) -> Path:
-    """Write the report into the folder; return where its page is.
+def write(comparison: Comparison, folder: Path, command: str) -> Path:
+    """Write the report into the folder; return the path of its page.
 
     Args:
-        command: what is typed for this comparison.
+        command: the command line of this comparison.
     """
-    tables.results(found, folder / RESULTS)
-    tables.trainings(found, folder / TRAININGS)
-    shown = list(_pictures(found))
+    tables.results(comparison, folder / RESULTS)
+    tables.trainings(comparison, folder / TRAININGS)
+    shown = list(_pictures(comparison))
     for name, _, painter in shown:
         plots.save(painter, folder, name)
     names = [RESULTS, TRAININGS, *(f"{name}{end}.png" for name, *_ in shown for end in ("", "-dark"))]
-    plan = found.plan
+    plan = comparison.plan
     parts = {
         "title": escape(plan.problem.title or plan.problem.name),
         "problem": escape(identity(plan.problem.where)),
-        "verdict": escape(found.verdict()),
-        "table": tables.ranking(found) if found.ranked() else "",
-        "reading": escape(_reading(found)),
-        "notes": "\n".join(f"<li>{escape(note)}</li>" for note in notes(found)),
+        "verdict": escape(comparison.verdict()),
+        "table": tables.ranking(comparison) if comparison.ranked() else "",
+        "reading": escape(_reading(comparison)),
+        "notes": "\n".join(f"<li>{escape(note)}</li>" for note in notes(comparison)),
         "figures": "\n".join(section for _, section, _ in shown),
         "command": " ".join(f"<span>{escape(word)}</span>" for word in command.split(" ")),
-        "facts": "\n".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in facts(found).items()),
+        "facts": "\n".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in facts(comparison).items()),
         "files": ", ".join(f'<a href="{name}">{name}</a>' for name in names),
         "light": _colours(plots.LIGHT),
         "dark": _colours(plots.DARK),
@@ -66,7 +66,7 @@ def write(found: Comparison, folder: Path, command: str) -> Path:
 
 
 def problem_of(folder: Path) -> str | None:
-    """The `identity` of the problem that a report in the folder is of; None, where there is no report."""
+    """The `identity` of the problem of the report in the folder; None if there is no report."""
     try:
         page = (folder / PAGE).read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -75,15 +75,15 @@ def problem_of(folder: Path) -> str | None:
     return unescape(said[1]) if said else "another program"
 
 
-def _pictures(found: Comparison) -> Iterator[tuple[str, str, plots.Painter]]:
-    """Each picture there is something to draw in: its file's name, its part of the page, its painter."""
-    problem = found.plan.problem
+def _pictures(comparison: Comparison) -> Iterator[tuple[str, str, plots.Painter]]:
+    """The pictures that have something to show: file name, section of the page, painter."""
+    problem = comparison.plan.problem
     middle = "Lines: median over the seeds; bands: their middle half. A training that diverged counts as the worst."
     for name, measure in {"loss": "loss", "metric": problem.metric}.items():
-        lines = curves.curves(found, measure)
+        lines = curves.curves(comparison, measure)
         if not lines or (name == "metric" and measure == "loss"):
             continue
-        goal = found.plan.goal if measure == problem.metric else None
+        goal = comparison.plan.goal if measure == problem.metric else None
         title = "Training loss" if name == "loss" else f"{measure[:1].upper()}{measure[1:]}"
         figure = figures.bands(lines, "training loss" if name == "loss" else measure, goal)
         painter = plots.ribbons(
@@ -94,7 +94,7 @@ def _pictures(found: Comparison) -> Iterator[tuple[str, str, plots.Painter]]:
             yscale=figure["layout"]["yaxis"]["type"],
         )
         yield name, _section(name, title, figure, middle, seconds=True), painter
-    tried = curves.tried(found)
+    tried = curves.tried(comparison)
     if tried:
         measure = problem.tuned or problem.metric
         figure = figures.sensitivity(tried, f"final {measure}")
@@ -107,9 +107,9 @@ def _pictures(found: Comparison) -> Iterator[tuple[str, str, plots.Painter]]:
         yield "lr", _section("lr", "How much the learning rate matters", figure, words), painter
     ground = None if problem.plane is None else curves.ground(problem.plane)
     if ground is not None and problem.plane is not None:
-        ways = curves.ways(found, problem.plane)
+        ways = curves.ways(comparison, problem.plane)
         words = (
-            f"From seed {found.plan.seed}, with the best settings; a point marks the end. "
+            f"From seed {comparison.plan.seed}, with the best settings; a point marks the end. "
             "Contours: the loss, in equal steps of its logarithm."
         )
         figure = figures.trajectories(ground, ways)
@@ -141,57 +141,59 @@ def _switch(figure: str, axis: str, choices: Sequence[str], chosen: str) -> str:
     return f"<fieldset><legend>{axis}</legend>{options}</fieldset>"
 
 
-def _reading(found: Comparison) -> str:
-    """How the table is to be read."""
-    plan = found.plan
+def _reading(comparison: Comparison) -> str:
+    """How to read the table."""
+    plan = comparison.plan
     measure = plan.problem.tuned or plan.problem.metric
     words = (
         f"Each optimizer was tuned with {counted(plan.budget, 'setting')}, chosen by {measure}, then trained from "
         f"{counted(plan.seeds, 'other seed')} for {counted(plan.length, 'step')}. Values: the median over these seeds, "
-        f"below it its {LEVEL:.0%} bootstrap interval. State: bytes a parameter in float32. Diverged: so many of the "
-        f"settings tried had a loss that was no number, or above {HUGE:g}, or at the end {FAR:g} times what trainings "
-        "begin with."
+        f"below it its {LEVEL:.0%} bootstrap interval. State: bytes a parameter in float32. Diverged: the number of "
+        f"settings tried whose loss became NaN, rose above {HUGE:g}, or ended above {FAR:g} times the loss at the "
+        "start."
     )
-    others = len(found.ranked()) - 1
+    others = len(comparison.ranked()) - 1
     if others > 0 and can_tell(plan.seeds, others):
         words += " Told from the best: by Mann and Whitney's test, corrected by Holm."
     return words
 
 
-def notes(found: Comparison) -> list[str]:
-    """What should be known beside: what diverged, what failed, what may lie beyond a range."""
-    made, nothing = [], [result.entrant.name for result in found.results if result.best() is None]
-    if nothing:
-        made.append(f"Not in the table, since none of its settings came to an end: {', '.join(nothing)}.")
-    tuning = [(result, result.diverged, len(result.tuning)) for result in found.results]
-    seeds = [(r, sum(o.diverged is not None for o in r.outcomes), len(r.outcomes)) for r in found.results]
+def notes(comparison: Comparison) -> list[str]:
+    """Remarks: what diverged, what failed, which best settings lie at the edge of their range."""
+    remarks, unfinished = [], [result.entrant.name for result in comparison.results if result.best() is None]
+    if unfinished:
+        remarks.append(f"Not in the table, since no training finished: {', '.join(unfinished)}.")
+    tuning = [(result, result.diverged, len(result.tuning)) for result in comparison.results]
+    seeds = [(r, sum(o.diverged is not None for o in r.outcomes), len(r.outcomes)) for r in comparison.results]
     for what, counts in (("Settings that diverged", tuning), ("Seeds that diverged with the best settings", seeds)):
-        some = [f"{result.entrant.name} {lost} of {of}" for result, lost, of in counts if lost]
-        if some:
-            made.append(f"{what}: {', '.join(some)}.")
-    if found.chance():
-        made.append(found.chance())
-    for setting in tables.tuned(found):
-        near = [result.entrant.name for result in found.results if setting in result.at_edge]
-        if near:
-            made.append(
-                f"Best {setting} at the end of what was tried, so that a wider range (--tune) may have a better one: "
-                f"{', '.join(near)}."
+        lines = [f"{result.entrant.name} {lost} of {of}" for result, lost, of in counts if lost]
+        if lines:
+            remarks.append(f"{what}: {', '.join(lines)}.")
+    if comparison.chance():
+        remarks.append(comparison.chance())
+    for setting in tables.tuned(comparison):
+        at_edge = [result.entrant.name for result in comparison.results if setting in result.at_edge]
+        if at_edge:
+            remarks.append(
+                f"The best {setting} lies at the edge of the search range, so a wider range (--tune) may have a better "
+                f"one: {', '.join(at_edge)}."
             )
-    for result in found.results:
-        for words, count in Counter(words for _, words in result.failures).items():
-            trial = next(trial for trial, said in result.failures if said == words)
+    for result in comparison.results:
+        for message, count in Counter(message for _, message in result.failures).items():
+            trial = next(trial for trial, each in result.failures if each == message)
             which = ", ".join([f"seed {trial.seed}", *filter(None, [as_words(trial.settings)])])
             many = f"{count} trainings failed, the first" if count > 1 else "a training failed,"
-            made.append(f"{result.entrant.name}: {many} with {which}: {words}")
-    if found.retried:
-        made.append(f"Begun again because a process died: {found.retried} (each training at most {ATTEMPTS} times).")
-    return made or ["No training diverged or failed, and no best setting lies at the end of its range."]
+            remarks.append(f"{result.entrant.name}: {many} with {which}: {message}")
+    if comparison.retried:
+        remarks.append(
+            f"Retried because a process died: {comparison.retried} (each training at most {ATTEMPTS} times)."
+        )
+    return remarks or ["No training diverged or failed, and no best setting lies at the edge of its range."]
 
 
-def facts(found: Comparison) -> dict[str, str]:
-    """What the result may depend on."""
-    plan = found.plan
+def facts(comparison: Comparison) -> dict[str, str]:
+    """The versions, seeds and machine that the result may depend on."""
+    plan = comparison.plan
     last = plan.seed + plan.seeds - 1
     versions = {"adamite": adamite.__version__, "Python": platform.python_version()}
     for package in PACKAGES:
@@ -215,7 +217,7 @@ def facts(found: Comparison) -> dict[str, str]:
 
 
 def _processor() -> str:
-    """Its name; Python knows it on few systems."""
+    """The processor's name; Python knows it on few systems."""
     try:
         named = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:

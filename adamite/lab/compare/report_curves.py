@@ -1,4 +1,4 @@
-"""What a comparison's pictures show, as numbers: bands over the seeds, tried learning rates, ways over the plane."""
+"""The numbers behind a comparison's figures: bands over the seeds, tried learning rates, trajectories."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from adamite.lab.plots import Band, Ground, Tried
 from adamite.lab.problem import Plane
 
 Array = NDArray[Any]
-WORST = 1e300  # in the place of what is missing, so that quantiles can be interpolated
-GRID = 120  # places along each side of the plane
-REACH = 3.0  # widths of the plane beyond which a way isn't followed: drawing programs stumble over 1e200
-FINENESS = 1 / 400  # of the plane: what is nearer to the last point than this isn't a point of its own
+WORST = 1e300  # replaces missing values, so that quantiles can be interpolated
+GRID = 120  # points along each side of the plane
+REACH = 3.0  # widths of the plane beyond which a trajectory isn't drawn: drawing programs fail on 1e200
+FINENESS = 1 / 400  # of the plane's width: points nearer to the previous one are left out
 
 
 @dataclass(frozen=True)
@@ -29,22 +29,22 @@ class Curve:
     seconds: Array
 
 
-def curves(found: Comparison, measure: str) -> list[tuple[str, int, Curve]]:
-    """The band of a measure for each optimizer, with the number of its look, which is its place in the plan."""
-    higher = found.plan.problem.higher and measure == found.plan.problem.metric
-    made = ((r.entrant.label, look, curve(r.outcomes, measure, higher)) for look, r in enumerate(found.results))
+def curves(comparison: Comparison, measure: str) -> list[tuple[str, int, Curve]]:
+    """Each optimizer's band of a measure, with the number of its line style: its place in the plan."""
+    higher = comparison.plan.problem.higher and measure == comparison.plan.problem.metric
+    made = ((r.entrant.label, look, curve(r.outcomes, measure, higher)) for look, r in enumerate(comparison.results))
     return [(name, look, it) for name, look, it in made if it is not None]
 
 
 def values(outcome: Outcome, measure: str) -> Sequence[float]:
-    """The curve of a measure; without points for a training that diverged before the first."""
+    """The curve of a measure; empty if the training diverged before the first point."""
     if measure == "loss" and "loss" not in outcome.measures:
         return outcome.losses
     return outcome.measures.get(measure, [])
 
 
 def curve(outcomes: Sequence[Outcome], measure: str, higher: bool) -> Curve | None:
-    """The band of the middle half; a training that diverged goes on as the worst. Nothing, if it has no point."""
+    """The band of the middle half; a diverged training continues as the worst. None if there is no point."""
     if not outcomes:
         return None
     steps = max((outcome.steps for outcome in outcomes), key=len)
@@ -64,28 +64,30 @@ def _rectangle(rows: Sequence[Sequence[float]], width: int, fill: float) -> Arra
     return np.array([[*row, *[fill] * (width - len(row))] for row in rows], dtype=float).reshape(len(rows), width)
 
 
-def tried(found: Comparison) -> list[tuple[str, int, Tried]]:
-    """The learning rates that were tried of each optimizer that has one."""
-    measure = found.plan.problem.tuned or found.plan.problem.metric
+def tried(comparison: Comparison) -> list[tuple[str, int, Tried]]:
+    """The learning rates tried for each optimizer that has one."""
+    measure = comparison.plan.problem.tuned or comparison.plan.problem.metric
     made = []
-    for look, result in enumerate(found.results):
+    for look, result in enumerate(comparison.results):
         points = [(trial.settings.get("lr", 0.0), outcome.value(measure)) for trial, outcome in result.tuning]
         points = sorted(point for point in points if point[0] > 0)  # the axis is logarithmic
         if not points:
             continue
-        rates, came_to = np.array(points, dtype=float).T
-        came_to[~np.isfinite(came_to)] = np.nan
+        rates, finals = np.array(points, dtype=float).T
+        finals[~np.isfinite(finals)] = np.nan
         default = result.entrant.rule.numbers["lr"].default if "lr" in result.entrant.rule.numbers else None
         best = (result.best() or {}).get("lr", np.nan)
-        own = float(default) if isinstance(default, (int, float)) and default > 0 else None
-        made.append((result.entrant.label, look, Tried(rates, came_to, best, own, len(result.entrant.space) == 1)))
+        default_rate = float(default) if isinstance(default, (int, float)) and default > 0 else None
+        made.append(
+            (result.entrant.label, look, Tried(rates, finals, best, default_rate, len(result.entrant.space) == 1))
+        )
     return made
 
 
 def ground(plane: Plane) -> Ground | None:
-    """The loss as its logarithm above the lowest place, so that a valley's floor has contours as well as its sides.
+    """The logarithm of the loss above its minimum, so that a valley's floor has contours as well as its sides.
 
-    Nothing, where it is nowhere a number.
+    None if the loss is nowhere finite.
     """
     x, y = (np.linspace(*ends, GRID) for ends in (plane.x, plane.y))
     with np.errstate(all="ignore"):
@@ -97,10 +99,10 @@ def ground(plane: Plane) -> Ground | None:
     return Ground(x, y, np.log10(above + 1e-6 * (np.nanmax(above) or 1.0)), plane.minimum)
 
 
-def ways(found: Comparison, plane: Plane) -> list[tuple[str, int, Array]]:
-    """Where each optimizer went from the first seed."""
+def ways(comparison: Comparison, plane: Plane) -> list[tuple[str, int, Array]]:
+    """Each optimizer's trajectory from the first seed."""
     made = []
-    for look, result in enumerate(found.results):
+    for look, result in enumerate(comparison.results):
         path = next((outcome.path for outcome in result.outcomes if outcome.path), None)
         way = _thinned(np.array(path or np.empty((0, 2)), dtype=float), plane)
         if len(way):
@@ -109,15 +111,15 @@ def ways(found: Comparison, plane: Plane) -> list[tuple[str, int, Array]]:
 
 
 def _thinned(path: Array, plane: Plane) -> Array:
-    """Its points until it leaves the plane for good, without those that can't be told apart."""
+    """The points of a trajectory until it leaves the plane, without those too close to be distinguished."""
     low, high = np.array([plane.x, plane.y]).T
     size = high - low
     near = (np.abs(path - (low + high) / 2) <= REACH * size).all(axis=1)  # false for NaN
     path = path[np.logical_and.accumulate(near)]
     if not len(path):
         return path
-    kept = [path[0]]
+    thinned = [path[0]]
     for point in path[1:-1]:
-        if (np.abs(point - kept[-1]) > FINENESS * size).any():
-            kept.append(point)
-    return np.array([*kept, path[-1]])
+        if (np.abs(point - thinned[-1]) > FINENESS * size).any():
+            thinned.append(point)
+    return np.array([*thinned, path[-1]])

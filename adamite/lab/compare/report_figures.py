@@ -57,8 +57,8 @@ def _plain(it: Any) -> Any:
 
 def logarithmic(values: Iterable[float]) -> bool:
     """Whether values are to be seen on a logarithmic axis first."""
-    found = [value for value in values if math.isfinite(value)]
-    return bool(found) and min(found) > 0 and max(found) > 10 * min(found)
+    finite = [value for value in values if math.isfinite(value)]
+    return bool(finite) and min(finite) > 0 and max(finite) > 10 * min(finite)
 
 
 def bands(lines: Sequence[tuple[str, int, Curve]], measure: str, goal: float | None = None) -> Figure:
@@ -109,18 +109,18 @@ def sensitivity(lines: Sequence[tuple[str, int, Tried]], measure: str) -> Figure
     rates = [rate for *_, it in lines for rate in (*it.rates, it.default or math.nan)]
     layout["xaxis"] |= {**_decades(rates), "exponentformat": "power"}
     # The marks have strips of their own above and below the values.
-    lost = [(rate, look, name) for name, look, it in lines for rate in it.rates[np.isnan(it.values)].tolist()]
-    own = [(it.default, look, name) for name, look, it in lines if it.default is not None]
-    heights = plots.stacked([rate for rate, *_ in lost]), plots.stacked([rate for rate, *_ in own])
+    diverged = [(rate, look, name) for name, look, it in lines for rate in it.rates[np.isnan(it.values)].tolist()]
+    defaults = [(it.default, look, name) for name, look, it in lines if it.default is not None]
+    heights = plots.stacked([rate for rate, *_ in diverged]), plots.stacked([rate for rate, *_ in defaults])
     rows = [max(each, default=-1) + 1 for each in heights]
     above, below = (min(STRIP * count, STRIPS) for count in rows)
     layout["yaxis"]["domain"] = [below + 0.03 * bool(below), 1 - above - 0.03 * bool(above)]
     layout["yaxis2"] = _strip("diverged", rows[0], [1 - above, 1])
     layout["yaxis3"] = _strip("default", rows[1], [0, below])
-    layout["xaxis"]["anchor"] = "y3" if own else "y"
+    layout["xaxis"]["anchor"] = "y3" if defaults else "y"
     for marks, ys, axis, symbol, meaning in (
-        (lost, heights[0], "y2", "x", "diverged"),
-        (own, heights[1], "y3", "triangle-up", "its rule's default"),
+        (diverged, heights[0], "y2", "x", "diverged"),
+        (defaults, heights[1], "y3", "triangle-up", "its rule's default"),
     ):
         for (rate, look, name), y in zip(marks, ys):
             marker = dict(color=colour(look), size=9, symbol=symbol)
@@ -175,8 +175,8 @@ def _line(look: int) -> dict[str, Any]:
 
 def _decades(values: Iterable[float]) -> dict[str, Any]:
     """A logarithmic axis with few labels: where it has few decades Plotly keeps to no number of them."""
-    found = [value for value in values if math.isfinite(value) and value > 0]
-    low, high = (min(found), max(found)) if found else (1.0, 1.0)
+    positive = [value for value in values if math.isfinite(value) and value > 0]
+    low, high = (min(positive), max(positive)) if positive else (1.0, 1.0)
     span = math.log10(high / low)
     if span >= 2 * DECADE:
         return {"type": "log", "nticks": min(TICKS - 1, int(span / DECADE))}

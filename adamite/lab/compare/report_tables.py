@@ -18,21 +18,21 @@ from adamite.lab.compare.statistics import Interval
 from adamite.lab.compare.training import Trial
 
 
-def ranking(found: Comparison) -> str:
-    """A row for each optimizer that came to an end, best first, as HTML."""
-    plan, ties = found.plan, found.ties() if found.ranked() else {}
-    heads = ["", plan.problem.metric, "settings", "training loss"]  # what is asked for stands first, on a phone too
+def ranking(comparison: Comparison) -> str:
+    """A row for each optimizer that finished, best first, as HTML."""
+    plan, ties = comparison.plan, comparison.ties() if comparison.ranked() else {}
+    heads = ["", plan.problem.metric, "settings", "training loss"]  # the metric comes first, on a phone too
     if plan.problem.metric == "loss":
         heads.remove("training loss")
     if plan.goal is not None:
         heads += [f"steps to {plan.goal:g}", "time to it"]
     heads += ["time a step", "state", "diverged"]
-    looks = {result.entrant.name: look for look, result in enumerate(found.results)}
+    looks = {result.entrant.name: look for look, result in enumerate(comparison.results)}
     rows = []
-    for place, result in enumerate(found.ranked()):
+    for place, result in enumerate(comparison.ranked()):
         name = result.entrant.name
         alike = "can't be told from the best" if place and ties[name] else ""
-        alike = "ended exactly as the best" if place and result.costs() == found.ranked()[0].costs() else alike
+        alike = "ended exactly as the best" if place and result.costs() == comparison.ranked()[0].costs() else alike
         cells = [_two(f"{swatch(looks[name])}{escape(name)}", alike), _interval(result.final()), _settings(result)]
         if plan.problem.metric != "loss":
             cells.append(_interval(result.loss()))
@@ -48,7 +48,7 @@ def ranking(found: Comparison) -> str:
 
 
 def swatch(look: int) -> str:
-    """A piece of the line that stands for an optimizer in the pictures."""
+    """A sample of the optimizer's line in the figures."""
     line = f'<line x2="22" y1="5" y2="5" stroke="var({figures.colour(look)})" stroke-dasharray="{figures.dash(look)}"/>'
     return f'<svg class="swatch" viewBox="0 0 22 10" aria-hidden="true">{line}</svg>'
 
@@ -72,7 +72,7 @@ def _settings(result: Result) -> str:
 
 
 def _reach(result: Result) -> list[str]:
-    """Steps and seconds to the goal, or how near it came."""
+    """Steps and seconds to the goal, or the best value."""
     there = sum(math.isfinite(result.to_goal(outcome)[0]) for outcome in result.outcomes)
     some = f"in {there} of {counted(len(result.outcomes), 'seed')}" if there < len(result.outcomes) else ""
     if math.isfinite(result.steps_to_goal()):
@@ -91,21 +91,21 @@ def _diverged(result: Result) -> str:
     )
 
 
-def results(found: Comparison, path: Path) -> None:
-    """A row for each optimizer that came to an end, best first, as CSV."""
-    names = tuned(found)
+def results(comparison: Comparison, path: Path) -> None:
+    """A row for each optimizer that finished, best first, as CSV."""
+    names = tuned(comparison)
     heads = ["optimizer", *names, "seeds", "metric", "median", "low", "high", "final_loss", "final_loss_low"]
     heads += ["final_loss_high", "steps_to_target", "seconds_to_target", "step_seconds", "state_bytes", "tried"]
     heads += ["diverged", "seeds_diverged", "tied_with_best"]
-    ties = found.ties() if found.ranked() else {}
+    ties = comparison.ties() if comparison.ranked() else {}
     rows = []
-    for result in found.ranked():
+    for result in comparison.ranked():
         best = result.best() or {}
         rows.append([
             result.entrant.name,
             *(best.get(name, "") for name in names),
             len(result.outcomes),
-            found.plan.problem.metric,
+            comparison.plan.problem.metric,
             *result.final(),
             *result.loss(),
             *([result.steps_to_goal(), result.seconds_to_goal()] if result.goal is not None else ["", ""]),
@@ -119,10 +119,10 @@ def results(found: Comparison, path: Path) -> None:
     _write(path, heads, rows)
 
 
-def trainings(found: Comparison, path: Path) -> None:
-    """A row for each training, as CSV: those that chose settings, and those that are reported."""
-    names = tuned(found)
-    done = [(trial, outcome) for result in found.results for trial, outcome in (*result.tuning, *result.reported)]
+def trainings(comparison: Comparison, path: Path) -> None:
+    """A row for each training, as CSV: for tuning, and for the report."""
+    names = tuned(comparison)
+    done = [(trial, outcome) for result in comparison.results for trial, outcome in (*result.tuning, *result.reported)]
     measures = list(dict.fromkeys(name for _, outcome in done for name in outcome.measures))
     heads = ["optimizer", "purpose", "seed", *names, "steps", "final_loss", *(f"final {name}" for name in measures)]
     heads += ["diverged_at_step", "seconds", "step_seconds", "failure"]
@@ -137,15 +137,15 @@ def trainings(found: Comparison, path: Path) -> None:
         lost = "" if outcome.diverged is None else outcome.diverged
         seconds = outcome.times[-1] if outcome.times else ""
         rows.append([*begin(trial), outcome.final_loss, *last, lost, seconds, outcome.step_seconds, ""])
-    for result in found.results:
+    for result in comparison.results:
         blank = [""] * (len(measures) + 4)
         rows += [[*begin(trial), *blank, failure] for trial, failure in result.failures]
     _write(path, heads, rows)
 
 
-def tuned(found: Comparison) -> list[str]:
-    """The names of all that is tuned."""
-    return list(dict.fromkeys(name for result in found.results for name in result.entrant.space))
+def tuned(comparison: Comparison) -> list[str]:
+    """The names of all tuned hyperparameters."""
+    return list(dict.fromkeys(name for result in comparison.results for name in result.entrant.space))
 
 
 def _write(path: Path, heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -1,7 +1,7 @@
-"""Which settings are tried: points of a low-discrepancy sequence, which depend on the seed and their number alone.
+"""Which settings are tried: points of a low-discrepancy sequence, which depend only on the seed and their number.
 
-So cores, the order of arrival and a stop change nothing, a larger budget goes on where a smaller one ended, and every
-optimizer is tried at the same relative places of its ranges.
+So neither cores, nor the order of arrival, nor an interruption changes anything, a larger budget continues where a
+smaller one ended, and every optimizer is tried at the same relative points of its ranges.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from adamite.lab.compare.entrants import Range
 
 
 def settings(space: Mapping[str, Range], seed: int, number: int) -> dict[str, float]:
-    """The settings of a trial: the point of that number of a scrambled Halton sequence, in these ranges."""
+    """The settings of a trial: the point with this number of a scrambled Halton sequence, scaled to the ranges."""
     if not space:
         return {}
     sequence = qmc.Halton(len(space), scramble=True, rng=seed)

@@ -1,4 +1,4 @@
-"""What five seeds can tell: medians with bootstrap intervals, and whether a difference is more than luck."""
+"""Statistics of few seeds: medians with bootstrap intervals, and whether a difference is significant."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RESAMPLES = 4000
 
 
 class Interval(NamedTuple):
-    """A median, and where it would be with other seeds."""
+    """A median with its confidence interval."""
 
     median: float
     low: float
@@ -23,12 +23,12 @@ class Interval(NamedTuple):
 
 def interval(values: Sequence[float], seed: int = 0) -> Interval:
     """The median with its percentile bootstrap interval (Efron 1979); NaN and infinities count as the worst."""
-    found = np.where(np.isnan(values), np.inf, values)
-    drawn = np.random.default_rng(seed).choice(found, (_RESAMPLES, len(found)))
+    sample = np.where(np.isnan(values), np.inf, values)
+    drawn = np.random.default_rng(seed).choice(sample, (_RESAMPLES, len(sample)))
     ends = (1 - LEVEL) / 2
     medians = np.sort(np.median(drawn, axis=1))
     low, high = (medians[round(q * (_RESAMPLES - 1))] for q in (ends, 1 - ends))
-    return Interval(float(np.median(found)), float(low), float(high))
+    return Interval(float(np.median(sample)), float(low), float(high))
 
 
 def contrast(
@@ -38,12 +38,12 @@ def contrast(
     of: Callable[..., Any] = np.median,
     seed: int = 0,
 ) -> Interval:
-    """The first's median less the second's, or over it, with its percentile bootstrap interval.
+    """The first's median minus the second's, or divided by it, with its percentile bootstrap interval.
 
-    NaN and infinities count as the worst; two of them differ by nothing.
+    NaN and infinities count as the worst; two of them are equal.
 
     Args:
-        of: another statistic than the median, as NumPy's take an array and an axis.
+        of: another statistic than the median: a function of an array and an axis, as in NumPy.
     """
     rng = np.random.default_rng(seed)
     apart, same = (np.subtract, 0.0) if how == "difference" else (np.divide, 1.0)
@@ -59,7 +59,7 @@ def contrast(
 
 
 def ties(costs: Mapping[str, Sequence[float]]) -> dict[str, bool]:
-    """For each name whether it can't be told from the one with the lowest median.
+    """For each name, whether it can't be distinguished from the one with the lowest median.
 
     Mann and Whitney's test (1947) of each against the best, two-sided, corrected for their number by Holm (1979).
     """
@@ -77,12 +77,12 @@ def ties(costs: Mapping[str, Sequence[float]]) -> dict[str, bool]:
 
 
 def can_tell(seeds: int, others: int) -> bool:
-    """Whether so few seeds could tell one from so many others, if all of its values were better."""
+    """Whether this number of seeds could show that one is better than so many others, if all its values were."""
     return bool(others * 2 / comb(2 * seeds, seeds) <= 1 - LEVEL)
 
 
 def _chance(first: Sequence[float], second: Sequence[float]) -> float:
-    """How often two samples of one distribution would lie as far apart."""
+    """The p-value: how often two samples of one distribution would differ as much."""
     a, b = (np.where(np.isnan(v), np.inf, v) for v in (first, second))
     ranks = {value: k for k, value in enumerate(np.unique([*a, *b]))}  # infinities have ranks too
     method = PermutationMethod(n_resamples=9999, rng=np.random.default_rng(0))  # all of them up to seven seeds

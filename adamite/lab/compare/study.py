@@ -1,4 +1,4 @@
-"""Outcomes, kept in a file of SQLite as they come: what is there needn't be trained again."""
+"""Outcomes in an SQLite file, written as they arrive, so that no training runs twice."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from adamite.lab.compare.training import Outcome, Trial
 
 
 class StudyError(OSError):
-    """The file can't be used: it can't be read or written, or is no study."""
+    """The file can't be read or written, or isn't a study."""
 
 
 class Study:
-    """A file of outcomes, found by what determines their training."""
+    """A file of outcomes, keyed by what determines their training."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file, or begin it.
+        """Open the file, or create it.
 
         Raises:
-            StudyError: where that can't be done; later too, where the file is damaged or the disk full.
+            StudyError: it can't be opened; methods raise it too, if the file is damaged or the disk full.
         """
         self._path = path
         with self._told():
@@ -50,20 +50,20 @@ class Study:
             ) from None
 
     def find(self, key: str) -> Outcome | None:
-        """What was seen of a training, if it was done."""
+        """A training's outcome; None if the study doesn't have it."""
         row = self._do("SELECT outcome FROM trainings WHERE key = ?", (key,))
         return None if row is None or row[0] is None else Outcome(**json.loads(row[0]))
 
-    def keep(self, key: str, trial: Trial, found: Outcome | str, attempts: int = 1) -> None:
-        """Keep an outcome, or the words of a failure."""
-        done = isinstance(found, Outcome)
+    def keep(self, key: str, trial: Trial, outcome: Outcome | str, attempts: int = 1) -> None:
+        """Store an outcome, or the message of a failure."""
+        done = isinstance(outcome, Outcome)
         self._do(
             "INSERT OR REPLACE INTO trainings (key, trial, outcome, failure, attempts) VALUES (?, ?, ?, ?, ?)",
             (
                 key,
                 json.dumps(trial.as_dict()),
-                json.dumps(asdict(found)) if isinstance(found, Outcome) else None,
-                None if done else found,
+                json.dumps(asdict(outcome)) if isinstance(outcome, Outcome) else None,
+                None if done else outcome,
                 attempts,
             ),
         )
@@ -73,8 +73,8 @@ class Study:
 
 
 def key(trial: Trial, *marks: Any) -> str:
-    """What a training is found by: its trial, and marks of the texts that it runs."""
+    """A training's key: a hash of its trial and of the source that it runs."""
     about = trial.as_dict()
-    for name in ("tuning", "number"):  # the same training, whatever it is done for
+    for name in ("tuning", "number"):  # the same training, whatever its purpose
         del about[name]
     return hashlib.sha256(json.dumps([about, *marks], sort_keys=True).encode()).hexdigest()

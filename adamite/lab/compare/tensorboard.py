@@ -13,23 +13,23 @@ from adamite.lab.problem import Problem
 from adamite.lab.where import as_name
 
 
-def write(found: Comparison, folder: Path) -> list[Path]:
-    """Write every reported training, a run each: problem/optimizer/seed-0, in the place of an older one of that name.
+def write(comparison: Comparison, folder: Path) -> list[Path]:
+    """Write a run for every reported training: problem/optimizer/seed-0. It replaces an older one of that name.
 
     Args:
-        found: what was compared.
-        folder: what `tensorboard --logdir` is then given.
+        comparison: the comparison.
+        folder: the folder for `tensorboard --logdir`.
 
     Returns:
         The folders of the runs.
     """
     runs = []
-    for result in found.results:
+    for result in comparison.results:
         for trial, outcome in result.reported:
-            run = folder / as_name(found.plan.problem.where) / as_name(trial.entrant) / f"seed-{trial.seed}"
+            run = folder / as_name(comparison.plan.problem.where) / as_name(trial.entrant) / f"seed-{trial.seed}"
             for old in run.glob("events.out.tfevents.*"):
                 old.unlink()  # TensorBoard would draw both as one curve
-            _write(found.plan.problem, trial, outcome, run)
+            _write(comparison.plan.problem, trial, outcome, run)
             runs.append(run)
     return runs
 

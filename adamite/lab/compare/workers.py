@@ -1,7 +1,7 @@
 """Many trainings at once: on this machine's cores, or on a cluster's.
 
-Each of our processes is a pool of one: when it dies, it is known which training it died with. That training is tried
-again, and reported where it fails for good.
+Each of our processes is a pool of one, so if it dies, we know which training it was running. That training is retried,
+and reported if it keeps failing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ONE_THREAD = dict.fromkeys(_LIMITS, "1")
 
 @dataclass(frozen=True)
 class Done(Generic[Job]):
-    """A job that came to its end: its result, or the words of its failure."""
+    """A finished job: its result, or the message of its failure."""
 
     job: Job
     result: Any
@@ -45,12 +45,12 @@ def cores() -> int:
 
 
 def local(work: Callable[[Job], Any], jobs: Sequence[Job], processes: int) -> Generator[Done[Job]]:
-    """Do all jobs, each process one at a time, with one thread: so results don't depend on how many there are.
+    """Run all jobs. Each process has one thread, so results don't depend on the number of processes.
 
     Args:
         work: a function that pickle finds by its name, or a partial of one.
-        jobs: what it is called with, one by one.
-        processes: how many at once, at least 1.
+        jobs: the arguments of its calls.
+        processes: the number of processes, at least 1.
 
     Returns:
         The jobs in the order in which they end. What a job raises is its failure, and so is a death of its process that
@@ -59,7 +59,7 @@ def local(work: Callable[[Job], Any], jobs: Sequence[Job], processes: int) -> Ge
     waiting = [(job, 1) for job in reversed(jobs)]
     running: dict[Future[Any], tuple[Job, int, ProcessPoolExecutor]] = {}
     with contextlib.ExitStack() as opened:
-        free: list[ProcessPoolExecutor | None] = [None] * min(processes, len(jobs))  # None: not begun, or dead
+        free: list[ProcessPoolExecutor | None] = [None] * min(processes, len(jobs))  # None: not started, or dead
         while waiting or running:
             while waiting and free:
                 job, attempt = waiting.pop()
@@ -88,7 +88,7 @@ def local(work: Callable[[Job], Any], jobs: Sequence[Job], processes: int) -> Ge
 
 @contextlib.contextmanager
 def _process() -> Iterator[ProcessPoolExecutor]:
-    """A process, begun with its first job; it ends at the end, at once if that is an error or Ctrl-C."""
+    """A process, started by its first job; on an error or Ctrl-C it is killed."""
     pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), begin)
     try:
         yield pool
@@ -102,7 +102,7 @@ def _process() -> Iterator[ProcessPoolExecutor]:
 
 @contextlib.contextmanager
 def starting() -> Iterator[None]:
-    """A process that begins meanwhile has one thread, and leaves Ctrl-C to us before it has come to `begin`."""
+    """A process started inside has one thread, and ignores Ctrl-C even before `begin` runs in it."""
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     held = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT]) if hasattr(signal, "pthread_sigmask") else None
     os.environ.update(ONE_THREAD)
@@ -119,7 +119,7 @@ def starting() -> Iterator[None]:
 
 
 def begin() -> None:
-    """Leave Ctrl-C to the parent, and end with it."""
+    """Leave Ctrl-C to the parent, and exit when it does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -132,9 +132,9 @@ def begin() -> None:
 
 
 def guarded(packed: bytes) -> tuple[Any, str | None]:
-    """The result of a pickled (work, job), or the words of what went wrong, from finding it to packing what it gave.
+    """Run a pickled (work, job): its result, or a message if anything fails, from unpickling to pickling the result.
 
-    What is printed on the way goes to stderr: stdout has the command's own words.
+    What it prints goes to stderr, since stdout is the command's.
     """
     try:
         with contextlib.redirect_stdout(sys.stderr):
@@ -142,5 +142,5 @@ def guarded(packed: bytes) -> tuple[Any, str | None]:
             result = work(job)
         pickle.dumps(result)
         return result, None
-    except BaseException as error:  # SystemExit too, which would end the parent where the result is awaited
+    except BaseException as error:  # SystemExit too, which would end the waiting parent
         return None, fault.words(error)

@@ -1,11 +1,11 @@
-"""Problems to train on, one file each: where its data come from, a start, a loss, a gradient."""
+"""Problems to train on, a file each: its data, initial parameters, loss and gradient."""
 
 NAMES = (
     *("regression", "digits"),  # the article's program, and a small network
-    *("quadratic", "rosenbrock", "beale", "logistic"),  # whose minimum is known
+    *("quadratic", "rosenbrock", "beale", "logistic"),  # with a known minimum
     *("mnist", "characters", "embeddings", "factorisation"),  # that learn from data
-    *("gan", "cartpole", "reddi"),  # that aren't the minimum of one loss, or mislead
+    *("gan", "cartpole", "reddi"),  # that minimize no single loss, or mislead
 )
 
-# By name, where each is: a problem's libraries are imported with it.
+# The place of each, by name: a problem's libraries are imported with it.
 PROBLEMS = {name: f"adamite.lab.problems.{name}:problem" for name in NAMES}

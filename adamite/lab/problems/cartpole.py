@@ -27,7 +27,7 @@ HIDDEN, EPISODES, DISCOUNT, LAST = 16, 4, 0.99, 40
 
 
 class Played(NamedTuple):
-    """What was seen, which pushes were to the right, and how much better than usual it went on."""
+    """Observations, whether each push was to the right, and the advantages."""
 
     seen: Array
     right: Array
@@ -35,13 +35,13 @@ class Played(NamedTuple):
 
 
 def odds(params: Params, seen: Array) -> tuple[Array, Array]:
-    """The hidden layer, and the logarithm of the odds of a push to the right."""
+    """The hidden layer, and the logit of a push to the right."""
     hidden = np.tanh(seen @ params["w1"] + params["b1"])
     return hidden, hidden @ params["w2"] + params["b2"]
 
 
 def loss_and_gradient(params: Params, played: Played) -> tuple[float, Params]:
-    """The sum of -log p(action) times the advantage, an episode, and its gradient."""
+    """The sum of -log p(action) times the advantage, per episode, and its gradient."""
     hidden, odd = odds(params, played.seen)
     sign = np.where(played.right, 1.0, -1.0)
     loss = np.sum(played.advantage * np.logaddexp(0, -sign * odd)) / EPISODES
@@ -57,11 +57,11 @@ def loss_and_gradient(params: Params, played: Played) -> tuple[float, Params]:
 
 
 def returns(rewards: Array) -> Array:
-    """What followed each step, with what is far off discounted."""
-    total, found = 0.0, np.empty(len(rewards))
+    """The discounted return from each step on."""
+    total, discounted = 0.0, np.empty(len(rewards))
     for k in reversed(range(len(rewards))):
-        found[k] = total = rewards[k] + DISCOUNT * total
-    return found
+        discounted[k] = total = rewards[k] + DISCOUNT * total
+    return discounted
 
 
 @declare(name="cartpole", source="Barto et al. 1983", steps=100, metric="return", higher=True, target=400)

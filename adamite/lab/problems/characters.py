@@ -23,7 +23,7 @@ WIDTH, HIDDEN, WINDOW, BATCH = 32, 64, 32, 16
 
 @functools.cache
 def load() -> tuple[tuple[Tensor, Tensor, Tensor], int]:
-    """Numbers of characters to train on, to choose settings by, and to test on; how many characters there are."""
+    """Codes of the characters to train on, to choose settings by, and to test on; the size of the alphabet."""
     text = Path(__file__).with_name("coriolanus.txt").read_text(encoding="ascii")
     alphabet = {character: number for number, character in enumerate(sorted(set(text)))}
     codes = torch.tensor([alphabet[character] for character in text])

@@ -36,7 +36,7 @@ class Digits:
     test_digits: Array
 
     def batches(self, size: int, seed: int) -> Iterator[tuple[Array, Array]]:
-        """Mini-batches without end: a new shuffle each epoch, its incomplete rest left out."""
+        """Mini-batches without end: a new shuffle each epoch, without its incomplete last batch."""
         rng = np.random.default_rng(seed)
         while True:
             order = rng.permutation(len(self.train_scans))
@@ -53,7 +53,7 @@ def load(dtype: DTypeLike = np.float32) -> Digits:
 
 
 def start(seed: int, dtype: DTypeLike = np.float32) -> Params:
-    """Weights as He et al. (2015) draw them for ReLU, so that signals keep their size."""
+    """Weights as He et al. (2015) draw them for ReLU, so that activations keep their scale."""
     rng = np.random.default_rng(seed)
     weights = {
         "w1": rng.normal(0, np.sqrt(2 / PIXELS), (PIXELS, HIDDEN)),
@@ -105,14 +105,14 @@ def loss_and_gradient(params: Params, scans: Array, digits: Array) -> tuple[floa
 def problem(seed: int) -> Run:
     """Handwritten digits, a network of 2,410 parameters."""
     data, params = load(), start(seed)
-    kept = len(data.train_scans) // 5  # what settings are chosen by isn't trained on
-    part = Digits(data.train_scans[kept:], data.train_digits[kept:], data.test_scans, data.test_digits)
+    held_out = len(data.train_scans) // 5  # the validation set, which isn't trained on
+    part = Digits(data.train_scans[held_out:], data.train_digits[held_out:], data.test_scans, data.test_digits)
     batches = part.batches(32, seed)
 
     def measure() -> dict[str, float]:
         return {
             "accuracy": accuracy(params, data.test_scans, data.test_digits),
-            "validation loss": loss_and_gradient(params, data.train_scans[:kept], data.train_digits[:kept])[0],
+            "validation loss": loss_and_gradient(params, data.train_scans[:held_out], data.train_digits[:held_out])[0],
         }
 
     return Run(params, lambda: loss_and_gradient(params, *next(batches)), measure)

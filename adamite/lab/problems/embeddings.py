@@ -43,8 +43,8 @@ def load() -> tuple[Texts, Texts, Texts]:
     """Texts to train on, to choose settings by, and to test on."""
     rng = np.random.default_rng(0)
     frequency = 1 / np.arange(1, WORDS + 1)
-    own = COMMON + rng.permutation(WORDS - COMMON)[: TOPICS * OWN].reshape(TOPICS, OWN)
-    neutral = np.setdiff1d(np.arange(WORDS), own)
+    topic_words = COMMON + rng.permutation(WORDS - COMMON)[: TOPICS * OWN].reshape(TOPICS, OWN)
+    neutral = np.setdiff1d(np.arange(WORDS), topic_words)
 
     def drawn(among: Array, shape: tuple[int, ...]) -> Array:
         return rng.choice(among, shape, p=frequency[among] / frequency[among].sum())
@@ -55,7 +55,7 @@ def load() -> tuple[Texts, Texts, Texts]:
     telling = rng.random(words.shape) < SHARE
     for topic in range(TOPICS):
         places = telling & (topics == topic)[:, None]
-        words[places] = drawn(own[topic], (int(places.sum()),))
+        words[places] = drawn(topic_words[topic], (int(places.sum()),))
     ends = 0, TRAIN, TRAIN + VALID, count
     train, valid, test = (Texts(words[a:b], topics[a:b]) for a, b in itertools.pairwise(ends))
     return train, valid, test
@@ -72,7 +72,7 @@ def loss_and_gradient(params: Params, texts: Texts) -> tuple[float, Params]:
     loss, d_score = cross_entropy(score, texts.topics)
     d_word = np.repeat(d_score @ params["weights"].T, texts.words.shape[1], axis=0)
     d_vectors = np.zeros_like(params["vectors"])
-    np.add.at(d_vectors, texts.words.ravel(), d_word)  # a word may stand in a batch more than once
+    np.add.at(d_vectors, texts.words.ravel(), d_word)  # a word may occur in a batch more than once
     return loss, {"vectors": d_vectors, "weights": vector.T @ d_score, "bias": d_score.sum(axis=0)}
 
 

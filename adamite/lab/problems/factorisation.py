@@ -1,4 +1,4 @@
-"""Ratings that are missing, filled in by the product of two thin matrices.
+"""Missing ratings, predicted by the product of two thin matrices.
 
 Model: Koren, Bell and Volinsky, "Matrix Factorization Techniques for Recommender Systems"
 (IEEE Computer, 2009): a rating is a bias of the user, a bias of the item, and the product of
@@ -28,7 +28,7 @@ NOISE, L2, BATCH = 0.3, 0.02, 128
 
 
 class Ratings(NamedTuple):
-    """Who rated what, and how."""
+    """Users, items and ratings."""
 
     user: Array
     item: Array
@@ -46,9 +46,9 @@ def load() -> tuple[Ratings, Ratings, Ratings]:
     truth = rng.normal(0, side, (USERS, TRUE_RANK)) @ rng.normal(0, side, (TRUE_RANK, ITEMS))
     truth += rng.normal(0, 0.5, (USERS, 1)) + rng.normal(0, 0.5, (1, ITEMS))
     truth += rng.normal(0, NOISE, truth.shape)
-    known = rng.permutation(truth.size)[: truth.size // 5]
-    every = Ratings(known // ITEMS, known % ITEMS, truth.ravel()[known])
-    tenth = len(known) // 10
+    observed = rng.permutation(truth.size)[: truth.size // 5]
+    every = Ratings(observed // ITEMS, observed % ITEMS, truth.ravel()[observed])
+    tenth = len(observed) // 10
     return every.at(slice(2 * tenth, None)), every.at(slice(tenth, 2 * tenth)), every.at(slice(tenth))
 
 

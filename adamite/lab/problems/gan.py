@@ -1,4 +1,4 @@
-"""Two networks against each other: one draws points, the other tells them from a ring of eight Gaussians.
+"""A GAN: one network draws points, the other distinguishes them from a ring of eight Gaussians.
 
 Model: Goodfellow et al., "Generative Adversarial Nets" (2014, arXiv 1406.2661), with its
 non-saturating loss, in PyTorch. Data: made here, the ring of Metz et al., "Unrolled Generative
@@ -37,11 +37,11 @@ def ring(count: int, generator: torch.Generator) -> Tensor:
 
 
 def network(sizes: tuple[int, ...], generator: torch.Generator) -> Network:
-    """Weights as He et al. (2015) draw them, the last ones smaller, and biases."""
+    """Weights as He et al. (2015) draw them, with a smaller last layer, and biases."""
     made: Network = []
     for before, after in itertools.pairwise(sizes):
         made += [torch.randn(after, before, generator=generator) * math.sqrt(2 / before), torch.zeros(after)]
-    made[-2] *= 0.3  # else a game begins with points far from the ring, and a critic that is sure
+    made[-2] *= 0.3  # else training starts with points far from the ring and a confident critic
     return [p.requires_grad_() for p in made]
 
 
@@ -52,7 +52,7 @@ def apply(network: Network, x: Tensor) -> Tensor:
 
 
 def players_loss(drawer: Network, critic: Network, noise: Tensor, true: Tensor) -> Tensor:
-    """The critic's loss and the generator's: each moves its own parameters alone."""
+    """The critic's loss and the generator's: each has gradients for its own parameters only."""
     drawn = apply(drawer, noise)
     constant = [p.detach() for p in critic]
     critics = functional.softplus(-apply(critic, true)) + functional.softplus(apply(critic, drawn.detach()))
@@ -61,13 +61,13 @@ def players_loss(drawer: Network, critic: Network, noise: Tensor, true: Tensor) 
 
 
 def distance(a: Tensor, b: Tensor) -> float:
-    """The energy distance of two samples, without bias."""
+    """An unbiased estimate of the energy distance of two samples."""
     within = sum(torch.cdist(x, x).sum() / (len(x) * (len(x) - 1)) for x in (a, b))
     return float(2 * torch.cdist(a, b).mean() - within)
 
 
 def modes(points: Tensor) -> int:
-    """How many modes are drawn from: within three deviations lies a quarter of their share of the points."""
+    """The number of modes with at least a quarter of their share of the points within three deviations."""
     near = (torch.cdist(points, CENTRES) < 3 * DEVIATION).sum(dim=0)
     return int((near >= len(points) / MODES / 4).sum())
 

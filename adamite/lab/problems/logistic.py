@@ -1,4 +1,4 @@
-"""Logistic regression: convex, so that it is known how far from the minimum one is.
+"""Logistic regression: convex, so the distance from the minimum is known.
 
 Data: the 569 tumours with 30 measurements that come with scikit-learn (``load_breast_cancer``):
 the UCI set "Breast Cancer Wisconsin (Diagnostic)" (Wolberg, Street and Mangasarian, 1995).
@@ -34,19 +34,19 @@ def load() -> tuple[Array, Array]:
 
 def loss_and_gradient(w: Array, x: Array, y: Array) -> tuple[float, Array]:
     margin = y * (x @ w)
-    wrong = 1 / (1 + np.exp(np.minimum(margin, 500)))  # the chance that the model gives to the other class
+    wrong = 1 / (1 + np.exp(np.minimum(margin, 500)))  # the probability of the other class
     loss = np.mean(np.logaddexp(0, -margin)) + L2 / 2 * (w @ w)
     return float(loss), L2 * w - x.T @ (y * wrong) / len(y)
 
 
 @functools.cache
 def lowest() -> float:
-    """The lowest loss there is."""
+    """The minimum of the loss."""
     x, y = load()
     w = np.zeros(x.shape[1])
     options = {"maxiter": 10_000, "ftol": 1e-15, "gtol": 1e-10}
-    found = minimize(loss_and_gradient, w, (x, y), jac=True, method="L-BFGS-B", options=options)
-    return float(found.fun)
+    solution = minimize(loss_and_gradient, w, (x, y), jac=True, method="L-BFGS-B", options=options)
+    return float(solution.fun)
 
 
 @declare(name="logistic", source="Wolberg et al. 1995", steps=1000, metric="excess loss", target=0.002)

@@ -1,4 +1,4 @@
-"""A quadratic bowl with noise, as steep in one direction as one likes against the flattest.
+"""A noisy quadratic bowl of any condition number.
 
 Model: Zhang et al., "Which Algorithmic Choices Matter at Which Batch Sizes? Insights From a
 Noisy Quadratic Model" (2019, arXiv 1907.04164): curvatures h_i, and a gradient whose noise has
@@ -23,7 +23,7 @@ Array = NDArray[Any]
 
 
 def quadratic(condition: float = 1000, size: int = 50, noise: float = 0.3) -> Problem:
-    """The bowl of this condition number, with so many parameters and so much noise."""
+    """A bowl with this condition number, number of parameters and noise."""
     curvature = np.geomspace(10, 10 / condition, size)
     axes = np.linalg.qr(np.random.default_rng(0).normal(size=(size, size)))[0]
 
@@ -38,7 +38,7 @@ def quadratic(condition: float = 1000, size: int = 50, noise: float = 0.3) -> Pr
             return float(along @ (curvature * along / 2 + slope)), axes @ (curvature * along + slope)
 
         def height() -> dict[str, float]:
-            """Without noise, as a share of the start's."""
+            """The loss without noise, relative to the start's."""
             along = axes.T @ x
             return {"height": float(curvature @ along**2 / (curvature @ start**2))}
 
