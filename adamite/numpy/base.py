@@ -123,10 +123,8 @@ class Optimizer(metaclass=_Documented):
         )
         self.nonfinite = nonfinite
         self._sparse = check_sparse(name, sparse, hyper.storage)
-        self._skipped = 0
+        self._skipped, self._swapped = 0, False
         self._norm: float | None = None
-        self._swapped = False
-
         settings = hyper.group(groups or {}, [s.name for s in self._slots])
         for slot in self._slots:
             slot.settings = settings[slot.name]
