@@ -418,7 +418,7 @@ class Optimizer(metaclass=_Documented):
     # ---- state
 
     def state_dict(self) -> dict[str, Any]:
-        """What the optimizer needs to go on in a later run: copies, by the parameters' names.
+        """What the optimizer needs to continue in a later run: copies, by the parameters' names.
 
         The parameters' own values aren't in it; save them too. It is a dict of dicts, arrays and numbers, as pickle
         keeps it.
