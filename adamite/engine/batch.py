@@ -72,14 +72,16 @@ class Batch:
 
     def _part(self, missing: Collection[int]) -> None:
         """Rows without a gradient stay behind: they part from the others of their cohort."""
-        for cohort in list(self.cohorts):
+        count = len(self.cohorts)
+        for cohort in self.cohorts[:count]:
             behind = [row for row in cohort.rows if row in missing]
             if behind and len(behind) < len(cohort.rows):
                 cohort.rows = [row for row in cohort.rows if row not in missing]
                 other = self._add((cohort.group, cohort.t, cohort.scalars), behind)
                 for row in behind:
                     self.of[row] = other
-                self.point()
+        if len(self.cohorts) > count:
+            self.point()
 
     def point(self) -> None:
         """Rows belong to other cohorts than before: let them read the coefficients of those."""

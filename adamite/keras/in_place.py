@@ -17,6 +17,7 @@ from adamite.language.update import Update
 from adamite.storage import COMPENSATION, Format, Layout, choice
 from adamite.storage.choice import Storage
 from adamite.torch import state
+from adamite.torch.arrays import ArrayBatch
 from adamite.torch.assigned import Written
 from adamite.torch.batch import Batch, Contents, Member
 from adamite.torch.kinds import kind_for
@@ -102,6 +103,8 @@ class InPlace:
         for index, (row, p) in enumerate(zip(rows, self.parameters, strict=True)):
             layout = row.layout.with_gradient(FORMATS[row.gradient])
             kind = kind_for(p, layout)
+            if isinstance(kind, str):  # blocks with gradients of a wider type
+                kind = ArrayBatch
             alone = index if index in sharing else None
             alike.setdefault((row.update, layout, kind, p.device, alone), []).append(index)
         for (update, layout, kind, *_), indices in alike.items():

@@ -110,10 +110,8 @@ class Optimizer(metaclass=Documented):
         )
         self.nonfinite = nonfinite
         self._sparse = check_sparse(name, sparse, hyper.storage)
-        self._skipped = 0
+        self._skipped, self._swapped = 0, False
         self._norm: float | None = None
-        self._swapped = False
-
         settings = hyper.group(groups or {}, [s.name for s in self._slots])
         for slot in self._slots:
             slot.settings = settings[slot.name]
@@ -407,7 +405,7 @@ class Optimizer(metaclass=Documented):
     # ---- state
 
     def state_dict(self) -> dict[str, Any]:
-        """What the optimizer needs to go on in a later run: copies, by the parameters' names.
+        """What the optimizer needs to continue in a later run: copies, by the parameters' names.
 
         The parameters' own values aren't in it; save them too. It is a dict of dicts, arrays and numbers, as pickle
         keeps it.

@@ -48,7 +48,7 @@ class Batch(batch.Batch):
         return partial(settings.at, step=self._hyper.steps)
 
     def start(self, history: Mapping[str, History]) -> None:
-        """Go on from these step numbers and Scalar states, by the parameters' names."""
+        """Continue from these step numbers and Scalar states, by the parameters' names."""
         self.divide([(slot.settings, *history[slot.name]) for slot in self.slots])
 
     def history(self) -> Iterator[tuple[str, History]]:
@@ -71,7 +71,7 @@ class Batch(batch.Batch):
         """Catch up the rows that are behind, all or those of some parameters."""
 
     def pending(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """What copies of parameters need to go on, by name."""
+        """What copies of parameters need to continue, by name."""
         yield from ()
 
     def resume(self, pending: Mapping[str, Mapping[str, Any]]) -> None:

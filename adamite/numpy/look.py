@@ -2,8 +2,8 @@
 
 Every step reads anew where parameters and gradients lie and whether a gradient has its parameter's type, shape and
 strides. From Python that takes 1 us a tensor, which is most of a step on small ones. The layout of the structures is
-part of NumPy's and CPython's binary interface; `available` holds it against what Python says, and where it
-doesn't agree `Batch.look` goes on in Python.
+part of NumPy's and CPython's binary interface; `available` compares it with what Python says, and where
+they differ, `MachineBatch.look` reads in Python instead.
 """
 
 from __future__ import annotations

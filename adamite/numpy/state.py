@@ -62,7 +62,7 @@ def converted(mine: Array, theirs: Array, here: Format, there: Format, shape: tu
 
 
 def saved(hyper: Hyperparameters, slots: Sequence[Slot], history: History, skipped: int) -> dict[str, Any]:
-    """Everything that a later run needs to go on."""
+    """Everything that a later run needs to continue."""
     scalars = [s.name for s in hyper.rule.states if s.scalar]
     parameters = {}
     for slot in slots:

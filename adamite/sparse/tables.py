@@ -98,7 +98,7 @@ class RowsJob(Job):
         return table
 
     def count(self, elements: int) -> None:
-        """So many elements its rows have together."""
+        """Its rows have so many elements in total."""
         self.total = self.cells[TOTAL] = elements
 
 
@@ -248,7 +248,7 @@ class Behind:
         return rows
 
     def pending(self) -> dict[str, Any]:
-        """What a copy needs to go on."""
+        """What a copy needs to continue."""
         history = {"coefficients": self.coefficients[: self.count], "logs": self.logs[: self.count + 1]}
         return {"count": self.count, "had": self.had, "seen": self.seen, "level": self.level, **history}
 

@@ -180,15 +180,19 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
             follows = plan is not None and plan.follow(groups, state) and not plan.late(groups)
         except KeyError:
             follows = False
-            for group in groups:
-                for name, value in self.defaults.items():
-                    group.setdefault(name, value)
+            self._fill_groups()
         if plan is not None and follows and plan.look(self._sparse):
             return plan
         shared = self._storage, self._tables, self._written
         plan = Plan(self._settings, groups, state, self._multiplies, *shared, only)
         plan.find(self._sparse)
         return plan
+
+    def _fill_groups(self) -> None:
+        """Give groups the defaults of what they don't say."""
+        for group in self.param_groups:
+            for name, value in self.defaults.items():
+                group.setdefault(name, value)
 
     @property
     def _multiplies(self) -> bool:
@@ -228,14 +232,11 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
             return 1.0 / scale
         norm = norms.norm(lambda more: ranks.square(plan.batches, more / scale), lambda: ranks.bad(plan.batches))
         if norm.bad and self._nonfinite == "raise":
-            norms.refuse_nonfinite(self._number(plan), norm.bad, *[_IN_BACKWARD] * (plan.only is not None))
+            norms.refuse_nonfinite(plan.number, norm.bad, *[_IN_BACKWARD] * (plan.only is not None))
         if norm.bad and self._nonfinite == "skip":
             return None
         self.gradient_norm = norm.value
         return norm.clip(self._clip_norm) / scale
-
-    def _number(self, plan: Plan) -> int:
-        return 1 + max((int(batch.counts.max()) for batch in plan.batches), default=0)
 
     def _sparse(self, group: int) -> str | None:
         """Why a group refuses sparse gradients, if it does."""
@@ -474,9 +475,8 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         super().__setstate__(state)
         self._prepare(self.defaults)
         self._changed()
+        self._fill_groups()
         for group in self.param_groups:
-            for name, value in self.defaults.items():
-                group.setdefault(name, value)
             group.update(self._spelling.fixed)  # whatever was loaded, as in torch
         for p, steps in pending:
             self._resume(p, steps)

@@ -213,6 +213,11 @@ class Plan:
             self._listed = [states for _, states in self._states]
             self.committed = True
 
+    @property
+    def number(self) -> int:
+        """The number of the next step, of the parameter that has had most."""
+        return 1 + max((int(batch.counts.max()) for batch in self.batches), default=0)
+
     def prepare(self, factor: float | None) -> None:
         """Evaluate the coefficients of the next update, which multiplies gradients by a factor if one is given."""
         prepare(self.batches, factor)

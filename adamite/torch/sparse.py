@@ -46,7 +46,7 @@ class Table:
             self.version = self.parameter._version
 
     def notice(self) -> None:
-        """Rows that somebody has assigned to since the last step go on from there."""
+        """Rows that somebody has assigned to since the last step continue from there."""
         if self.parameter._version != self.version:
             self.flush(self.behind.changed(memory(self.parameter, self.states)))
 
@@ -99,7 +99,7 @@ class Tables:
         return self.tables[id(p)].behind
 
     def pending(self) -> list[tuple[Tensor, dict[str, Any]]]:
-        """What copies need to go on."""
+        """What copies need to continue."""
         return [(table.parameter, table.behind.pending()) for table in self.tables.values()]
 
     def resume(

@@ -35,7 +35,7 @@ def tensors_of(update: Update, layout: Layout, spelling: Spelling) -> dict[str, 
 
 
 def required(update: Update, spelling: Spelling) -> list[str]:
-    """The states without which a parameter can't go on."""
+    """The states that a parameter needs to continue."""
     counted = ["step"] * spelling.counts
     return [*counted, *(keys(spelling)[name] for name in (*update.states, *update.scalars) if name != "average")]
 
