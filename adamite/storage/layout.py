@@ -1,4 +1,4 @@
-"""How the tensors of one update rest: the parameter's format and rounding, and the formats of its states."""
+"""How the tensors of one update are stored: the parameter's format and rounding, and the formats of its states."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ COMPENSATION = "compensation"  # what a bfloat16 parameter couldn't hold, in bfl
 
 
 class Layout(NamedTuple):
-    """What a kernel is compiled for. States that aren't named rest as the parameter is computed."""
+    """What a kernel is compiled for. States that aren't named are stored in the format that is computed in."""
 
     x: Format
     states: tuple[tuple[str, Format], ...] = ()
     rounding: Rounding = "nearest"  # of a bfloat16 parameter
-    wide: Format | None = None  # the gradient's, where the parameter's can't hold it
+    wide: Format | None = None  # the gradient's, if the parameter's can't hold it
 
     @property
     def g(self) -> Format:
@@ -31,7 +31,7 @@ class Layout(NamedTuple):
 
     @property
     def compute(self) -> Format:
-        """What a step is computed in: float64 where parameter or gradient is."""
+        """The format that a step is computed in: float64 if parameter or gradient is."""
         return self.x.compute if self.x.compute.itemsize >= self.g.compute.itemsize else self.g.compute
 
     def of(self, name: str) -> Format:
@@ -41,23 +41,23 @@ class Layout(NamedTuple):
         return dict(self.states).get(name, self.x.compute)
 
     def with_gradient(self, gradient: Format) -> Layout:
-        """The same for gradients of this format: what the parameter's can't hold isn't rounded to it first."""
+        """The same layout with gradients of this format, if the parameter's can't hold them."""
         return self._replace(wide=gradient if gradient in _WIDER[self.x] else None)
 
     @property
     def blocks(self) -> bool:
-        """Whether it is read block by block: what is drawn at random, or has a scale, belongs to one."""
+        """Whether kernels work block by block: random words and scales belong to blocks."""
         return bool(self.states) or self.rounding != "nearest"
 
     def formats(self, inputs: Sequence[str]) -> dict[str, Format]:
-        """The formats of a graph's inputs, and of what is kept beside the parameter."""
+        """The formats of a graph's inputs, and of the compensation if there is one."""
         return {name: self.of(name) for name in inputs} | dict.fromkeys(self._beside, BFLOAT16)
 
     def draws(self, outputs: Sequence[str]) -> dict[str, int]:
-        """What is rounded at random, numbered: each has words of its own, but 8-bit states share theirs."""
+        """The outputs that are rounded at random, numbered: each has its own words, but 8-bit states share theirs."""
         eight = any(isinstance(self.of(name), EightBit) for name in outputs)
-        alone = [n for n in outputs if self.of(n) is BFLOAT16 and (n != "x" or self.rounding == "stochastic")]
-        return {name: k for k, name in enumerate([*[TOGETHER] * eight, *alone])}
+        narrow = [n for n in outputs if self.of(n) is BFLOAT16 and (n != "x" or self.rounding == "stochastic")]
+        return {name: k for k, name in enumerate([*[TOGETHER] * eight, *narrow])}
 
     @property
     def unit(self) -> int:
@@ -68,17 +68,17 @@ class Layout(NamedTuple):
         return -(-elements // self.unit)
 
     def pairs(self, names: Sequence[str]) -> bool:
-        """Whether all of these that isn't 8-bit is bfloat16: then it is read as words of two elements."""
+        """Whether all of these that aren't 8-bit are bfloat16: then they are read as words of two elements."""
         return self.blocks and all(isinstance(self.of(n), EightBit) or self.of(n) is BFLOAT16 for n in names)
 
     @property
     def native(self) -> bool:
-        """Whether there is machine code for it: what it computes in is what the parameter is computed in."""
+        """Whether there is machine code for it: not if only the gradient needs float64."""
         return self.compute is self.x.compute
 
     @property
     def more(self) -> tuple[str, ...]:
-        """The columns of a job behind those of the graph's inputs."""
+        """The columns of a job after those of the graph's inputs."""
         return (*self._beside, "elements", "seed") if self.blocks else ()
 
     @property
