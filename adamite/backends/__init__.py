@@ -6,7 +6,7 @@ from adamite.backends.backend import Backend, BackendName
 
 
 def named(name: BackendName) -> Backend:
-    """The backend of a name. Imported here: most programs need one, when they make an optimizer."""
+    """The backend of a name. It is imported here, since most programs need only one, and only for an optimizer."""
     if name == "llvm":
         from adamite.backends.llvm import LLVM
 

@@ -37,21 +37,21 @@ OPERATORS: Operations = {
 
 
 def exact(operations: Operations) -> Operations:
-    """The operations for a compiler that rounds a product and a sum once, or divides by a root as by one operation.
+    """The operations for a compiler that would round a product and a sum once, or replace a division by a root.
 
-    It can't look through a selection; and these, of NaN where an operand is NaN, change nothing. An operand is watched
-    rather than the result: what has two uses is computed twice, or kept in memory.
+    The compiler can't look through a select. The one here gives NaN where an operand is NaN, which changes nothing. It
+    tests an operand rather than the result: a value with two uses would be computed twice, or kept in memory.
     """
 
-    def kept(operation: Callable[..., Any]) -> Callable[..., Any]:
+    def guarded(operation: Callable[..., Any]) -> Callable[..., Any]:
         def apply(*args: Any) -> Any:
             result = operation(*args)
-            watched = next((a for a in args if getattr(a, "ndim", 0)), result)
-            return operations["where"](watched == watched, result, math.nan)
+            tested = next((a for a in args if getattr(a, "ndim", 0)), result)
+            return operations["where"](tested == tested, result, math.nan)
 
         return apply
 
-    return {**operations, **{name: kept(operations[name]) for name in ("mul", "div", "sqrt")}}
+    return {**operations, **{name: guarded(operations[name]) for name in ("mul", "div", "sqrt")}}
 
 
 def evaluate(
@@ -71,7 +71,7 @@ class _Step(NamedTuple):
     node: int
     op: str
     args: tuple[int, ...]
-    spent: tuple[int, ...]  # what nothing reads after it
+    spent: tuple[int, ...]  # operands that nothing reads after it
     writes: bool  # whether it may write over its first operand
 
 
@@ -111,7 +111,7 @@ class Evaluation:
         return isinstance(self._values.get(index), (int, float))
 
     def _needed(self, operations: dict[int, tuple[str, tuple[int, ...]]]) -> list[_Step]:
-        """What the outputs depend on, and where each value is read for the last time."""
+        """The operations that the outputs depend on, and where each value is read for the last time."""
         read = set(self._outputs.values())
         steps = []
         for index in reversed(operations):
@@ -127,7 +127,7 @@ class Evaluation:
 
     @property
     def operations(self) -> set[str]:
-        """What has to be done on arrays."""
+        """The operations that are done on arrays."""
         return {step.op for step in self._steps}
 
     def run(
@@ -135,7 +135,7 @@ class Evaluation:
     ) -> dict[str, Any]:
         """What the graph stores, by name: numbers, inputs as they are, or new arrays.
 
-        A value is let go after its last use, or written over by one of the operations in `writing`; inputs aren't.
+        A value is released after its last use, or written over by one of the operations in `writing`. Inputs aren't.
         """
         values = self._values | {index: tensors[name] for index, name in self._leaves.items()}
         for node, op, args, spent, writes in self._steps:

@@ -18,20 +18,20 @@ class Kernel(NamedTuple):
     """What a backend makes: a function of a job's address.
 
     It does the units of the job that are left, claiming `grain` of them at a time by adding to the counter; a unit is
-    `unit` elements. It reads what the job's columns point at, and writes the graph's outputs and nothing else, each
-    element's from that element's inputs; an output may lie where an input does, and so may the gradient and the
-    parameter. It allocates nothing and never calls back into Python, but for the NumPy backend's. It sets the
-    floating-point mode that it needs and restores the caller's. `call_held` keeps the GIL.
+    `unit` elements. It reads what the job's columns point at and writes only the graph's outputs, each element from
+    that element's inputs. An output may lie where an input does, and the gradient may be the parameter. It allocates
+    nothing and never calls back into Python, unless it is the NumPy backend's. It sets the floating-point mode that it
+    needs and restores the caller's. `call_held` keeps the GIL.
     """
 
     call: Call
     call_held: Call
     unit: int
-    code: Compiled | None = None  # owns the machine code; None where a call can't be interrupted and gone on with
+    code: Compiled | None = None  # owns the machine code; None if a call can't be interrupted and continued
 
 
 class Backend(Protocol):
-    """What makes kernels. All backends' kernels have the bits of the NumPy backend's."""
+    """Makes kernels. The kernels of all backends have the bits of the NumPy backend's."""
 
     def step(self, graph: Graph, layout: Layout, /) -> Kernel:
         """The kernel that updates every tensor of a job: length, coefficients, x, g, states, and `layout.more`."""
@@ -40,7 +40,7 @@ class Backend(Protocol):
         """The kernel that sums squares: chunks, elements, g, where the sums go."""
 
     def catch_up(self, graph: Graph, format: Format, width: int, /) -> Kernel:
-        """The kernel that does steps with gradients of zero, on `width` elements at once: jobs.py."""
+        """The kernel that does steps with gradients of zero, on `width` elements at once (columns: jobs.py)."""
 
     def fingerprints(self, format: Format, /) -> Kernel:
-        """The kernel that says in a word what a row holds: jobs.py."""
+        """The kernel that computes one word from what a row holds (columns: jobs.py)."""

@@ -1,8 +1,8 @@
-"""The graph over complex numbers: what an equation that was written for real ones means there.
+"""The graph over complex numbers: what an equation that was written for real numbers means for complex ones.
 
-What a paper squares is a size. So a number times itself is its squared modulus, `abs` the modulus, `sign` the direction
-z / |z|: second moments are real, and a step turns with its gradient. Else complex numbers are added, and scaled by real
-ones. Order, roots, and products of different complex numbers have no such meaning, and are refused.
+Papers square a number for its size. So a number times itself is its squared modulus, `abs` is the modulus, and `sign`
+the direction z / |z|: second moments are real, and a step turns with its gradient. Otherwise complex numbers may be
+added, and scaled by real ones. Comparisons, roots, and products of different complex numbers are refused.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def over_complex(graph: Graph, complex_states: frozenset[str]) -> Graph:
     stored as the parameter is.
 
     Args:
-        complex_states: those that begin complex.
+        complex_states: those that are complex from the start.
 
     Raises:
         RuleError: for what has no meaning over complex numbers, as the end of a sentence about the rule.
@@ -55,7 +55,7 @@ def over_complex(graph: Graph, complex_states: frozenset[str]) -> Graph:
 
 
 def _complexes(nodes: Sequence[Node], needed: Sequence[int], tensors: Collection[str]) -> set[int]:
-    """The nodes whose value is complex, where these tensors are."""
+    """The nodes whose value is complex if these tensors are."""
     complexes: set[int] = set()
     for index in needed:
         op, args, value = nodes[index]

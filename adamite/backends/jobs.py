@@ -1,4 +1,4 @@
-"""The columns of jobs whose kernels catch up rows, or say what rows hold.
+"""The columns of jobs for catching up rows and for fingerprints of rows.
 
 Catching up: length, coefficients of the first step, x, states..., how many steps, the factors of x and of the states.
 Fingerprints: length (1), how many words, where they lie, where the fingerprint goes.
@@ -12,7 +12,7 @@ from adamite.storage import Format
 # ---- catching up
 
 FIRST, X = 1, 2
-WIDTHS = (16, 32, 64)  # how many elements a kernel takes at once: steps depend on the ones before, so they take long
+WIDTHS = (16, 32, 64)  # how many elements a kernel takes at once: each step waits for the one before
 
 
 def catching_up(graph: Graph) -> list[str]:

@@ -1,7 +1,7 @@
 """The equations for people: LaTeX and plain text, printed from the rule itself.
 
-Sub-expressions bear the names of the rule's local variables (`m_hat`), so an optimizer reads here as it does in
-its source. The letters of the papers come from one glossary.
+Sub-expressions have the names of the rule's local variables (`m_hat`), so an optimizer reads here as it does in its
+source. The letters of the papers come from one glossary.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def equations(update: Update, latex: bool = False) -> list[Equation]:
     *before, last = (
         Equation(printer.letter(names[e], now=True), printer.equals(e.boolean), printer.define(e)) for e in ordered
     )
-    # A state that takes over an input, or another state's value.
+    # States whose new value is an input, or another state's value.
     copies = [
         Equation(printer.letter(name, now=True), printer.equals(False), printer.show(e)[0])
         for name, e in roots.items()
@@ -93,7 +93,7 @@ class _Printer:
         self.latex, self.moving, self.names = latex, moving, names
 
     def letter(self, name: str, now: bool = False) -> str:
-        """A name as its letter. What moves (the parameter, states, locals) carries the step that it is of."""
+        """A name as its letter. Values that change (the parameter, states, locals) carry the number of their step."""
         base, *marks = name.split("_") if name not in GLOSSARY else GLOSSARY[name].split("_")
         base = GLOSSARY.get(base, base)
         index = "t" if now or name == "g" else "t-1" if name in self.moving else ""

@@ -8,7 +8,7 @@ import functools
 import re
 from typing import Any, NamedTuple
 
-# What a kernel may call: these become instructions, never calls of a library that may not be there.
+# What a kernel may call: these become instructions, never calls of a library that may be missing.
 _INTRINSICS = (
     r"@llvm\.(sqrt|fabs|copysign|is\.fpclass|[us](min|max)|vector\.reduce\.(fadd|add|mul|[us]max)|fshl|assume|prefetch|"
     r"lifetime\.(start|end)|masked\.(load|store)|x86\.sse\.(st|ld)mxcsr|aarch64\.[gs]et\.fpcr)\b"
@@ -22,7 +22,7 @@ def cpu_name() -> str:
 
 
 def processor() -> str:
-    """This processor, what runs on it, and LLVM."""
+    """This processor, its operating system, and LLVM's version."""
     llvm = _llvm()
     return f"{cpu_name()} ({llvm.get_process_triple()}, LLVM {'.'.join(map(str, llvm.llvm_version_info))})"
 
@@ -40,9 +40,9 @@ def loop(assembly: str) -> list[str]:
                 blocks.append([])
     closed = [b for b in blocks if b and b[0].endswith(":") and b[0][:-1] in b[-1]]
     for register in ("zmm", "ymm", "xmm", r"v\d+\."):
-        found = [b for b in closed if any(re.search(register, line) for line in b)]
-        if found:
-            return max(found, key=len)
+        using = [b for b in closed if any(re.search(register, line) for line in b)]
+        if using:
+            return max(using, key=len)
     return max(closed or blocks, key=len)
 
 
@@ -62,7 +62,7 @@ def _llvm() -> Any:
     import llvmlite.binding as llvm
 
     if hasattr(llvm, "initialize"):
-        with contextlib.suppress(RuntimeError):  # newer versions do it by themselves
+        with contextlib.suppress(RuntimeError):  # newer versions do this by themselves
             llvm.initialize()
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()

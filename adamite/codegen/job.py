@@ -1,11 +1,11 @@
-"""The memory that a kernel reads: which tensors, how long, where, and how far the work has got.
+"""The memory that a kernel reads: which tensors, their lengths and addresses, and how far the work has got.
 
 A job is one block of 64-bit integers, in columns:
 
     rows | total | grain | counter | scale | column 0: the rows' lengths | column 1 | column 2 | ...
 
-Threads claim the next `grain` units out of `total` by adding to `counter` until nothing is left, so any number of
-them may be set on one job, and a call on a finished job does nothing. A unit is an element for the step (columns:
+Threads claim the next `grain` units out of `total` by adding to `counter` until nothing is left. So any number of
+threads may work on one job, and a call on a finished job does nothing. A unit is an element for the step (columns:
 length, coefficients, x, g, states...) and a chunk of `CHUNK` elements for the sum of squares (columns: length
 in chunks, elements, g, where the sums go).
 """
@@ -35,7 +35,7 @@ class Job:
         self.address = ctypes.addressof(self.cells)
 
     def fill(self, column: int, values: list[int]) -> None:
-        """Write one column, a value a row."""
+        """Write one column, a value per row."""
         start = HEADER + column * self.rows
         cells: Any = self.cells
         cells[start : start + self.rows] = values
@@ -50,11 +50,11 @@ class Job:
         return list(self.cells[start : start + self.rows])
 
     def rewind(self) -> None:
-        """Nothing of the job is done yet."""
+        """Start again: nothing of the job is done yet."""
         self.cells[COUNTER] = 0
 
     def only(self, units: int, cells: Sequence[int]) -> None:
-        """Make its one row of so many units, and write what comes after its coefficients."""
+        """Set the length of its only row, in units, and the cells after its coefficients."""
         self.lengths([units])
         for column, cell in enumerate(cells, start=X):
             self.fill(column, [cell])

@@ -60,7 +60,7 @@ class Text:
         return self.load("%table", self.named("%row") + skipped, kind)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, slots=True)
 class Value:
     """A value in the text, of an integer or a floating-point type; or a vector of such values.
 

@@ -1,4 +1,4 @@
-"""Kernels, each made once and kept in memory; on which backend."""
+"""Kernels, each made once and then cached, and the choice of the backend."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def fingerprint_kernel(format: Format, backend: BackendName) -> Kernel:
 
 
 def _made(backend: BackendName, kernel: Callable[[Backend], Kernel]) -> Kernel:
-    """A kernel of a backend; of NumPy's where nothing can be compiled."""
+    """A kernel of a backend; the NumPy backend's if nothing can be compiled."""
     try:
         return kernel(named(backend))
     except NotImplementedError:
-        raise  # our fault, not the installation's
+        raise  # a bug of ours, not a broken installation
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
         if backend == "numpy":
             raise
@@ -75,7 +75,7 @@ def default_backend() -> BackendName:
 
 @contextmanager
 def using(backend: BackendName) -> Iterator[None]:
-    """Optimizers made inside run on this backend: to compare the machine code with its reference."""
+    """Optimizers made inside run on this backend, for comparing the machine code with its reference."""
     global _forced
     before, _forced = _forced, backend
     try:

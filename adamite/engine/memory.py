@@ -1,4 +1,4 @@
-"""NumPy arrays as memory: where they lie, whether they overlap, and contiguous pieces of any layout."""
+"""NumPy arrays as memory: their addresses, whether they overlap, and contiguous pieces of arrays of any layout."""
 
 from __future__ import annotations
 
@@ -54,21 +54,21 @@ def bounds(array: Array) -> tuple[int, int]:
 
 
 class Ranges:
-    """Memory that belongs to somebody, and what else lies in it."""
+    """Ranges of memory and their owners, to find who shares memory with whom."""
 
     def __init__(self, owners: Sequence[tuple[str, Array]]) -> None:
-        found = sorted(((*bounds(a), name, a) for name, a in owners if a.size), key=lambda f: f[:2])
-        self.starts = [low for low, *_ in found]
-        self.ends = list(accumulate((high for _, high, *_ in found), max))  # of this range and all before
-        self.owners = [(name, a) for *_, name, a in found]
+        ranges = sorted(((*bounds(a), name, a) for name, a in owners if a.size), key=lambda each: each[:2])
+        self.starts = [low for low, *_ in ranges]
+        self.ends = list(accumulate((high for _, high, *_ in ranges), max))  # of this range and all before
+        self.owners = [(name, a) for *_, name, a in ranges]
 
     def free(self, low: int, high: int) -> bool:
-        """Whether nobody's range meets this one."""
+        """Whether no owner's range overlaps this one."""
         index = bisect_left(self.starts, high)
         return not index or self.ends[index - 1] <= low
 
     def clash(self, array: Array, among: int | None = None) -> str | None:
-        """Who owns memory that the array shares, if anybody does; `among` the first so many ranges."""
+        """An owner that the array shares memory with, if there is one; of the first `among` ranges if given."""
         low, high = bounds(array)
         index = bisect_left(self.starts, high) if among is None else among
         while index and self.ends[index - 1] > low and low < high:

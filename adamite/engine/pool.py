@@ -1,7 +1,7 @@
-"""Threads that help with one native call: woken and waited for by bare locks, which is what is fastest.
+"""Threads that help with one native call. They are woken and waited for with bare locks, which is fastest.
 
-A concurrent.futures pool takes some 50 us longer a call here, as long as a step on 100,000 elements. Workers are made
-when they are first wanted, and again after a fork, since threads don't survive one.
+With a concurrent.futures pool a call takes some 50 us longer, as long as a step on 100,000 elements. Workers are
+started when they are first needed, and again after a fork, since threads don't survive one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Call = Callable[[int], None]
 class _Worker:
     """A thread that does one call whenever `wanted` runs ahead of `finished`.
 
-    Both locks are signals, sent by releasing them; one signal too many does no harm.
+    Both locks are used as signals, sent by releasing them. A superfluous signal does no harm.
     """
 
     def __init__(self) -> None:
@@ -54,21 +54,21 @@ def _signal(lock: threading.Lock) -> None:
 
 
 _workers: list[_Worker] = []
-_taken: dict[str, object] = {}  # by which run the workers are
+_taken: dict[str, object] = {}  # which run has the workers
 
 
 def run(call: Call, address: int, count: int) -> None:
-    """Make a call on `count` threads at once, this one among them; alone where the workers are busy for another.
+    """Make a call on `count` threads at once, including this one; only on this one if another run has the workers.
 
-    The call must do no harm when it is repeated. What a signal raises here waits for all threads.
+    It must be safe to repeat the call. An exception that a signal raises here is held back until all threads are done.
     """
     this = object()
     try:
-        # One call of C's: an interrupt comes before it or after it, and then they are known to be this run's.
+        # This is one call of C: an interrupt comes before or after it, so it is always clear whose workers they are.
         if _taken.setdefault("workers", this) is not this:
             call(address)
             return
-        with suppress(RuntimeError):  # the system gives no more threads: fewer will do
+        with suppress(RuntimeError):  # the system allows no more threads: fewer will do
             while len(_workers) < count - 1:
                 _workers.append(_Worker())
         helpers = _workers[: count - 1]
@@ -91,7 +91,7 @@ def run(call: Call, address: int, count: int) -> None:
 
 
 def _forget() -> None:
-    """In a forked child the workers don't exist."""
+    """Start again in a forked child, where the workers don't exist."""
     global _workers, _taken
     _workers, _taken = [], {}
 

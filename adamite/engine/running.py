@@ -12,9 +12,9 @@ from adamite.backends.backend import Kernel
 from adamite.codegen.job import GRAIN, Job
 from adamite.engine.threads import crew, threads
 
-HOLD = 20_000  # elements up to which a call keeps the GIL and is never shared: a few microseconds
-SHARE = 1 << 15  # elements that a thread claims at a time, at the least
-_CLAIMS = 4  # about how often a thread claims: seldom, since each range starts cold, but so that none waits long
+HOLD = 20_000  # elements below which a call keeps the GIL and isn't shared: it takes a few microseconds
+SHARE = 1 << 15  # the least number of elements that a thread claims at a time
+_CLAIMS = 4  # about how often a thread claims: seldom, since each range starts cold, but so that no thread waits long
 
 
 def ready(kernel: Kernel, job: Job) -> None:
@@ -26,10 +26,10 @@ def ready(kernel: Kernel, job: Job) -> None:
 def run(kernel: Kernel, job: Job) -> None:
     """Do what is left of a job.
 
-    Ctrl-C may raise out of it, with the job part done: run it again and the rest is done, each unit once.
+    Ctrl-C may end it with a part of the job done. Another call does what is left, so each unit is done once.
     """
     if kernel.code is None:
-        with uninterrupted():  # only machine code can be gone on with
+        with uninterrupted():  # only machine code can be continued
             job.cells[GRAIN] = max(1, job.total)
             kernel.call(job.address)
         return
@@ -47,7 +47,7 @@ def run(kernel: Kernel, job: Job) -> None:
 
 
 def to_the_end(step: Callable[[], None]) -> None:
-    """Do a step whose repetition does what is left of it; an interrupt (Ctrl-C, a signal's) is raised after it."""
+    """Do a step that can be repeated to do what is left of it; an interrupt (Ctrl-C, a signal) is raised afterwards."""
     try:
         step()
     except BaseException:
@@ -60,10 +60,10 @@ def to_the_end(step: Callable[[], None]) -> None:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits until the end of the block."""
+    """Ctrl-C takes effect at the end of the block."""
     before = signal.getsignal(signal.SIGINT)
     if before is None or threading.current_thread() is not threading.main_thread():
-        yield  # not Python's to hold back; it only ever reaches the main thread
+        yield  # no handler of Python's to hold back, or a thread that Ctrl-C never reaches
         return
     came: list[Any] = []
     signal.signal(signal.SIGINT, lambda *event: came.append(event))

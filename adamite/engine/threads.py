@@ -17,11 +17,11 @@ def _available() -> int:
 
 
 class Crew(NamedTuple):
-    """Threads that do one call together, whose repetition does no harm."""
+    """Threads that do one call together; it must be safe to repeat the call."""
 
     run: Callable[[Kernel, int, int], None]  # a kernel on the job at an address, on so many threads
-    size: Callable[[], int]  # how many there are, if nobody says
-    worth: int  # elements below which waking them costs more than it saves
+    size: Callable[[], int]  # how many there are by default
+    worth: int  # elements from which on waking them saves more than it costs
 
 
 OWN = Crew(lambda kernel, address, count: pool.run(kernel.call, address, count), _available, 200_000)
@@ -29,7 +29,7 @@ _crew = OWN
 
 
 def employ(crew: Crew) -> None:
-    """Let large steps run on these threads from now on."""
+    """From now on large steps run on these threads."""
     global _crew
     _crew = crew
 
@@ -47,7 +47,7 @@ _threads: int | None = None
 
 
 def threads() -> int:
-    """How many threads large steps use: `set_threads`, else ADAMITE_THREADS, else the cores at hand.
+    """How many threads large steps use: by `set_threads`, else by ADAMITE_THREADS, else all available cores.
 
     With `adamite.torch` they are torch's own threads, and as many as `torch.get_num_threads()` says.
     """
@@ -73,7 +73,7 @@ def set_threads(count: int | None) -> None:
 
 @contextmanager
 def using_threads(count: int) -> Iterator[None]:
-    """Large steps inside use so many threads."""
+    """Inside, large steps use so many threads."""
     before = _threads
     set_threads(count)
     try:

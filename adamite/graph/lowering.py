@@ -59,7 +59,7 @@ class _Lowering:
         return self.done[root]
 
     def operand(self, e: Expression) -> int:
-        """An argument of a tensor operation; a number among them becomes a coefficient."""
+        """An operand of a tensor operation; a number becomes a coefficient."""
         if e not in self.done:
             self.done[e] = self.operation(e)
         return self.done[e]

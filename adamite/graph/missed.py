@@ -101,7 +101,7 @@ class _Program:
         return self.leaf("const", value)
 
     def scale(self, a: _Scaled) -> int:
-        """The number alone."""
+        """The number without the row."""
         return self.constant(0.0) if a is _ZERO else self.constant(1.0) if a.scale is None else a.scale
 
     def row(self, a: _Scaled) -> int:

@@ -1,4 +1,4 @@
-"""What of an update depends on numbers alone: a straight-line program in float64, run once a step."""
+"""The part of an update that depends only on numbers: a straight-line program in float64, run once a step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ON_NUMBERS = {name: operation.on_numbers for name, operation in OPERATIONS.items
 
 
 class Program:
-    """What depends on numbers alone, a line an operation; `ON_NUMBERS` says what each means."""
+    """The program, one line per operation; `ON_NUMBERS` says what each operation means."""
 
     def __init__(
         self,
@@ -29,14 +29,14 @@ class Program:
         self.source, self.evaluate = self._compile()
 
     def run(self, operations: Mapping[str, Callable[..., Any]], numbers: Sequence[Any]) -> tuple[Any, ...]:
-        """Run it with a framework's operations, on float64 numbers that it may trace."""
+        """Run it with a framework's operations, on float64 numbers, which the framework may trace."""
         values = {**self.constants, **{f"n_{name}": value for name, value in zip(self.numbers, numbers, strict=True)}}
         for variable, op, operands in self.lines:
             values[variable] = operations[op](*(values[o] for o in operands))
         return tuple(values[r] for r in self.results)
 
     def _compile(self) -> tuple[str, Callable[..., tuple[float, ...]]]:
-        """It as a function of Python's numbers, several times as fast; first the text."""
+        """Its source and the compiled function, for Python's numbers: several times as fast as `run`."""
         body = []
         for variable, op, operands in self.lines:
             text = OPERATIONS[op].text or f"{op}({', '.join(['{}'] * len(operands))})"
@@ -52,7 +52,7 @@ class Program:
 
 
 class Scalars:
-    """Straight-line code for what depends on numbers alone."""
+    """Builds the program from expressions; equal operations share a line, constants are folded."""
 
     def __init__(self) -> None:
         self.lines: dict[tuple[Any, ...], str] = {}  # operation -> the variable that holds it

@@ -1,7 +1,7 @@
 """Which states can't be negative: intervals carried through a rule's expressions.
 
-Hyperparameters lie in their ranges; one whose range isn't stated is taken as its default. A state that starts at zero
-or above, and whose new value is then at least zero, stays so.
+Hyperparameters lie in their ranges; one without a stated range counts as its default. A state can't be negative if it
+starts at zero or above, and if its new value is at least zero whenever the old one was.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from adamite.language.trace import walk
 Interval = tuple[float, float]
 _ANY: Interval = (-math.inf, math.inf)
 _NOT_NEGATIVE: Interval = (0.0, math.inf)
-# Numbers that the surroundings bring along.
+# Numbers of the surroundings.
 _AROUND: dict[str, Interval] = {"t": (1.0, math.inf), "clip": (0.0, 1.0), "weight_decay": _NOT_NEGATIVE}
 
 
@@ -32,39 +32,39 @@ def nonnegative(rule: Rule, states: Mapping[str, Expression]) -> frozenset[str]:
     numbers = {name: _range(spec.low, spec.high, spec.default) for name, spec in rule.numbers.items()}
     given = {**_AROUND, **numbers}
     starts = {s.name: given.get(s.start, _ANY) if isinstance(s.start, str) else (s.start,) * 2 for s in rule.states}
-    found = frozenset(name for name in states if starts[name][0] >= 0)
+    assumed = frozenset(name for name in states if starts[name][0] >= 0)
     while True:
-        known = _Known({**given, **dict.fromkeys(found, _NOT_NEGATIVE)})
-        still = frozenset(name for name in found if known.of(states[name])[0] >= 0)
-        if still == found:
+        intervals = _Intervals({**given, **dict.fromkeys(assumed, _NOT_NEGATIVE)})
+        confirmed = frozenset(name for name in assumed if intervals.of(states[name])[0] >= 0)
+        if confirmed == assumed:
             break
-        found = still
+        assumed = confirmed
     for state in rule.states:
-        if state.unsigned and state.name in states and state.name not in found:
+        if state.unsigned and state.name in states and state.name not in confirmed:
             raise RuleError(
                 f"rule {rule.name}: {state.name} is declared Unsigned, and may become negative; drop the annotation, "
                 "or compute it from what can't be (g**2, abs(g)) with coefficients whose ranges the docstring states"
             )
-    return found
+    return confirmed
 
 
 def _range(low: float, high: float, default: Any) -> Interval:
-    known = isinstance(default, float) and (low, high) == _ANY
-    return (default, default) if known else (low, high)
+    unstated = (low, high) == _ANY
+    return (default, default) if unstated and isinstance(default, float) else (low, high)
 
 
-class _Known:
-    """The intervals of expressions, each found once."""
+class _Intervals:
+    """The intervals of expressions, each computed once."""
 
     def __init__(self, inputs: Mapping[str, Interval]) -> None:
         self.inputs = inputs
-        self.found: dict[Expression, Interval] = {}
+        self.computed: dict[Expression, Interval] = {}
 
     def of(self, e: Expression) -> Interval:
         for part in walk(e):
-            if part not in self.found:
-                self.found[part] = self.interval(part)
-        return self.found[e]
+            if part not in self.computed:
+                self.computed[part] = self.interval(part)
+        return self.computed[e]
 
     def interval(self, e: Expression) -> Interval:
         if e.op == "const":
@@ -114,7 +114,7 @@ def _pow(a: Interval, b: Interval) -> Interval:
     return _NOT_NEGATIVE if b[0] == b[1] and b[0] % 2 == 0 else _ANY
 
 
-# Closer than what their definitions say.
+# Narrower than what the definitions would give.
 _CHOICES: dict[str, Callable[..., Interval]] = {
     "maximum": lambda a, b: (max(a[0], b[0]), max(a[1], b[1])),
     "minimum": lambda a, b: (min(a[0], b[0]), min(a[1], b[1])),

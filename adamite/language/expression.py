@@ -1,7 +1,7 @@
-"""Symbols: what a rule is run on, and the graph that it leaves behind.
+"""Symbols: what a rule is run on, and the expressions that it leaves behind.
 
-An `Expression` is one operation with its arguments. It is *scalar* where it depends on numbers alone
-(hyperparameters, the step number), else it stands for one element of a tensor. `boolean` marks comparisons.
+An `Expression` is one operation with its arguments. It is *scalar* if it depends only on numbers
+(hyperparameters, the step number); otherwise it stands for one element of a tensor. `boolean` marks comparisons.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Expression:
     def __invert__(self) -> Expression:
         return apply("not", self)
 
-    # what would run the rule on values: refused, with the way out
+    # what would need a value: refused, with what to write instead
     def __bool__(self) -> NoReturn:
         raise RuleError(
             "a rule is run once, on symbols, so it can't branch on a value (`if`, `and`, `min`, `max`, "
@@ -166,18 +166,18 @@ class Expression:
 
 
 class Unread(RuleError):
-    """A function of another library's was given a symbol; the message says what to use in its place.
+    """A function of another library was given a symbol; the message says what to use instead.
 
     Args:
-        functions: its name, or several that it may be; none, where that isn't known.
+        functions: its name, or several that it may be; none if we don't know it.
     """
 
     def __init__(self, *functions: str) -> None:
         self.functions = functions
-        known = list(dict.fromkeys(_INSTEAD[name] for name in functions if name in _INSTEAD))
+        replacements = list(dict.fromkeys(_INSTEAD[name] for name in functions if name in _INSTEAD))
         super().__init__(
             "a symbol has no value yet, so float(), math, numpy, torch and the like can't read it: use "
-            + (listed(known, "or") if known else f"adamite.{listed(_FUNCTIONS, 'or')}")
+            + (listed(replacements, "or") if replacements else f"adamite.{listed(_FUNCTIONS, 'or')}")
         )
 
 
@@ -193,17 +193,17 @@ def constant(value: Any) -> Expression:
 
 
 def tensor(name: str) -> Expression:
-    """An input that has one value an element: the parameter, its gradient, a state."""
+    """An input that has a value for each element: the parameter, its gradient, a state."""
     return Expression("tensor", name, scalar=False)
 
 
 def number(name: str) -> Expression:
-    """An input that has one value a step: a hyperparameter, the step number, a Scalar state."""
+    """An input that has one value per step: a hyperparameter, the step number, a Scalar state."""
     return Expression("number", name, scalar=True)
 
 
 def apply(op: str, *operands: Operand) -> Expression:
-    """The operation on its operands, checked for what can be known without values."""
+    """The operation on its operands; what can be checked without values is checked."""
     args = tuple(constant(a) for a in operands)
     wants = [op in ("and", "or", "not") or (op == "where" and i == 0) for i in range(len(args))]
     for want, arg in zip(wants, args, strict=True):

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 
 class Operation(NamedTuple):
-    """What is known of an operation."""
+    """An operation's entry in the table."""
 
     arity: int
-    on_numbers: Callable[..., Any] | None  # IEEE float64 arithmetic; None where it is of tensors alone
-    text: str | None = None  # in Python; None where `on_numbers` is called by the operation's name
+    on_numbers: Callable[..., Any] | None  # IEEE float64 arithmetic; None if it is for tensors only
+    text: str | None = None  # in Python; None if `on_numbers` is called by the operation's name
     boolean: bool = False  # whether it gives true or false
     on_tensors: bool = True  # whether it may stand in a graph; else it is lowered to others
     definition: Callable[..., Any] | None = None  # what it means: a function of `where` and the operands

@@ -35,7 +35,7 @@ def trace(
 ) -> Trace:
     """Run the rule on symbols, its choices fixed and its absent numbers None.
 
-    A state that the rule neither reads nor changes under these choices isn't kept.
+    States that the rule neither reads nor changes under these choices are dropped.
     """
     x = tensor("x") if x is None else x
     inputs = {s.name: number(s.name) if s.scalar else tensor(s.name) for s in rule.states}
@@ -74,12 +74,12 @@ def trace(
     tensors = {name: value for name, value in new.items() if name not in scalars}
     changed = [value for name, value in tensors.items() if value is not inputs[name]]
     read = {node for root in (step, *changed) for node in walk(root)}
-    kept = {n: value for n, value in tensors.items() if value is not inputs[n] or inputs[n] in read}
-    return Trace(step, kept, scalars, named)
+    used = {n: value for n, value in tensors.items() if value is not inputs[n] or inputs[n] in read}
+    return Trace(step, used, scalars, named)
 
 
 def walk(root: Expression) -> Iterator[Expression]:
-    """Every expression under this one, arguments before what uses them, each once."""
+    """Each expression that this one is made of, and this one: arguments before what uses them."""
     seen: set[Expression] = set()
     stack = [(root, False)]
     while stack:
@@ -93,7 +93,7 @@ def walk(root: Expression) -> Iterator[Expression]:
 
 
 def _run(rule: Rule, positional: list[Any], keywords: dict[str, Any], named: dict[str, Expression]) -> Any:
-    """Call the function; note its local variables' names; say which line an error comes from."""
+    """Call the function, record the names of its local variables, and say which line an error comes from."""
 
     def note(frame: FrameType, event: str, _: Any) -> None:
         if event == "return" and frame.f_code.co_filename not in _OURS:
@@ -112,15 +112,16 @@ def _run(rule: Rule, positional: list[Any], keywords: dict[str, Any], named: dic
 
 
 def _problem(error: Exception, line: str) -> str:
-    """What went wrong; what a library says of a symbol that it was given says little.
+    """What went wrong. If a library was given a symbol, its own message says little, so we say what to use instead.
 
-    The function that it was given to doesn't always tell its name (math's call `__float__`): the line has it.
+    The name of the library's function is taken from the line, since a symbol doesn't always see it (math's functions
+    call `__float__`).
     """
     import traceback
 
     last = next(f.filename for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename not in _OURS)
     text = str(error) if isinstance(error, RuleError) else f"{type(error).__name__}: {error}"
     unread = isinstance(error, Unread) and not error.functions
-    if unread or is_library(last) or repr(Expression) in text:  # jax takes its own frames out
+    if unread or is_library(last) or repr(Expression) in text:  # jax removes its own frames
         return str(Unread(*re.findall(r"(?<!adamite)\.(\w+)\(", line)))
     return text

@@ -1,7 +1,7 @@
 """The one place where a parameter moves: x <- x - (step + lr * weight_decay * x).
 
 Everything that surrounds a rule (clipping, maximizing, coupled and decoupled weight decay, the cautious mask, the
-average of the weights) stands here once, and is traced in only when it is on.
+average of the weights) is written here, once, and traced in only if it is turned on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from adamite.language.trace import Trace, trace
 
 Decay = Literal["l2", "decoupled"]
 
-# The hyperparameters that the surroundings bring along.
+# The hyperparameters of the surroundings.
 WEIGHT_DECAY = Number(
     "weight_decay",
     0.0,
@@ -57,7 +57,7 @@ class Surroundings(NamedTuple):
 
 
 class Update:
-    """A rule with its choices and surroundings, as expressions: what every reader reads."""
+    """A rule with its choices and surroundings, as expressions."""
 
     def __init__(self, rule: Rule, surroundings: Surroundings, outputs: Mapping[str, Expression], trace: Trace) -> None:
         self.rule, self.surroundings = rule, surroundings
@@ -68,7 +68,7 @@ class Update:
 
     @property
     def states(self) -> tuple[str, ...]:
-        """The tensors that are kept beside the parameter."""
+        """The tensors that the optimizer keeps for a parameter."""
         return tuple(name for name in self.outputs if name not in ("x", "g"))
 
 

@@ -15,9 +15,9 @@ from adamite.storage import BFLOAT16, EIGHT_BIT_SIGNED, EIGHT_BIT_UNSIGNED, FLOA
 from adamite.storage.random import mixed
 
 StateDtype = Literal["float32", "bfloat16", "8bit"]
-# Smaller tensors keep the dtype that they are computed in: there is little to save, and in the cache nothing to gain.
+# Smaller tensors keep the dtype that is computed in: they have little memory to save, and in the cache no time to gain.
 SMALLEST = 4096
-AVERAGE = "average"  # of the weights: it changes too little a step for a narrow format
+AVERAGE = "average"  # of the weights: a step changes it too little for a narrow format
 
 
 class Storage(NamedTuple):
@@ -28,16 +28,16 @@ class Storage(NamedTuple):
     seed: int = 0
 
     def chosen(self) -> dict[str, Any]:
-        """What isn't as it is by default."""
+        """What differs from the defaults."""
         return {name: value for name, value in self._asdict().items() if value != self._field_defaults[name]}
 
     def stream(self, number: int) -> int:
-        """Where the random bits of a parameter begin, by its number among all."""
+        """The seed of a parameter's random bits, by its number among all parameters."""
         return mixed(mixed(self.seed) + number)
 
 
 def check(owner: str, storage: Storage, formats: Collection[Format]) -> None:
-    """Refuse what isn't a choice, or can't be had for parameters of these formats."""
+    """Refuse values that aren't choices, and choices that parameters of these formats can't have."""
     check_choices(owner, storage)
     state, rounding, seed = storage
     if seed and state == "float32" and rounding != "stochastic":
@@ -53,7 +53,7 @@ def check(owner: str, storage: Storage, formats: Collection[Format]) -> None:
 
 
 def check_choices(owner: str, storage: Storage) -> None:
-    """Refuse what isn't a choice, each for itself."""
+    """Refuse values that aren't choices; whether they go together isn't checked."""
     state, rounding, seed = storage
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ValueError(f"{owner}: seed must be a whole number in [0, 2**32), got {seed!r}")
@@ -64,9 +64,9 @@ def check_choices(owner: str, storage: Storage) -> None:
 
 @functools.cache
 def subtracted(update: Update) -> frozenset[str]:
-    """States of whose difference a root is taken, as of two averages for a variance: they stay as they are computed.
+    """States whose difference is under a root, as two averages are for a variance: they aren't stored narrowly.
 
-    What rounding left of the difference might be next to nothing, and a step that is divided by it too large.
+    Rounding might leave almost nothing of the difference, and make a step that is divided by it too large.
     """
     states = set(update.states)
 
@@ -79,12 +79,12 @@ def subtracted(update: Update) -> frozenset[str]:
 
 
 def layout(update: Update, x: Format, elements: int, storage: Storage) -> Layout:
-    """How a parameter of so many elements and its states rest."""
+    """How a parameter of so many elements and its states are stored."""
     rounding = storage.rounding if x is BFLOAT16 else "nearest"
     if storage.state == "float32" or elements < SMALLEST:
         return Layout(x, rounding=rounding)
-    kept = {AVERAGE, *subtracted(update), *(name for name, new in update.outputs.items() if new.scalar)}
-    narrow = [name for name in update.states if name not in kept]
+    wide = {AVERAGE, *subtracted(update), *(name for name, new in update.outputs.items() if new.scalar)}
+    narrow = [name for name in update.states if name not in wide]
     return Layout(x, tuple((name, format_of(update, name, storage.state)) for name in narrow), rounding)
 
 
@@ -98,7 +98,7 @@ def format_of(update: Update, name: str, state: StateDtype) -> Format:
 
 
 def tell_converted(owner: str, there: str, here: str, count: int) -> None:
-    """Say that loaded state is stored in another format now."""
+    """Warn that loaded state is now stored in another format."""
     words = {"eight_bit_signed": "8bit", "eight_bit_unsigned": "8bit"}
     warnings.warn(
         f"{owner}: states of {counted(count, 'parameter')} were {words.get(there, there)} when saved and are "

@@ -1,4 +1,4 @@
-"""What a .safetensors file says of its tensors, read from its header: no tensor is loaded."""
+"""The names, types and sizes of the tensors in a .safetensors file, from its header: no tensor is loaded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from operator import index
 from pathlib import Path
 from typing import Any, NamedTuple
 
-_LONGEST = 100_000_000  # of a header, as the format has it
+_LONGEST = 100_000_000  # bytes of a header, by the format's specification
 _TYPES = {"F": "float", "BF": "bfloat", "I": "int", "U": "uint", "C": "complex"}
 
 
@@ -17,7 +17,7 @@ class Entry(NamedTuple):
     """One tensor of a file."""
 
     name: str
-    dtype: str  # as NumPy spells it, where NumPy has it
+    dtype: str  # as NumPy spells it, if NumPy has it
     elements: int
     nbytes: int
 
@@ -26,15 +26,15 @@ def read(path: Path) -> list[Entry]:
     """The tensors of a file, of all files that an index names (model.safetensors.index.json), or of a folder.
 
     Raises:
-        ValueError: where there is none, or it isn't one.
+        ValueError: if there is no such file, or it isn't a .safetensors file.
     """
-    found: dict[str, Entry] = {}
+    entries: dict[str, Entry] = {}
     for file in _files(path):
         for entry in _header(file):
-            if entry.name in found:
+            if entry.name in entries:
                 raise ValueError(f"{path} has {entry.name} twice, a second time in {file.name}; name one of its files")
-            found[entry.name] = entry
-    return list(found.values())
+            entries[entry.name] = entry
+    return list(entries.values())
 
 
 def _files(path: Path) -> list[Path]:
@@ -44,7 +44,7 @@ def _files(path: Path) -> list[Path]:
             raise ValueError(f"there is no .safetensors file in {path}")
         if len(files) > 1 and files[0].suffix == ".json":
             raise ValueError(f"{path} has {len(files)} indices; name one: {', '.join(f.name for f in files)}")
-        return [found for file in files for found in _files(file)]
+        return [part for file in files for part in _files(file)]
     if path.suffix != ".json":
         return [path]
     listed = _json(path, _bytes(path))
@@ -69,7 +69,7 @@ def _json(path: Path, text: bytes) -> Any:
 
 
 def _header(path: Path) -> Iterator[Entry]:
-    """Eight bytes that say how long the header is, little-endian; the header, JSON; the tensors."""
+    """A file is eight bytes with the length of the header, little-endian; the header, in JSON; and the tensors."""
     try:
         with path.open("rb") as file:
             size = path.stat().st_size

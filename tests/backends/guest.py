@@ -67,10 +67,10 @@ def emulator() -> list[str]:
     """How programs are run: as they are where this is such a processor, else by qemu; skips where there is none."""
     if platform.machine() in ("aarch64", "arm64") and platform.system() == "Linux":
         return []
-    found = shutil.which(EMULATOR) or shutil.which(f"{EMULATOR}-static")
-    if found is None:
+    emulator = shutil.which(EMULATOR) or shutil.which(f"{EMULATOR}-static")
+    if emulator is None:
         pytest.skip(f"no {EMULATOR} here: apt-get install qemu-user")
-    return [found]
+    return [emulator]
 
 
 def compiled(text: str, processor: str) -> bytes:
@@ -158,10 +158,10 @@ class Program:
 
     def place(self, array: Array) -> int:
         """Where an array will lie, whose content counts when the program runs."""
-        known = self.arrays.get(array.ctypes.data)
-        if known is None or known[1] is not array:
-            known = self.arrays[array.ctypes.data] = self._add(bytes(max(1, array.nbytes))), array
-        return known[0]
+        placed = self.arrays.get(array.ctypes.data)
+        if placed is None or placed[1] is not array:
+            placed = self.arrays[array.ctypes.data] = self._add(bytes(max(1, array.nbytes))), array
+        return placed[0]
 
     def kernel(self, text: str, columns: int) -> Callable[[int], None]:
         """A function of a job's address, which has it done when the program runs; its cells are places in there."""
@@ -190,7 +190,9 @@ class Program:
         file = folder / "program"
         file.write_bytes(self.segment)
         file.chmod(0o700)
-        found = subprocess.run([*self.emulator, str(file)], stdout=subprocess.PIPE, check=True, timeout=PATIENCE).stdout
+        answer = subprocess.run(
+            [*self.emulator, str(file)], stdout=subprocess.PIPE, check=True, timeout=PATIENCE
+        ).stdout
         for place, array in self.arrays.values():
-            content = found[place - BASE : place - BASE + array.nbytes]
+            content = answer[place - BASE : place - BASE + array.nbytes]
             array[...] = np.frombuffer(content, array.dtype).reshape(array.shape)

@@ -69,10 +69,10 @@ def start(graph: Graph, rng: np.random.Generator, size: int, format: Format) -> 
     return {name: drawn(rng, size, format) if name in "xg" else np.zeros(size, format.dtype) for name in graph.inputs}
 
 
-def assert_same(found: Any, wanted: Arrays) -> None:
-    assert found.keys() == wanted.keys()
+def assert_same(computed: Any, wanted: Arrays) -> None:
+    assert computed.keys() == wanted.keys()
     for name, value in wanted.items():  # NaN is NaN; a maximum's zero may have the other sign
-        np.testing.assert_array_equal(found[name], value, err_msg=name)
+        np.testing.assert_array_equal(computed[name], value, err_msg=name)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -160,9 +160,9 @@ def test_what_is_stored_may_be_a_number_or_an_input() -> None:
 
     graph = lower(build(odd))
     tensors = {name: np.ones(2) for name in graph.inputs}
-    found = evaluate(graph, tensors, [1] * graph.coefficient_count, NUMPY)
-    assert found["a"] is tensors["b"] and found["b"] is tensors["a"]
-    assert found["c"] == 1 and isinstance(found["c"], float)  # of a whole number too
+    computed = evaluate(graph, tensors, [1] * graph.coefficient_count, NUMPY)
+    assert computed["a"] is tensors["b"] and computed["b"] is tensors["a"]
+    assert computed["c"] == 1 and isinstance(computed["c"], float)  # of a whole number too
 
 
 def test_either_operand_may_be_written_over() -> None:

@@ -158,7 +158,7 @@ def test_flushing_denormals_changes_nothing(
     assert not flushes()
     rng = np.random.default_rng(5)
     start, gradients = awkward(rng, 5_000, dtype, 0.5), tame(awkward(rng, 5_000, dtype, 0.5))
-    found = []
+    results = []
     for flush in (False, True):
         x = {"x": start.copy()}
         optimizer = case.optimizer(x)
@@ -168,8 +168,8 @@ def test_flushing_denormals_changes_nothing(
             optimizer.step({"x": gradients})
             assert flushes() is flush
         flushing(False)
-        found.append(snapshot(optimizer, x))
-    assert_same_bits(found[1:], found[:1])
+        results.append(snapshot(optimizer, x))
+    assert_same_bits(results[1:], results[:1])
 
 
 # ---- arbitrary graphs -----------------------------------------------------------------------------
@@ -247,7 +247,7 @@ def assert_agree(dtype: Any, builds: Sequence[Build], a: float, b: float, seed: 
 
     rng = np.random.default_rng(seed)
     start, g, m, v = (rng.choice(special(dtype), 301) * rng.choice(dtype([1, 0.7]), 301) for _ in range(4))
-    found = []
+    results = []
     for backend in ("llvm", "numpy"):
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("ADAMITE_BACKEND", backend)
@@ -256,8 +256,8 @@ def assert_agree(dtype: Any, builds: Sequence[Build], a: float, b: float, seed: 
             optimizer.a, optimizer.b = a, b
             set_states(optimizer, dict(m=m, v=v))
             optimizer.step({"x": g})
-        found.append(snapshot(optimizer, x))
-    assert_same_bits(found[:1], found[1:])
+        results.append(snapshot(optimizer, x))
+    assert_same_bits(results[:1], results[1:])
 
 
 NUMBER = st.sampled_from(FINITE)
@@ -338,11 +338,11 @@ def test_primitives_on_special_values(name: str, dtype: Any) -> None:
     signs = np.signbit(x)
     optimizer = adamite.optimizer(drawn)(x)
     optimizer.step(g)
-    found = optimizer.state_dict()["parameters"]["x"]["m"]
-    np.testing.assert_array_equal(found, expected)
+    results = optimizer.state_dict()["parameters"]["x"]["m"]
+    np.testing.assert_array_equal(results, expected)
     if name == "sign":
         finite = ~np.isnan(expected)
-        np.testing.assert_array_equal(np.signbit(found)[finite], signs[finite])
+        np.testing.assert_array_equal(np.signbit(results)[finite], signs[finite])
 
 
 # ---- numbers --------------------------------------------------------------------------------------
@@ -387,7 +387,7 @@ def test_numbers_are_ieee(p: Build, a: float, b: float, t: int) -> None:
     graph = lower(build(drawn))
     values = dict(t=float(t), a=a, b=b)
     constants = [n.value for n in graph.nodes if n.op == "const"]
-    found, *_ = graph.evaluate(values["t"], *(values[name] for name in graph.numbers)) or constants
+    results, *_ = graph.evaluate(values["t"], *(values[name] for name in graph.numbers)) or constants
     with np.errstate(all="ignore"):
         expected = in_float64(symbols[-1], values)
-    assert same_bits(np.float64(found)[None], np.float64(expected)[None]).all()
+    assert same_bits(np.float64(results)[None], np.float64(expected)[None]).all()

@@ -151,17 +151,17 @@ def test_the_same_bits(case: Case, format: Format) -> None:
         rng = np.random.default_rng(size)
         x = format.narrow(awkward(rng, size, np.float32))
         states = [np.zeros(size, np.float32) for _ in graph.inputs[2:]]
-        found = [[a.copy() for a in (x, x, *states)] for _ in range(2)]
+        results = [[a.copy() for a in (x, x, *states)] for _ in range(2)]
         scalars = [1.0] * len(graph.scalars)
         for t in range(1, 6):
-            own = [numbers[name] for name in graph.numbers if name not in graph.scalars]
-            values = graph.evaluate(float(t), *own, *scalars)
+            arguments = [numbers[name] for name in graph.numbers if name not in graph.scalars]
+            values = graph.evaluate(float(t), *arguments, *scalars)
             scalars = list(values[graph.coefficient_count :])
             g = format.narrow(awkward(rng, size, np.float32))
-            for arrays, backend in zip(found, BACKENDS, strict=True):
+            for arrays, backend in zip(results, BACKENDS, strict=True):
                 arrays[1][...] = g
                 ran(kernels.step_kernel(update, Layout(format), backend), arrays, values[: graph.coefficient_count])
-            for name, a, b in zip(graph.inputs, *found, strict=True):
+            for name, a, b in zip(graph.inputs, *results, strict=True):
                 wide = [(format if name in ("x", "g") else FLOAT32).widen(array) for array in (a, b)]
                 assert same_bits(*wide).all(), (name, t)
 

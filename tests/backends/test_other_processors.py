@@ -53,15 +53,15 @@ def assert_the_references_bits(
     **how: Any,
 ) -> None:
     """Some steps of each, all in one program."""
-    found = []
+    results = []
     for update, layout in made:
         compared: dict[str, tuple[Callable[[int], None], int]] = {
             "here": (kernels.step_kernel(update, layout, "numpy").call, 1000),
             "there": (program.kernel(text(update, layout), job_columns(update, layout)), 3),
         }
-        found.append(steps(update, layout, compared, places={"there": program.place}, **how))
+        results.append(steps(update, layout, compared, places={"there": program.place}, **how))
     program.run(folder)
-    for (update, layout), rows in zip(made, found, strict=True):
+    for (update, layout), rows in zip(made, results, strict=True):
         assert_same(update, layout, rows["there"], rows["here"])
 
 
@@ -80,13 +80,13 @@ def test_steps(format: Format, program: Program, tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("rests", [FIRST, LAST, (FLOAT16, Storage("bfloat16"))], ids=named)
-def test_blocks(rests: tuple[Format, Storage], program: Program, tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", [FIRST, LAST, (FLOAT16, Storage("bfloat16"))], ids=named)
+def test_blocks(way: tuple[Format, Storage], program: Program, tmp_path: Path) -> None:
     updates = [built(case, L2) for case in (FEW[3:] if program.processor == PROCESSORS[0] else FEW[4:])]
     assert_the_references_bits(
         program,
         tmp_path,
-        [(update, choice.layout(update, rests[0], LARGE, rests[1])) for update in updates],
+        [(update, choice.layout(update, way[0], LARGE, way[1])) for update in updates],
         lambda update, layout: blocks.step_text(lower(update), layout, MACHINE),
         sizes=(1000, 300),
         count=3,
@@ -97,7 +97,7 @@ def test_blocks(rests: tuple[Format, Storage], program: Program, tmp_path: Path)
 def test_sums_of_squares(program: Program, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     lengths, scale = [0, 1, 31, 33, CHUNK, CHUNK + 1, 20_011], 0.3
-    found = []
+    results = []
     for format in FORMATS:
         tensors = [
             format.narrow(awkward(rng, size, format.compute.dtype, 0.5 if size < 40 else 0.0)) for size in lengths
@@ -113,15 +113,15 @@ def test_sums_of_squares(program: Program, tmp_path: Path) -> None:
         ctypes.c_double.from_address(job.address + 8 * SCALE).value = scale
         job.cells[GRAIN] = 2
         program.kernel(squares_text(format, MACHINE), 4)(job.address)
-        found.append((sums, expected))
+        results.append((sums, expected))
     program.run(tmp_path)
-    for sums, expected in found:
+    for sums, expected in results:
         assert same_bits(np.concatenate(sums), expected).all()
 
 
 @pytest.mark.parametrize("format", FORMATS, ids=lambda f: f.name)
 def test_steps_that_rows_have_missed(format: Format, program: Program, tmp_path: Path) -> None:
-    found = []
+    results = []
     for case in (case for case in FEW if case.rule.name in ("adam", "nadam")):
         update = built(case, Surroundings("decoupled"))
         for width in jobs.WIDTHS if format is FLOAT32 else jobs.WIDTHS[:1]:
@@ -130,9 +130,9 @@ def test_steps_that_rows_have_missed(format: Format, program: Program, tmp_path:
             here, there = rows(case, update, format), rows(case, update, format)
             catch_up(kernel, update, format, here, lambda array: array.ctypes.data)
             catch_up(program.kernel(text, jobs.catch_up_columns(lower(update))), update, format, there, program.place)
-            found.append((here, there))
+            results.append((here, there))
     program.run(tmp_path)
-    for here, there in found:
+    for here, there in results:
         for name in here:
             for a, b in zip(here[name], there[name], strict=True):
                 assert same_bits(format.widen(a), format.widen(b)).all() if name == "x" else same_bits(a, b).all(), name
@@ -167,10 +167,10 @@ def catch_up(
     graph = lower(update)
     numbers = {name: spec.default for name, spec in update.rule.numbers.items()} | {"weight_decay": 0.1, "lr": 0.01}
     scalars: list[float] = [float(state.start) for state in update.rule.states if state.name in graph.scalars]
-    own = [numbers[name] for name in graph.numbers if name not in graph.scalars]
+    arguments = [numbers[name] for name in graph.numbers if name not in graph.scalars]
     table = np.zeros((max(MISSED), graph.coefficient_count), format.compute.dtype)
     for t in range(max(MISSED)):
-        values = graph.evaluate(float(t + 1), *own, *scalars)
+        values = graph.evaluate(float(t + 1), *arguments, *scalars)
         table[t], scalars = values[: graph.coefficient_count], list(values[graph.coefficient_count :])
     job = Job(len(LENGTHS), jobs.catch_up_columns(graph))
     job.lengths(list(LENGTHS))

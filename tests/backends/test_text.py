@@ -47,8 +47,8 @@ GROUPS = {
 TOKEN = re.compile(r"\s*(∇f\(xₜ₋₁\)|\d+(?:\.\d+)?(?:e[-+]?\d+)?|[^\W\d_][\w∞₋\u0302\u0304]*|\S)")
 
 
-def subscript(found: re.Match[str]) -> str:
-    parts = (p if p.isdigit() or p in ("t", "t-1") else f"_{p}" for p in found[1].split(","))
+def subscript(match: re.Match[str]) -> str:
+    parts = (p if p.isdigit() or p in ("t", "t-1") else f"_{p}" for p in match[1].split(","))
     return "".join(p if p[0] == "_" else p.translate(SUBSCRIPTS) for p in parts)
 
 
@@ -212,20 +212,20 @@ def letter(name: str) -> str:
 def follow(update: Update, latex: bool, settings: dict[str, Any]) -> Iterator[tuple[float, float]]:
     """The parameter and the average of the weights after each step, by the printed equations alone."""
     printed = [(e.left, e.right) for e in equations(update, latex)]
-    kept = {s.name: settings.get(str(s.start), START if s.start == "x" else s.start) for s in update.rule.states}
-    kept |= {"x": START, "average": START}
+    values = {s.name: settings.get(str(s.start), START if s.start == "x" else s.start) for s in update.rule.states}
+    values |= {"x": START, "average": START}
     numbers = {letter(name): np.float64(value) for name, value in settings.items() if isinstance(value, float)}
     for t, g in enumerate(GRADIENTS, start=1):
         clip = min(1.0, settings.get("clip_norm", np.inf) / abs(g))
-        names = numbers | {f"{letter(name)}ₜ₋₁": np.float64(value) for name, value in kept.items()}
+        names = numbers | {f"{letter(name)}ₜ₋₁": np.float64(value) for name, value in values.items()}
         names |= {"t": np.float64(t), "gₜ": np.float64(g), "∇f(xₜ₋₁)": np.float64(g), "c": np.float64(clip)}
         for left, right in printed:
             name = to_plain(left) if latex else left
             with np.errstate(all="ignore"):  # the branch that isn't taken
                 names[name] = Reader(right, names, FLOATS).value()
         changing = ["x", *update.states, *update.scalars]
-        kept |= {name: names[f"{letter(name)}ₜ"] for name in changing}
-        yield kept["x"], kept["average"]
+        values |= {name: names[f"{letter(name)}ₜ"] for name in changing}
+        yield values["x"], values["average"]
 
 
 @notations
@@ -233,7 +233,7 @@ def follow(update: Update, latex: bool, settings: dict[str, Any]) -> Iterator[tu
 def test_the_equations_compute_what_the_papers_do(case: Case, latex: bool) -> None:
     settings = {k: VISIBLE.get(k, n.default) for k, n in case.rule.numbers.items()} | case.options
     update = case.optimizer(np.zeros(1), lr=settings["lr"]).update
-    found = np.array(list(follow(update, latex, settings | case.around)))
+    results = np.array(list(follow(update, latex, settings | case.around)))
     around, kind = case.around, case.around.get("decay")
     expected, average = oracles.run(
         case.rule.name,
@@ -246,9 +246,9 @@ def test_the_equations_compute_what_the_papers_do(case: Case, latex: bool) -> No
         maximize=around.get("maximize", False),
         ema_decay=around.get("ema"),
     )
-    np.testing.assert_allclose(found[:, 0] - START, np.array(expected)[:, 0] - START, rtol=1e-10, atol=1e-15)
+    np.testing.assert_allclose(results[:, 0] - START, np.array(expected)[:, 0] - START, rtol=1e-10, atol=1e-15)
     if average:
-        assert found[-1, 1] == pytest.approx(average[0], rel=1e-12)
+        assert results[-1, 1] == pytest.approx(average[0], rel=1e-12)
 
 
 @adamite.rule
@@ -279,8 +279,8 @@ def forgets(g, m, *, t, lr=0.5):
 def test_every_state_has_its_equation(rule: adamite.Rule, expected: list[float], latex: bool) -> None:
     """So that pₜ₋₁ means something, although pₜ is nothing but gₜ."""
     update = adamite.optimizer(rule)(np.zeros(1)).update
-    found = [x for x, _ in itertools.islice(follow(update, latex, {"lr": 0.5}), 2)]
-    assert found == expected
+    results = [x for x, _ in itertools.islice(follow(update, latex, {"lr": 0.5}), 2)]
+    assert results == expected
 
 
 # ---- any expression -------------------------------------------------------------------------------

@@ -126,13 +126,13 @@ def trained(seed: int, size: int = 400_000) -> Array:
 def test_several_optimizers_in_several_threads(small_shares: None) -> None:
     adamite.set_threads(3)
     expected = {seed: trained(seed) for seed in range(4)}
-    found: dict[int, Array] = {}
-    workers = [threading.Thread(target=lambda s=s: found.update({s: trained(s)})) for s in expected]
+    results: dict[int, Array] = {}
+    workers = [threading.Thread(target=lambda s=s: results.update({s: trained(s)})) for s in expected]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    assert all(same_bits(found[seed], expected[seed]).all() for seed in expected)
+    assert all(same_bits(results[seed], expected[seed]).all() for seed in expected)
 
 
 @pytest.mark.parametrize("leave", ["os._exit(code)", "sys.exit(code)"])
@@ -257,7 +257,7 @@ def test_no_state_is_subnormal(case: Case, dtype: Any, monkeypatch: pytest.Monke
     near = (tiny * 2.0 ** np.linspace(-20, 20, 1001)).astype(dtype)
     near[::7] = 0
     near[::5] *= -1
-    found = []
+    results = []
     for backend in ("llvm", "numpy"):
         monkeypatch.setenv("ADAMITE_BACKEND", backend)
         x = {"x": near.copy()}
@@ -265,9 +265,9 @@ def test_no_state_is_subnormal(case: Case, dtype: Any, monkeypatch: pytest.Monke
         names = optimizer.state_dict()["parameters"]["x"]
         set_states(optimizer, {n: near if n in SIGNED else np.abs(near) for n in names})
         optimizer.step({"x": np.zeros_like(near)})
-        found.append(snapshot(optimizer, x))
-    assert_same_bits(found[:1], found[1:])
-    for name, state in found[0].items():
+        results.append(snapshot(optimizer, x))
+    assert_same_bits(results[:1], results[1:])
+    for name, state in results[0].items():
         if name != "x.x" and state.ndim:
             assert not ((np.abs(state) < tiny) & (state != 0)).any(), name
 

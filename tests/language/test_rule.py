@@ -257,9 +257,9 @@ def test_numbers_and_choices():
     ):
         return lr * g, m
 
-    found = {n.name: (n.default, n.optional) for n in r.numbers.values()}
-    need = found.pop("need")
-    assert found == {"lr": (1.0, False), "beta": (None, True), "rho": (0.5, True), "small": (0.5, False)}
+    numbers = {n.name: (n.default, n.optional) for n in r.numbers.values()}
+    need = numbers.pop("need")
+    assert numbers == {"lr": (1.0, False), "beta": (None, True), "rho": (0.5, True), "small": (0.5, False)}
     assert need == (adamite.rule.__globals__["REQUIRED"], False)
     assert all(type(n.default) is float for n in r.numbers.values() if n.name not in ("need", "beta"))
     choices = {c.name: (c.default, c.allowed) for c in r.choices.values()}

@@ -241,10 +241,10 @@ def test_the_profiler_of_others_is_left_alone():
     sys.setprofile(profiler)
     try:
         adamite.optimizer(rule(lambda g, *, t, lr=0.3: lr * g))(np.ones(3))
-        kept = sys.getprofile()
+        active = sys.getprofile()
     finally:
         sys.setprofile(None)
-    assert kept is profiler
+    assert active is profiler
 
 
 # ---- what is traced means what it says ------------------------------------------------------------
@@ -449,8 +449,8 @@ def test_unused_states_are_dropped():
     def r(g, used, unread, changed, swapped, gone, *, t, lr=0.1):
         return lr * (g + used), used, unread, g, gone, swapped
 
-    found = traced(r)
-    assert list(found.states) == ["used", "changed", "swapped", "gone"]
+    outcome = traced(r)
+    assert list(outcome.states) == ["used", "changed", "swapped", "gone"]
     x = np.zeros(2)
     opt = adamite.optimizer(rule(r))(x)
     assert set(opt.state_dict()["parameters"]["x"]) == {"used", "changed", "swapped", "gone", "step"}
@@ -493,9 +493,9 @@ def test_local_names_are_noted():
         corrected = m_new / (1 - 0.9**t)
         return lr * corrected, m_new
 
-    found = traced(r)
-    assert found.locals["m_new"] is found.states["m"]
-    assert {"corrected", "m_new"} <= set(found.locals) and found.locals["corrected"] in set(walk(found.step))
+    outcome = traced(r)
+    assert outcome.locals["m_new"] is outcome.states["m"]
+    assert {"corrected", "m_new"} <= set(outcome.locals) and outcome.locals["corrected"] in set(walk(outcome.step))
 
 
 def test_tracing_is_done_once():

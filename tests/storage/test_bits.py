@@ -27,8 +27,8 @@ from adamite.storage.random import mixed
 from tests.backends.test_bits import EXPRESSIONS
 from tests.support import VARIANTS, Array, Case, awkward, levels, same_bits, snapshot
 
-# Every way to rest that goes by blocks: the parameter's format, the states', the rounding.
-RESTS: list[tuple[Format, Storage]] = [
+# Every way to store tensors by blocks: the parameter's format, the states', the rounding.
+WAYS: list[tuple[Format, Storage]] = [
     (x, Storage(state, rounding))
     for x in (FLOAT32, FLOAT16, BFLOAT16)
     for state in ("8bit", "bfloat16", "float32")
@@ -67,9 +67,9 @@ def numbers_of(update: Update, **more: float) -> dict[str, float]:
 
 
 def formats(update: Update, layout: Layout) -> dict[str, Format]:
-    """How each of the tensors rests, in the order of the job's columns."""
-    found = {name: layout.of(name) for name in lower(update).inputs}
-    return found | ({COMPENSATION: BFLOAT16} if COMPENSATION in layout.more else {})
+    """The formats of the tensors, in the order of the job's columns."""
+    results = {name: layout.of(name) for name in lower(update).inputs}
+    return results | ({COMPENSATION: BFLOAT16} if COMPENSATION in layout.more else {})
 
 
 def resting(values: Array, format: Format) -> Array:
@@ -155,8 +155,8 @@ def steps(
     rows = {label: [made(update, layout, layout.x.widen(x), numbers) for x in starts] for label in compared}
     scalars: list[float] = [float(s.start) for s in update.rule.states if s.name in graph.scalars]
     for t in range(1, count + 1):
-        own = [numbers[name] for name in graph.numbers if name not in graph.scalars]
-        values = graph.evaluate(float(t), *own, *scalars)
+        arguments = [numbers[name] for name in graph.numbers if name not in graph.scalars]
+        values = graph.evaluate(float(t), *arguments, *scalars)
         scalars = list(values[graph.coefficient_count :])
         gradients = [layout.x.narrow(wild(rng, size)) for size in sizes]
         for label, (kernel, grain) in compared.items():
@@ -167,9 +167,9 @@ def steps(
     return rows
 
 
-def assert_same(update: Update, layout: Layout, found: Sequence[Row], expected: Sequence[Row]) -> None:
+def assert_same(update: Update, layout: Layout, results: Sequence[Row], expected: Sequence[Row]) -> None:
     kinds = formats(update, layout)
-    for mine, theirs in zip(found, expected, strict=True):
+    for mine, theirs in zip(results, expected, strict=True):
         assert mine.keys() == theirs.keys()
         for name, format in kinds.items():
             a, b = mine[name], theirs[name]
@@ -187,21 +187,21 @@ def both(update: Update, layout: Layout, grain: int | None = None) -> dict[str, 
     return compared | {"llvm": (machine.call, None)} | ({"pieces": (machine.call, grain)} if grain else {})
 
 
-def agree(update: Update, rests: tuple[Format, Storage], grain: int | None = 3, **more: Any) -> dict[str, list[Row]]:
-    layout = choice.layout(update, rests[0], LARGE, rests[1])
+def agree(update: Update, way: tuple[Format, Storage], grain: int | None = 3, **more: Any) -> dict[str, list[Row]]:
+    layout = choice.layout(update, way[0], LARGE, way[1])
     assert layout.blocks or {"average", *choice.subtracted(update)}.issuperset(update.states)
     if not layout.blocks:
         return {}
-    found = steps(update, layout, both(update, layout, grain), **more)
-    for label in found.keys() - {"numpy"}:
-        assert_same(update, layout, found[label], found["numpy"])
-    return found
+    results = steps(update, layout, both(update, layout, grain), **more)
+    for label in results.keys() - {"numpy"}:
+        assert_same(update, layout, results[label], results["numpy"])
+    return results
 
 
 # ---- every rule -----------------------------------------------------------------------------------
 
 FIRST, LAST = (FLOAT32, Storage("8bit")), (BFLOAT16, Storage("8bit", "kahan"))
-OTHERS = [rests for rests in RESTS if rests not in (FIRST, LAST)]
+OTHERS = [way for way in WAYS if way not in (FIRST, LAST)]
 FEW = [
     next(c for c in VARIANTS if str(c) == name)
     for name in ("adam", "lion", "nadam", "amsgrad_max_hat", "rmsprop-centered=True-momentum=0.9")
@@ -213,12 +213,12 @@ def surrounded(case: Case) -> Surroundings:
 
 
 def test_all_ways_to_rest_are_here() -> None:
-    assert len(RESTS) == 12 and len({named(r) for r in RESTS}) == 12
+    assert len(WAYS) == 12 and len({named(r) for r in WAYS}) == 12
 
 
 @pytest.mark.parametrize("case", VARIANTS, ids=str)
 def test_every_rule_and_option(case: Case) -> None:
-    """With 8-bit states by itself and in all surroundings; as it comes, in another way to rest in turn."""
+    """With 8-bit states alone and in all surroundings; then alone, each case in one of the other ways."""
     number = VARIANTS.index(case)
     agree(built(case, Surroundings()), FIRST, seed=number)
     agree(built(case, DECOUPLED if number % 2 else L2), LAST, seed=number)
@@ -226,10 +226,10 @@ def test_every_rule_and_option(case: Case) -> None:
         agree(built(case, L2 if number % 3 else DECOUPLED), OTHERS[number % len(OTHERS)], seed=number)
 
 
-@pytest.mark.parametrize("rests", RESTS, ids=named)
+@pytest.mark.parametrize("way", WAYS, ids=named)
 @pytest.mark.parametrize("case", FEW, ids=str)
-def test_every_way_to_rest(case: Case, rests: tuple[Format, Storage]) -> None:
-    agree(built(case, surrounded(case)), rests, seed=7)
+def test_every_way_to_store(case: Case, way: tuple[Format, Storage]) -> None:
+    agree(built(case, surrounded(case)), way, seed=7)
 
 
 @pytest.mark.parametrize("around", ALONE, ids=named)
@@ -238,32 +238,32 @@ def test_each_surrounding_alone(around: Surroundings) -> None:
     agree(built(FEW[1], around), LAST)
 
 
-@pytest.mark.parametrize("rests", [FIRST, LAST, (BFLOAT16, Storage("bfloat16", "stochastic"))], ids=named)
-def test_wild_gradients_meet_every_branch(rests: tuple[Format, Storage]) -> None:
+@pytest.mark.parametrize("way", [FIRST, LAST, (BFLOAT16, Storage("bfloat16", "stochastic"))], ids=named)
+def test_wild_gradients_meet_every_branch(way: tuple[Format, Storage]) -> None:
     """What is compared above isn't all NaN, nor all finite: blocks are mended, and blocks are not."""
     update = built(FEW[0], Surroundings())
-    layout = choice.layout(update, rests[0], LARGE, rests[1])
-    found = steps(update, layout, both(update, layout))["numpy"]
-    x = np.concatenate([layout.x.widen(row["x"]) for row in found])
+    layout = choice.layout(update, way[0], LARGE, way[1])
+    results = steps(update, layout, both(update, layout))["numpy"]
+    x = np.concatenate([layout.x.widen(row["x"]) for row in results])
     assert 0.02 < np.isnan(x).mean() < 0.8
-    if rests[1].state == "8bit":
-        scales = np.concatenate([row["v"][-(row["v"].size // 257) :] for row in found])
+    if way[1].state == "8bit":
+        scales = np.concatenate([row["v"][-(row["v"].size // 257) :] for row in results])
         assert scales.min() < 50 and scales.max() > 200 and len(set(scales)) > 10
 
 
-@pytest.mark.parametrize("rests", RESTS, ids=named)
-def test_a_gradient_that_is_the_parameter(rests: tuple[Format, Storage]) -> None:
-    agree(built(FEW[0], surrounded(FEW[0])), rests, own_gradient=True)
+@pytest.mark.parametrize("way", WAYS, ids=named)
+def test_a_gradient_that_is_the_parameter(way: tuple[Format, Storage]) -> None:
+    agree(built(FEW[0], surrounded(FEW[0])), way, own_gradient=True)
 
 
 # ---- sizes, pieces, threads -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rests", [FIRST, LAST], ids=named)
-def test_any_size(rests: tuple[Format, Storage]) -> None:
+@pytest.mark.parametrize("way", [FIRST, LAST], ids=named)
+def test_any_size(way: tuple[Format, Storage]) -> None:
     update = built(FEW[0], L2)
-    agree(update, rests, sizes=[*range(1, 70), *range(250, 262)], count=2)
-    agree(update, rests, sizes=[70_000, 65_537, 8_191], grain=37, count=2)
+    agree(update, way, sizes=[*range(1, 70), *range(250, 262)], count=2)
+    agree(update, way, sizes=[70_000, 65_537, 8_191], grain=37, count=2)
 
 
 @pytest.mark.parametrize("grain", [1, 2, 5, 1000])
@@ -272,10 +272,10 @@ def test_pieces_of_any_size(grain: int) -> None:
     agree(built(FEW[3], L2), LAST, grain)
 
 
-@pytest.mark.parametrize("rests", [FIRST, LAST, (BFLOAT16, Storage("float32", "stochastic"))], ids=named)
-def test_any_number_of_threads(rests: tuple[Format, Storage]) -> None:
+@pytest.mark.parametrize("way", [FIRST, LAST, (BFLOAT16, Storage("float32", "stochastic"))], ids=named)
+def test_any_number_of_threads(way: tuple[Format, Storage]) -> None:
     update = built(FEW[0], L2)
-    layout = choice.layout(update, rests[0], LARGE, rests[1])
+    layout = choice.layout(update, way[0], LARGE, way[1])
     sizes = [250_001, 5, 70_001]
     kernel = kernels.step_kernel(update, layout, "llvm")
     assert sum(sizes) > threads.OWN.worth and sum(sizes) > running.SHARE * 3
@@ -288,27 +288,27 @@ def test_any_number_of_threads(rests: tuple[Format, Storage]) -> None:
 
     compared: dict[str, Any] = {"numpy": (kernels.step_kernel(update, layout, "numpy").call, None)}
     compared |= {f"{count} threads": (threaded(count), 29) for count in (1, 2, 3)}
-    found = steps(update, layout, compared, sizes=sizes, count=3)
-    for label in found:
-        assert_same(update, layout, found[label], found["numpy"])
+    results = steps(update, layout, compared, sizes=sizes, count=3)
+    for label in results:
+        assert_same(update, layout, results[label], results["numpy"])
 
 
 @pytest.mark.parametrize("level", levels())
-@pytest.mark.parametrize("rests", [FIRST, LAST, (FLOAT16, Storage("bfloat16"))], ids=named)
-def test_older_processors(rests: tuple[Format, Storage], level: str) -> None:
+@pytest.mark.parametrize("way", [FIRST, LAST, (FLOAT16, Storage("bfloat16"))], ids=named)
+def test_older_processors(way: tuple[Format, Storage], level: str) -> None:
     for case in FEW[3:]:
         update = built(case, surrounded(case))
-        layout = choice.layout(update, rests[0], LARGE, rests[1])
+        layout = choice.layout(update, way[0], LARGE, way[1])
         code = compiler.compile(blocks.step_text(lower(update), layout, llvm.machine()), level)
         compared: dict[str, Any] = {**both(update, layout), level: (code.call, 4)}
-        found = steps(update, layout, compared, sizes=(1000, 300), seed=3)
-        assert_same(update, layout, found[level], found["numpy"])
+        results = steps(update, layout, compared, sizes=(1000, 300), seed=3)
+        assert_same(update, layout, results[level], results["numpy"])
 
 
-@pytest.mark.parametrize("rests", [FIRST, (BFLOAT16, Storage("8bit", "stochastic"))], ids=named)
-def test_loops_use_vectors_and_call_nothing(rests: tuple[Format, Storage]) -> None:
+@pytest.mark.parametrize("way", [FIRST, (BFLOAT16, Storage("8bit", "stochastic"))], ids=named)
+def test_loops_use_vectors_and_call_nothing(way: tuple[Format, Storage]) -> None:
     update = built(FEW[0], DECOUPLED)
-    text = blocks.step_text(lower(update), choice.layout(update, rests[0], LARGE, rests[1]), llvm.machine())
+    text = blocks.step_text(lower(update), choice.layout(update, way[0], LARGE, way[1]), llvm.machine())
     for level in levels():
         assembly = str(compiler.compile(text, level, assembly=True).assembly)
         assert "divps" in assembly and "sqrtps" in assembly and "call" not in assembly, level
@@ -368,11 +368,11 @@ def number_only(x, g, m, *, t, lr=0.1):
 OWN = [swap, keep, take, scale_twice, odd, number_only]
 
 
-@pytest.mark.parametrize("rests", [FIRST, (FLOAT16, Storage("bfloat16")), LAST], ids=named)
+@pytest.mark.parametrize("way", [FIRST, (FLOAT16, Storage("bfloat16")), LAST], ids=named)
 @pytest.mark.parametrize("body", OWN, ids=lambda b: b.__name__)
-def test_rules_of_ones_own(body: Callable[..., Any], rests: tuple[Format, Storage]) -> None:
-    around = Surroundings("l2", ema=True) if rests == LAST else Surroundings()
-    agree(build(adamite.rule(body), around=around), rests)
+def test_rules_of_ones_own(body: Callable[..., Any], way: tuple[Format, Storage]) -> None:
+    around = Surroundings("l2", ema=True) if way == LAST else Surroundings()
+    agree(build(adamite.rule(body), around=around), way)
 
 
 def constant_state(g, m, v, *, t):
@@ -385,10 +385,10 @@ def counting_state(g, m, v, *, t, lr=0.1):
 
 @pytest.mark.parametrize("body", [constant_state, counting_state], ids=lambda b: b.__name__)
 @pytest.mark.parametrize(
-    "rests", [FIRST, LAST, (FLOAT16, Storage("bfloat16")), (BFLOAT16, Storage("bfloat16", "kahan"))], ids=named
+    "way", [FIRST, LAST, (FLOAT16, Storage("bfloat16")), (BFLOAT16, Storage("bfloat16", "kahan"))], ids=named
 )
-def test_states_that_depend_on_numbers_alone(body: Callable[..., Any], rests: tuple[Format, Storage]) -> None:
-    agree(build(adamite.rule(body)), rests)
+def test_states_that_depend_on_numbers_alone(body: Callable[..., Any], way: tuple[Format, Storage]) -> None:
+    agree(build(adamite.rule(body)), way)
 
 
 def compared_twice(x, g, m, *, t):
@@ -396,15 +396,15 @@ def compared_twice(x, g, m, *, t):
     return adamite.where(large, g, x), adamite.where(large, m, g)
 
 
-@pytest.mark.parametrize("rests", [FIRST, LAST], ids=named)
-def test_a_comparison_on_which_a_state_and_the_step_depend(rests: tuple[Format, Storage]) -> None:
-    agree(build(adamite.rule(compared_twice)), rests)
+@pytest.mark.parametrize("way", [FIRST, LAST], ids=named)
+def test_a_comparison_on_which_a_state_and_the_step_depend(way: tuple[Format, Storage]) -> None:
+    agree(build(adamite.rule(compared_twice)), way)
 
 
-@pytest.mark.parametrize("rests", [FIRST, LAST], ids=named)
+@pytest.mark.parametrize("way", [FIRST, LAST], ids=named)
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(builds=st.tuples(EXPRESSIONS, EXPRESSIONS, EXPRESSIONS), seed=st.integers(0, 99))
-def test_arbitrary_graphs(rests: tuple[Format, Storage], builds: Any, seed: int) -> None:
+def test_arbitrary_graphs(way: tuple[Format, Storage], builds: Any, seed: int) -> None:
     @adamite.rule
     def drawn(x: Any, g: Any, m: Any, v: Any, *, t: Any, a: float = 0.1, b: float = -3.0) -> Any:
         at = dict(x=x, g=g, m=m, v=v, t=t, a=a, b=b)
@@ -412,7 +412,7 @@ def test_arbitrary_graphs(rests: tuple[Format, Storage], builds: Any, seed: int)
         return (step, *(g * 0.5 + state for state in states))
 
     update = build(drawn)
-    agree(update, rests, None, sizes=(700,), count=3, seed=seed)
+    agree(update, way, None, sizes=(700,), count=3, seed=seed)
 
 
 # ---- NumPy's classes ------------------------------------------------------------------------------
@@ -429,19 +429,19 @@ def history(case: Case, state: Any, backend: BackendName, starts: Mapping[str, A
     with kernels.using(backend):
         optimizer = case.optimizer(x, state=state)
     rng = np.random.default_rng(5)
-    found = []
+    results = []
     for _ in range(4):
         grads = {name: rng.normal(size=v.shape).astype(np.float32) for name, v in x.items()}
         for g in grads.values():
             g[rng.random(g.shape) < 0.2] = 0
             g *= np.float32(10.0) ** rng.integers(-3, 3)
         optimizer.step(grads)
-        found.append(snapshot(optimizer, x))
-    return found
+        results.append(snapshot(optimizer, x))
+    return results
 
 
-def assert_histories(found: list[dict[str, Array]], expected: list[dict[str, Array]]) -> None:
-    for mine, theirs in zip(found, expected, strict=True):
+def assert_histories(results: list[dict[str, Array]], expected: list[dict[str, Array]]) -> None:
+    for mine, theirs in zip(results, expected, strict=True):
         assert mine.keys() == theirs.keys()
         for name in mine:
             assert mine[name].dtype == theirs[name].dtype
@@ -557,11 +557,11 @@ def test_bfloat16_states_of_any_layout(make: Made, give: Made) -> None:
 
 @NARROW
 def test_a_gradient_that_is_the_parameter_in_numpy(state: Any) -> None:
-    found = []
-    for own in (False, True):
+    results = []
+    for arguments in (False, True):
         x = np.random.default_rng(3).normal(size=(90, 70)).astype(np.float32)
         optimizer = adamite.Adam({"w": x}, lr=0.01, state=state)
         for _ in range(3):
-            optimizer.step({"w": x if own else x.copy()})
-        found.append(snapshot(optimizer, {"w": x}))
-    assert_histories(found[:1], found[1:])
+            optimizer.step({"w": x if arguments else x.copy()})
+        results.append(snapshot(optimizer, {"w": x}))
+    assert_histories(results[:1], results[1:])

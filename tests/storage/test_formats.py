@@ -1,4 +1,4 @@
-"""bfloat16 and 8-bit states against what their docstrings say, in plain Python; which state rests how, and why."""
+"""bfloat16 and 8-bit states against what their docstrings say, in plain Python; how each state is stored, and why."""
 
 from __future__ import annotations
 
@@ -94,9 +94,9 @@ def test_every_code_with_every_scale(format: EightBit) -> None:
     stored[: 256 * len(scales)] = np.tile(np.arange(256), len(scales))
     stored[256 * len(scales) :] = scales
     elements = 256 * len(scales)
-    found = format.decode(stored, elements)
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found.astype(float), read(format, stored, elements).values)
+    results = format.decode(stored, elements)
+    assert results.dtype == np.float32
+    np.testing.assert_array_equal(results.astype(float), read(format, stored, elements).values)
 
 
 @EIGHT
@@ -151,9 +151,9 @@ def test_a_rounding_is_bounded(format: EightBit, values: Array, word: int) -> No
     smallest = np.zeros_like(exact) if format.signed else 2 * low.scales
     wanted = np.maximum(exact, smallest) if not format.signed else exact  # small ones are raised
     limit = bound(format, wanted, low.scales)
-    for found in (nearest, low, some, high):
-        np.testing.assert_array_equal(found.scales, low.scales)
-        assert (np.abs(found.values - wanted) < limit).all() or (found.values == wanted).all()
+    for results in (nearest, low, some, high):
+        np.testing.assert_array_equal(results.scales, low.scales)
+        assert (np.abs(results.values - wanted) < limit).all() or (results.values == wanted).all()
     # Cut, and cut after the most was added: the number is between these two.
     assert (np.abs(low.values) <= np.abs(wanted) * (1 + 2.0**-23)).all()
     assert (np.abs(high.values) >= np.abs(wanted) * (1 - 2.0**-20) - low.scales * 2.0**-20).all()
@@ -167,11 +167,11 @@ def test_a_rounding_is_bounded(format: EightBit, values: Array, word: int) -> No
 @given(values=arrays())
 def test_the_largest_number_just_fits(format: EightBit, values: Array) -> None:
     values = np.abs(values)
-    found = read(format, format.encode(values, HIGHEST), values.size)
+    results = read(format, format.encode(values, HIGHEST), values.size)
     most = largest(values)
-    top = found.scales * (f(127) - 2 if format.signed else f(255))
+    top = results.scales * (f(127) - 2 if format.signed else f(255))
     assert (most <= top * (1 + 2.0**-16)).all()
-    shares = found.scales[most >= 2.0**-80] / most[most >= 2.0**-80]
+    shares = results.scales[most >= 2.0**-80] / most[most >= 2.0**-80]
     # S/4 is 2^-18 of the largest, the raised 2^-31; where rounding may carry into the next power of two, a 15th more.
     limit = 2.0**-16 if format.signed else 2.0**-32
     assert (shares <= limit * 16 / 15 * (1 + 2.0**-12)).all() and (shares > limit / 2).all()
@@ -200,27 +200,27 @@ def test_signed_zero_is_exact() -> None:
     values[::3], values[1::3], values[512] = 0.0, -0.0, 2.0**100
     values[300] = -1.0
     for random in (None, LOWEST, HIGHEST):
-        found = EIGHT_BIT_SIGNED.decode(EIGHT_BIT_SIGNED.encode(values, random), 600)
+        results = EIGHT_BIT_SIGNED.decode(EIGHT_BIT_SIGNED.encode(values, random), 600)
         zero = values == 0
-        assert (found[zero] == 0).all() and not np.signbit(found[zero]).any() and (found[~zero] != 0).all()
+        assert (results[zero] == 0).all() and not np.signbit(results[zero]).any() and (results[~zero] != 0).all()
 
 
 def test_what_is_small_beside_the_largest_keeps_its_sign_or_is_zero() -> None:
     values = np.geomspace(2.0**-60, 1, 256, dtype=np.float32) * np.tile([1, -1], 128).astype(np.float32)
     for random in (LOWEST, HIGHEST):
-        found = EIGHT_BIT_SIGNED.decode(EIGHT_BIT_SIGNED.encode(values, random), 256)
-        assert (found * values >= 0).all() and (found != 0).sum() >= 128 * 16 // 60
+        results = EIGHT_BIT_SIGNED.decode(EIGHT_BIT_SIGNED.encode(values, random), 256)
+        assert (results * values >= 0).all() and (results != 0).sum() >= 128 * 16 // 60
 
 
 def test_unsigned_is_never_zero_and_raised_to_a_share_of_the_largest() -> None:
     sizes = np.concatenate([[0.0], 2.0 ** np.linspace(-149, 60, 255)]).astype(np.float32)
     for word in (LOWEST, HIGHEST):
-        found = EIGHT_BIT_UNSIGNED.decode(EIGHT_BIT_UNSIGNED.encode(sizes, word), 256).astype(float)
+        results = EIGHT_BIT_UNSIGNED.decode(EIGHT_BIT_UNSIGNED.encode(sizes, word), 256).astype(float)
         floor = sizes.max() * 2.0**-31
         small = sizes < floor
-        assert small.sum() > 200 and (found[small] == floor).all()  # raised, whatever the word
-        assert (found[~small] >= sizes[~small] * (7 / 8)).all() and (found[~small] <= sizes[~small] * (9 / 8)).all()
-    assert (found > 0).all()
+        assert small.sum() > 200 and (results[small] == floor).all()  # raised, whatever the word
+        assert (results[~small] >= sizes[~small] * (7 / 8)).all() and (results[~small] <= sizes[~small] * (9 / 8)).all()
+    assert (results > 0).all()
     negative = EIGHT_BIT_UNSIGNED.decode(EIGHT_BIT_UNSIGNED.encode(np.array([-1.0, -0.0, 2.0], np.float32)), 3)
     np.testing.assert_array_equal(negative, [2.0**-30, 2.0**-30, 2.0])
 
@@ -238,8 +238,8 @@ def test_blocks_of_zeros(format: EightBit) -> None:
 @EIGHT
 def test_nothing_decoded_is_near_the_subnormal_numbers(format: EightBit) -> None:
     values = (2.0 ** np.linspace(-149, -100, 256)).astype(np.float32)
-    found = format.decode(format.encode(values, HIGHEST), 256)
-    assert ((found == 0) | (found >= 2.0**-122)).all()
+    results = format.decode(format.encode(values, HIGHEST), 256)
+    assert ((results == 0) | (results >= 2.0**-122)).all()
 
 
 @EIGHT
@@ -308,9 +308,9 @@ def test_bfloat16_is_one_of_two_neighbours(value: float, word: int) -> None:
 def test_bfloat16_keeps_what_has_no_neighbours() -> None:
     values = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, -np.nan], np.float32)
     for word in (0, 0x8000, 0xFFFF, 0xFFFFFFFF):
-        found = BFLOAT16.widen(BFLOAT16.narrow(values, np.full(6, word, np.uint32)))
-        np.testing.assert_array_equal(found, values)
-        np.testing.assert_array_equal(np.signbit(found[:4]), np.signbit(values[:4]))
+        results = BFLOAT16.widen(BFLOAT16.narrow(values, np.full(6, word, np.uint32)))
+        np.testing.assert_array_equal(results, values)
+        np.testing.assert_array_equal(np.signbit(results[:4]), np.signbit(values[:4]))
 
 
 # ---- the random words -----------------------------------------------------------------------------
@@ -354,7 +354,7 @@ def test_places_are_each_vector_and_lane_once() -> None:
     np.testing.assert_array_equal(places(False)[0] * 16 + places(False)[1], np.arange(BLOCK))
 
 
-# ---- which state rests how ------------------------------------------------------------------------
+# ---- how each state is stored ---------------------------------------------------------------------
 
 # By hand, from the papers: second moments and maxima. First moments and averages of gradients have signs.
 UNSIGNED = {
@@ -398,8 +398,8 @@ def test_second_moments_are_unsigned_and_first_ones_signed(case: Case, around: S
     wanted = set(UNSIGNED[family(case.rule)].split())
     for name in update.states:
         if name == "average":
-            found = [choice.format_of(update, name, state) for state in ("float32", "bfloat16", "8bit")]
-            assert found == [FLOAT32] * 3
+            results = [choice.format_of(update, name, state) for state in ("float32", "bfloat16", "8bit")]
+            assert results == [FLOAT32] * 3
             continue
         assert (name in wanted) != (name in SIGNED), name
         expected = EIGHT_BIT_UNSIGNED if name in wanted else EIGHT_BIT_SIGNED
@@ -432,10 +432,10 @@ def test_small_parameters_keep_float32_states(x: Format, elements: int) -> None:
     assert SMALLEST == 4096  # as the documentation says
     update = build(RULES["adam"], around=Surroundings(ema=True))
     for state, m, v in (("bfloat16", BFLOAT16, BFLOAT16), ("8bit", EIGHT_BIT_SIGNED, EIGHT_BIT_UNSIGNED)):
-        found = choice.layout(update, x, elements, Storage(state))  # type: ignore[arg-type]
+        results = choice.layout(update, x, elements, Storage(state))  # type: ignore[arg-type]
         large = elements >= 4096
-        assert [found.of(n) for n in ("m", "v", "average")] == ([m, v] if large else [FLOAT32] * 2) + [FLOAT32]
-        assert found.blocks == large and found.of("x") is found.of("g") is x
+        assert [results.of(n) for n in ("m", "v", "average")] == ([m, v] if large else [FLOAT32] * 2) + [FLOAT32]
+        assert results.blocks == large and results.of("x") is results.of("g") is x
     plain = choice.layout(update, x, elements, Storage())
     assert plain == Layout(x) and not plain.blocks
 
@@ -444,9 +444,9 @@ def test_small_parameters_keep_float32_states(x: Format, elements: int) -> None:
 def test_rounding_is_of_bfloat16_parameters(rounding: Any) -> None:
     update = build(RULES["adam"])
     for elements in (1, 10_000):
-        found = choice.layout(update, BFLOAT16, elements, Storage("float32", rounding))
-        assert found.rounding == rounding and found.blocks and found.of("m") is FLOAT32
-        assert ("compensation" in found.more) == (rounding == "kahan")
+        results = choice.layout(update, BFLOAT16, elements, Storage("float32", rounding))
+        assert results.rounding == rounding and results.blocks and results.of("m") is FLOAT32
+        assert ("compensation" in results.more) == (rounding == "kahan")
         for x in (FLOAT32, FLOAT16, FLOAT64):
             assert choice.layout(update, x, elements, Storage("float32", rounding)).rounding == "nearest"
 
@@ -463,7 +463,7 @@ def rule_of(body: Body, **hints: Any) -> Any:
     return adamite.rule(copied)
 
 
-def found(body: Body, **hints: Any) -> frozenset[str]:
+def results(body: Body, **hints: Any) -> frozenset[str]:
     """The states of a rule with these annotations that can't be negative."""
     return build(rule_of(body, **hints)).nonnegative
 
@@ -615,16 +615,16 @@ SAFE_BY_CHANCE = (
 
 @pytest.mark.parametrize("body, expected", BODIES, ids=lambda b: getattr(b, "__name__", ""))
 def test_states_that_cannot_be_negative(body: Body, expected: set[str]) -> None:
-    assert found(body) == expected
+    assert results(body) == expected
 
 
 @pytest.mark.parametrize("body, expected", BODIES, ids=lambda b: getattr(b, "__name__", ""))
 def test_a_declared_state_is_checked(body: Body, expected: set[str]) -> None:
     if "v" in expected:
-        assert found(body, v=Unsigned) == expected
+        assert results(body, v=Unsigned) == expected
     else:
         with pytest.raises(RuleError, match=rf"rule {body.__name__}: v is declared Unsigned, and may become negative"):
-            found(body, v=Unsigned)
+            results(body, v=Unsigned)
 
 
 @pytest.mark.parametrize("body, expected", BODIES, ids=lambda b: getattr(b, "__name__", ""))

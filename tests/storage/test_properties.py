@@ -54,11 +54,11 @@ def fading(rule: str, state: Any, zeros: int = 2000) -> Array:
 @STATES
 @pytest.mark.parametrize("rule", ["adam", "rmsprop", "adadelta"])
 def test_averages_do_not_stall(rule: str, state: Any) -> None:
-    found, exact = fading(rule, state), fading(rule, "float32")
+    results, exact = fading(rule, state), fading(rule, "float32")
     assert exact.mean() < 0.2 * fading(rule, "float32", 0).mean()
-    ratio = found / exact
-    assert abs(ratio.mean() - 1) < 0.05 and abs(found.mean() / exact.mean() - 1) < 0.05
-    assert ratio.std() < 0.6 and (found > 0).all()
+    ratio = results / exact
+    assert abs(ratio.mean() - 1) < 0.05 and abs(results.mean() / exact.mean() - 1) < 0.05
+    assert ratio.std() < 0.6 and (results > 0).all()
 
 
 @pytest.mark.parametrize("format", [EIGHT_BIT_UNSIGNED, BFLOAT16], ids=lambda f: f.name)
@@ -75,18 +75,18 @@ def test_rounded_to_the_nearest_they_would(format: Any) -> None:
 @STATES
 def test_an_average_is_right_and_varies_by_a_fifth(state: Any) -> None:
     """A fifth where the spacing is an eighth; a quarter of that where it is a 16th of it."""
-    found = {}
+    results = {}
     for kind in (state, "float32"):
         optimizer = adamite.Adam({"w": np.zeros(SIZE, np.float32)}, state=kind)
         rng = np.random.default_rng(1)
         for _ in range(2500):
             optimizer.step({"w": rng.normal(size=SIZE).astype(np.float32)})
-        found[kind] = {name: numbers(optimizer, name).astype(float) for name in ("m", "v")}
+        results[kind] = {name: numbers(optimizer, name).astype(float) for name in ("m", "v")}
     less = 1 if state == "8bit" else 4
-    ratio = found[state]["v"] / found["float32"]["v"]
+    ratio = results[state]["v"] / results["float32"]["v"]
     assert abs(ratio.mean() - 1) < 0.01 and 0.12 < less * ratio.std() < 0.25
-    off = found[state]["m"] - found["float32"]["m"]
-    size = np.sqrt((found["float32"]["m"] ** 2).mean())
+    off = results[state]["m"] - results["float32"]["m"]
+    size = np.sqrt((results["float32"]["m"] ** 2).mean())
     assert abs(off.mean()) < 0.005 * size and off.std() < (0.12 if state == "8bit" else 0.02) * size
 
 
@@ -123,13 +123,13 @@ def embedding(steps: int = 300) -> list[Array]:
     """Gradients of 256 x 32 weights of which a few rows, some seldom, are used at a time."""
     rng = np.random.default_rng(4)
     shares = 1 / np.arange(1, 257)
-    found = []
+    results = []
     for _ in range(steps):
         g = np.zeros((256, 32), np.float32)
         rows = rng.choice(256, 12, p=shares / shares.sum())
         g[rows] = rng.normal(size=(12, 32)) * 10.0 ** rng.uniform(-3, 0, (12, 1))
-        found.append(g)
-    return found
+        results.append(g)
+    return results
 
 
 TRACES: list[Callable[[], list[Array]]] = [network, embedding]
@@ -159,10 +159,10 @@ def longest(case: Case, state: Any, gradients: Sequence[Array], lr: float = 1e-6
 @pytest.mark.parametrize("trace", TRACES, ids=lambda t: t.__name__)
 @cases()
 def test_no_step_explodes(case: Case, trace: Callable[[], list[Array]], state: Any) -> None:
-    found, met = longest(case, state, trace())
+    step, met = longest(case, state, trace())
     exact, _ = longest(case, "float32", trace())
     assert not met
-    assert 0 < found <= 1.5 * exact, (found, exact)
+    assert 0 < step <= 1.5 * exact, (step, exact)
 
 
 @pytest.mark.parametrize("trace", TRACES, ids=lambda t: t.__name__)
@@ -196,11 +196,11 @@ def moved(dtype: torch.dtype, rounding: Any = None, steps: int = 300, state: Any
 @pytest.mark.parametrize("rounding", ["stochastic", "kahan"])
 @pytest.mark.parametrize("state", ["float32", "8bit"])
 def test_bfloat16_weights_move(rounding: str, state: Any) -> None:
-    exact, found = moved(torch.float32), moved(torch.bfloat16, rounding, state=state)
+    exact, results = moved(torch.float32), moved(torch.bfloat16, rounding, state=state)
     assert 0.01 < exact.mean() < 0.03
-    assert abs(found.mean() / exact.mean() - 1) < 0.02
+    assert abs(results.mean() / exact.mean() - 1) < 0.02
     if state == "float32":
-        off = (found - exact).std()
+        off = (results - exact).std()
         assert off < 2.0**-14 if rounding == "kahan" else off < 3 * 2.0**-8
 
 
@@ -211,8 +211,8 @@ def test_bfloat16_weights_rounded_to_the_nearest_do_not() -> None:
 
 def test_what_was_lost_is_kept_beside_the_weights() -> None:
     """The weight and its rest are the float32 weight, to the rest's own spacing."""
-    exact, found = moved(torch.float32, steps=20), moved(torch.bfloat16, "kahan", steps=20)
-    assert (found - exact).abs().max() < 20 * 2.0**-18
+    exact, results = moved(torch.float32, steps=20), moved(torch.bfloat16, "kahan", steps=20)
+    assert (results - exact).abs().max() < 20 * 2.0**-18
 
 
 # ---- gradients that aren't finite -----------------------------------------------------------------
@@ -253,13 +253,13 @@ WHERE = np.array([5, 300, 301, 4000, 4999])  # of 5,000: the last block is a sho
 
 def codes(optimizer: Any) -> dict[str, tuple[Array, Array]]:
     """The codes of the elements in their order, and the scales, as they lie."""
-    found = {}
+    results = {}
     for name, stored in optimizer.state_dict()["parameters"]["w"].items():
         if isinstance(stored, np.ndarray) and stored.dtype == np.uint8:
             blocks = stored.size // 257
             groups = stored[: 256 * blocks].reshape(-1, 16, 4)
-            found[name] = groups.transpose(0, 2, 1).reshape(-1)[:5000], stored[256 * blocks :]
-    return found
+            results[name] = groups.transpose(0, 2, 1).reshape(-1)[:5000], stored[256 * blocks :]
+    return results
 
 
 def stepped(case: Case, state: Any, bad: float) -> tuple[Any, list[tuple[Array, dict[str, tuple[Array, Array]]]]]:
@@ -280,12 +280,12 @@ def stepped(case: Case, state: Any, bad: float) -> tuple[Any, list[tuple[Array, 
 @pytest.mark.parametrize("bad", [*BAD.values(), HUGE], ids=[*BAD, "huge"])
 def test_bad_gradients_stay_where_they_are(bad: float, case: Case) -> None:
     """The others in the block go on as they would beside gradients of zero: the same codes, scales and weights."""
-    optimizer, found = stepped(case, "8bit", bad)
+    optimizer, results = stepped(case, "8bit", bad)
     if bad == HUGE and not {"v", "s"} & set(optimizer.update.states):
         pytest.skip("nothing overflows in it: it is an outlier, which counts")
     plain = stepped(case, "8bit", 0.0)[1]
     others = np.setdiff1d(np.arange(5000), WHERE)
-    for step, ((x, states), (wanted, theirs)) in enumerate(zip(found, plain, strict=True)):
+    for step, ((x, states), (wanted, theirs)) in enumerate(zip(results, plain, strict=True)):
         np.testing.assert_array_equal(x[others], wanted[others])
         assert np.isfinite(x[others]).all() and states.keys() == theirs.keys()
         for name in theirs:
@@ -293,8 +293,8 @@ def test_bad_gradients_stay_where_they_are(bad: float, case: Case) -> None:
             np.testing.assert_array_equal(states[name][1], theirs[name][1], err_msg=f"scales of {name}, {step}")
     # Their own weights become what the rule makes of them: as with float32 states.
     exact = stepped(case, "float32", bad)[1][3][0][WHERE]
-    np.testing.assert_array_equal(np.isnan(found[3][0][WHERE]), np.isnan(exact))
-    np.testing.assert_array_equal(np.isinf(found[3][0][WHERE]), np.isinf(exact))
+    np.testing.assert_array_equal(np.isnan(results[3][0][WHERE]), np.isnan(exact))
+    np.testing.assert_array_equal(np.isinf(results[3][0][WHERE]), np.isinf(exact))
     if case.rule.name == "adam":
         assert np.isnan(exact).all() == (bad != HUGE)
 
@@ -303,8 +303,8 @@ def test_a_weight_whose_gradient_was_huge_goes_on() -> None:
     """With float32 states its mean square would be infinite for ever."""
     case = Case(RULES["adam"], {})
     for state, moves in (("8bit", True), ("float32", False)):
-        found = [x[WHERE] for x, _ in stepped(case, state, HUGE)[1]]
-        assert (found[3] == found[2]).all() and (found[5] != found[3]).all() == moves
+        results = [x[WHERE] for x, _ in stepped(case, state, HUGE)[1]]
+        assert (results[3] == results[2]).all() and (results[5] != results[3]).all() == moves
 
 
 def test_the_states_of_a_bad_gradient_are_zero() -> None:
@@ -347,10 +347,10 @@ def test_a_seed_gives_the_same_bits_on_any_number_of_threads(state: Any, small_s
     assert same(trained(state, count=3), first) and same(trained(state, count=2), first)
     other = trained(state, seed=7)
     assert same(trained(state, seed=7, count=2), other)
-    found, there = snapshot(*first), snapshot(*other)
-    narrow = [name for name in found if found[name].dtype in (np.uint8, np.uint16)]
-    assert len(narrow) == 4 and all((found[n] != there[n]).mean() > 0.2 for n in narrow)
-    assert (found["a.v"] != found["b.v"]).mean() > 0.2  # parameters draw bits of their own
+    results, there = snapshot(*first), snapshot(*other)
+    narrow = [name for name in results if results[name].dtype in (np.uint8, np.uint16)]
+    assert len(narrow) == 4 and all((results[n] != there[n]).mean() > 0.2 for n in narrow)
+    assert (results["a.v"] != results["b.v"]).mean() > 0.2  # parameters draw bits of their own
 
 
 @STATES
@@ -438,9 +438,9 @@ def test_a_variance_from_two_averages_is_not_left_to_rounding(cls: Any, state: A
     rng = np.random.default_rng(0)
     gradients = [(1 + 0.3 * rng.standard_normal(5000)).astype(np.float32) for _ in range(50)]
     ends = []
-    for rests in ("float32", state):
+    for format in ("float32", state):
         x = np.zeros(5000, np.float32)
-        optimizer = cls(x, lr=0.1, state=rests)
+        optimizer = cls(x, lr=0.1, state=format)
         for g in gradients:
             optimizer.step(g)
         ends.append(x)

@@ -70,7 +70,7 @@ class Step:
             self._store(name, parts, new[name], random.get(name))
 
     def _bad(self, states: Sequence[tuple[EightBit, Array]]) -> Array | bool:
-        """The elements of which a state isn't finite, in blocks whose largest number says that there is one."""
+        """The elements with a state that isn't finite, in blocks whose largest magnitude shows that there is one."""
         if not states:
             return False
         seen = np.any([form.largest(values) >= LIMIT_BITS for form, values in states], axis=0)

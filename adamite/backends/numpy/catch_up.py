@@ -21,7 +21,7 @@ def catch_up(graph: Graph, format: Format) -> Call:
     formats = Layout(format).formats(names)
 
     def stepped(before: dict[str, Any], table: Any) -> tuple[Any, dict[str, Any]]:
-        """The parameter after so many steps, and what states are multiplied by."""
+        """The parameter after the steps of a table of coefficients, and what the states are multiplied by."""
         x, decays = before["x"], {name: kind(1) for name, _ in program.decays}
         values: list[Any] = [None] * len(program.nodes)
         for number, coefficients in enumerate(table):

@@ -55,7 +55,7 @@ def evaluate(
 
 
 def applied(node: Node, values: Sequence[Any], coefficients: Any, format: Format) -> Any:
-    """What a node is, after those before it."""
+    """The value of a node, from the values of earlier nodes."""
     kind = format.dtype.type
     if node.op == "coefficient":
         return coefficients[node.value]

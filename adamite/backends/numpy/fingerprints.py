@@ -1,4 +1,4 @@
-"""What rows of memory hold, in a word each, in NumPy."""
+"""Fingerprints of rows of memory in NumPy, a word each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from adamite.storage.random import hashed
 
 
 def fingerprints(format: Format) -> Call:
-    """A kernel that says in a word what a row holds."""
+    """A kernel that computes one word from what a row holds."""
     kind = np.dtype(f"u{word_size(format)}")
 
     def kernel(address: int) -> None:
