@@ -82,7 +82,37 @@ class _Intervals:
         args = [self.of(a) for a in e.args]
         if e.op == "mul" and e.args[0] is e.args[1]:
             return _NOT_NEGATIVE
+        if e.op == "sub" and self._steps_toward(*e.args):
+            return _NOT_NEGATIVE
         return _OPERATIONS[e.op](*args)
+
+    def _steps_toward(self, a: Expression, change: Expression) -> bool:
+        """Whether the change is k * sign(a - b) * b, with a not negative and k in [0, 1], as in Yogi.
+
+        Then a - change can't be negative: if a > b it is a - k * b, and if b > a it is a + k * b, where b > 0.
+        """
+        factors = _factors(change)
+        for sign in factors:
+            if sign.op != "sign" or sign.args[0].op != "sub" or not _same(a, sign.args[0].args[0]):
+                continue
+            b = sign.args[0].args[1]
+            others = [factor for factor in factors if factor is not sign]
+            this = next((factor for factor in others if _same(b, factor)), None)
+            bounds = [self.of(factor) for factor in others if factor is not this]
+            if this is not None and self.of(a)[0] >= 0:
+                return all(low >= 0 and high <= 1 for low, high in bounds)
+        return False
+
+
+def _factors(e: Expression) -> list[Expression]:
+    return [factor for a in e.args for factor in _factors(a)] if e.op == "mul" else [e]
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two expressions, or what stands at their leaves, are written alike."""
+    if not (isinstance(a, Expression) and isinstance(b, Expression)):
+        return not isinstance(a, Expression) and not isinstance(b, Expression) and bool(a == b)
+    return a is b or (a.op == b.op and len(a.args) == len(b.args) and all(map(_same, a.args, b.args)))
 
 
 def _union(a: Interval, b: Interval) -> Interval:

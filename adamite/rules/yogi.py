@@ -1,12 +1,12 @@
 """Yogi: Adam whose second moment changes by at most (1 - beta2) * g**2 a step, so that steps grow slowly."""
 
 from adamite.language.maths import sign, sqrt
-from adamite.language.rule import rule
+from adamite.language.rule import Unsigned, rule
 from adamite.rules.adam import adam
 
 
 @rule(variant_of=adam)
-def yogi(g, m=1e-6, v=1e-6, *, t, lr=1e-2, beta1=0.9, beta2=0.999, eps=1e-3):
+def yogi(g, m=1e-6, v: Unsigned = 1e-6, *, t, lr=1e-2, beta1=0.9, beta2=0.999, eps=1e-3):
     """Yogi (Zaheer et al. 2018, algorithm 2).
 
     With the bias correction and the start at 1e-6 of the authors' code. Adam forgets a large gradient exponentially;

@@ -71,7 +71,12 @@ def subtracted(update: Update) -> frozenset[str]:
     states = set(update.states)
 
     def within(e: Expression) -> set[str]:
-        return {leaf.args[0] for leaf in walk(e) if leaf.op == "tensor"} & states
+        """States that an expression is a sum or product of; a comparison or a sign doesn't pass on their rounding."""
+        if e.op == "sign" or e.boolean:
+            return set()
+        if e.op == "tensor":
+            return {e.args[0]} & states
+        return set().union(*(within(a) for a in e.args if isinstance(a, Expression)))
 
     roots = {e.args[0] for new in update.outputs.values() for e in walk(new) if e.op == "sqrt"}
     differences = {e for root in roots for e in walk(root) if e.op == "sub" and all(map(within, e.args))}

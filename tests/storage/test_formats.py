@@ -370,6 +370,7 @@ UNSIGNED = {
     "radam": "v",
     "lion": "",
     "adopt": "v",
+    "yogi": "v",
 }
 SIGNED = {"m", "b", "g_bar"}
 
@@ -552,6 +553,26 @@ def difference(g, v, *, t):
     return g, v - g**2
 
 
+def toward_a_square(g, v, *, t):
+    return g, v - 0.9 * maths.sign(v - g**2) * g**2
+
+
+def toward_a_square_and_past_it(g, v, *, t):
+    return g, v - 4 * maths.sign(v - g**2) * g**2
+
+
+def toward_anything(g, v, *, t):
+    return g, v - 0.9 * maths.sign(v - g) * g
+
+
+def toward_one_square_by_another(g, v, *, t):
+    return g, v - 0.9 * maths.sign(v - g**2) * (2 * g) ** 2
+
+
+def away_from_a_square(g, v, *, t):
+    return g, v - 0.9 * maths.sign(g**2 - v) * g**2
+
+
 def divided(g, v, *, t):
     return g, v / (1 + g**2)
 
@@ -594,6 +615,11 @@ BODIES: list[tuple[Body, set[str]]] = [
     (chosen_wrongly, set()),
     (root, {"v"}),
     (difference, set()),
+    (toward_a_square, {"v"}),
+    (toward_a_square_and_past_it, set()),
+    (toward_anything, {"v"}),
+    (toward_one_square_by_another, set()),
+    (away_from_a_square, set()),
     (divided, {"v"}),
     (divided_by_anything, set()),
     (odd_power, set()),
