@@ -4,9 +4,10 @@ The classes are made from the catalogue; `__init__.pyi`, which `make generate` w
 """
 
 from adamite.torch import threads
-from adamite.torch.base import Extras, Optimizer
+from adamite.torch.base import Optimizer
 from adamite.torch.classes import CLASSES, OPTIMIZERS, optimizer
 from adamite.torch.groups import param_groups
+from adamite.torch.options import Extras
 from adamite.torch.step_in_backward import StepInBackward
 
 __all__ = [*CLASSES, "OPTIMIZERS", "Extras", "Optimizer", "StepInBackward", "optimizer", "param_groups"]

@@ -5,9 +5,10 @@ from typing import Any
 import torch
 from typing_extensions import Unpack
 
-from adamite.torch.base import Extras, Optimizer
+from adamite.torch.base import Optimizer
 from adamite.torch.classes import OPTIMIZERS, optimizer
 from adamite.torch.groups import param_groups
+from adamite.torch.options import Extras
 from adamite.torch.step_in_backward import StepInBackward
 
 __all__ = ['ADOPT', 'OPTIMIZERS', 'SGD', 'AdaBelief', 'Adadelta', 'Adagrad', 'Adam', 'AdamW', 'Adamax', 'Extras', 'Lion', 'NAdam', 'Optimizer', 'RAdam', 'RMSprop', 'StepInBackward', 'Yogi', 'optimizer', 'param_groups']

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -21,14 +21,14 @@ from adamite.graph.lowering import lower
 from adamite.language.rule import Rule
 from adamite.sparse.rows import Sparse, check_sparse
 from adamite.sparse.tables import refuse_inexact
-from adamite.storage import Rounding, choice
-from adamite.storage.choice import StateDtype, Storage
+from adamite.storage import choice
+from adamite.storage.choice import Storage
 from adamite.torch import ranks
 from adamite.torch.assigned import Written
 from adamite.torch.averages import swapped_in
 from adamite.torch.capturing import refuse_capturing
 from adamite.torch.loading import Loading
-from adamite.torch.options import check_group, checked, refuse_all_at_once
+from adamite.torch.options import Extras, check_group, checked, refuse_all_at_once
 from adamite.torch.plan import Plan
 from adamite.torch.scaling import Handed, overflown, scale_of, unscale
 from adamite.torch.settings import OPTIONS, WHOLE, Settings
@@ -36,19 +36,6 @@ from adamite.torch.sparse import Tables, refusal
 from adamite.torch.state import EMA, keys
 from adamite.torch.step_in_backward import StepInBackward
 from adamite.torch.tensors import format_of, optimizable
-
-
-class Extras(TypedDict, total=False):
-    """What every class takes beyond torch's arguments."""
-
-    clip_norm: float | None
-    nonfinite: NonFinite
-    ema: float | None
-    cautious: bool
-    state: StateDtype
-    rounding: Rounding
-    seed: int
-    sparse: Sparse | None
 
 
 class Optimizer(torch.optim.Optimizer, metaclass=Documented):

@@ -42,38 +42,36 @@ def param_groups(
     layer: Callable[[str], int] | None = None,
     frozen: bool = False,
 ) -> list[dict[str, Any]]:
-    r"""A model's parameters in groups, by name, for any optimizer: no weight decay on biases, norms and embeddings.
+    r"""Named parameter groups of a model, for any optimizer: no weight decay on biases, norms and embeddings.
 
-    Regular expressions are searched for in names without the "module." and "_orig_mod." of wrappers.
+    Regular expressions are searched in names without the prefixes of wrappers (`module.`, `_orig_mod.`).
 
     Args:
         model: the model, wrapped (DistributedDataParallel, torch.compile) or not.
-        weight_decay: in [0, inf), of the parameters that decay.
-        no_decay: what doesn't decay: the words "bias" (named so: bias, in_proj_bias, bias_hh_l0), "norm" (what a norm
-            of torch, or of a class or a name with the word in it, holds: RMSNormGated, norm1), "embedding" (Embedding,
-            EmbeddingBag), "1d" (whatever has fewer than two axes); and compiled regular expressions:
-            ("norm", re.compile("pos_embed$")). What the model itself exempts never does, unless `groups` says so:
-            parameters with `_no_weight_decay = True` (Mamba's) or `_optim = {"weight_decay": 0.0}` (S4's), and those
-            that a module's `no_weight_decay()` or `no_weight_decay_keywords()` lists (timm's, Swin's).
-        groups: groups of your own: {regular expression: {"lr": ..., "weight_decay": ..., ...}}. What a group doesn't
-            say is as it would be without the group; what it says holds for all that it matches, biases too.
-        rest: whether parameters outside of `groups` are taken too; if not, such a parameter is refused.
-        lr: learning rate in [0, inf); needed for `layer_decay`, else left to the optimizer.
-        layer_decay: in (0, 1], layer-wise decay of lr, your groups' too: lr * layer_decay**(last - layer). Layers are
-            counted along the `ModuleList` or `Sequential` with the most blocks that hold parameters, the outer one if
-            equal: 1 for its first such block, 0 for what is registered before it, and one more than its last block
-            for what is registered after it. Frozen layers count.
-        layer: the layer of a parameter by its name, a whole number from 0, instead of that.
-        frozen: take parameters that need no gradient too.
+        weight_decay: in [0, inf), for the parameters that decay.
+        no_decay: what doesn't decay: "bias" (by name: bias, in_proj_bias, bias_hh_l0), "norm" (of torch's norms, and of
+            modules with "norm" in their class or name: RMSNormGated, norm1), "embedding" (Embedding, EmbeddingBag),
+            "1d" (fewer than two axes), and compiled regular expressions. Parameters that the model exempts never decay
+            unless `groups` says so: `_no_weight_decay = True` (Mamba), `_optim = {"weight_decay": 0.0}` (S4), and a
+            module's `no_weight_decay()` and `no_weight_decay_keywords()` (timm, Swin).
+        groups: your own groups: {regular expression: {"lr": ..., "weight_decay": ..., ...}}. Their settings apply to
+            every parameter that matches, biases too; what they don't set is as it is without the group.
+        rest: whether to take parameters outside of `groups`; if not, such a parameter is an error.
+        lr: learning rate in [0, inf); required with `layer_decay`, else left to the optimizer.
+        layer_decay: in (0, 1], layer-wise decay: lr * layer_decay**(last - layer), in your groups too. Layers are
+            counted along the outermost `ModuleList` or `Sequential` with the most blocks that hold parameters: 1 is its
+            first block, 0 what is registered before it, and what is registered after it follows its last block.
+        layer: a function from a parameter's name to its layer, a whole number from 0, instead of counting.
+        frozen: whether to take parameters that don't require a gradient. Frozen layers count in any case.
 
     Returns:
-        Groups of (name, parameter) pairs with the keys `params`, `weight_decay`, and `lr` and your own where given;
-        equal settings make one group. A parameter with two names (tied weights) stands under its first, and is what
-        it is under any: an embedding that is also a head doesn't decay.
+        Groups of (name, parameter) pairs with the keys `params`, `weight_decay`, and `lr` and your own where given.
+        Parameters with equal settings share a group. A tied weight has its first name, but the kinds of all its names:
+        an embedding that is also a head doesn't decay.
 
     Raises:
-        ValueError, TypeError: for a parameter in two of the groups or in none, an expression that matches nothing,
-            settings out of range, a model without parameters or with lazy ones, layers that can't be told.
+        ValueError, TypeError: a parameter is in two of the groups or in none, an expression matches nothing, a setting
+            is out of range, the model has no parameters or lazy ones, or its layers can't be counted.
 
     >>> from torch import nn
     >>> model = nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.Linear(8, 2))
@@ -83,28 +81,45 @@ def param_groups(
     0.0 ['0.bias', '1.weight', '1.bias', '2.bias']
     """
     weight_decay = _number("weight_decay", weight_decay)
-    lr = None if lr is None else _number("lr", lr)
-    if layer_decay is not None:
-        layer_decay = float(_number("layer_decay", layer_decay, "(0, 1]"))
-        if lr is None:
-            raise ValueError("param_groups: layer_decay scales lr, so it needs lr=...")
-    elif layer is not None:
-        raise ValueError("param_groups: layer= says where a parameter stands for layer_decay=..., which isn't given")
+    lr, layer_decay = _rates(lr, layer_decay, layer)
     named = _named(model, frozen)
-    spared = _spared(model, named, no_decay)
+    exempt = dict.fromkeys(_spared(model, named, no_decay), {"weight_decay": 0.0})
     settings_of = _own({} if groups is None else groups, model, named)
     if not rest:
         _refuse_rest([name for name in named if name not in settings_of], len(named), bool(groups))
-    depths = _depths(model, layer) if layer_decay is not None else {}
+    usual, scales = {"weight_decay": weight_decay, "lr": lr}, _scales(model, layer, layer_decay)
+    every = {name: {**usual, **exempt.get(name, {}), **settings_of.get(name, {})} for name in named}
+    return _grouped((name, p, _scaled(every[name], scales.get(name))) for name, p in named.items())
+
+
+def _rates(lr: Any, layer_decay: Any, layer: Any) -> tuple[Any, float | None]:
+    """The learning rate and its layer-wise decay, checked."""
+    lr = None if lr is None else _number("lr", lr)
+    if layer_decay is None:
+        if layer is not None:
+            raise ValueError(
+                "param_groups: layer= says where a parameter stands for layer_decay=..., which isn't given"
+            )
+        return lr, None
+    decay = float(_number("layer_decay", layer_decay, "(0, 1]"))
+    if lr is None:
+        raise ValueError("param_groups: layer_decay scales lr, so it needs lr=...")
+    return lr, decay
+
+
+def _scales(model: nn.Module, layer: Callable[[str], int] | None, layer_decay: float | None) -> dict[str, float]:
+    """What the learning rate of each parameter is multiplied by, by name; nothing without layer-wise decay."""
+    if layer_decay is None:
+        return {}
+    depths = _depths(model, layer)
     last = max(depths.values(), default=0)
+    return {name: layer_decay ** (last - depth) for name, depth in depths.items()}
 
-    def settings(name: str) -> dict[str, Any]:
-        values = {"weight_decay": 0.0 if name in spared else weight_decay, "lr": lr, **settings_of.get(name, {})}
-        if layer_decay is not None:
-            values["lr"] = values["lr"] * layer_decay ** (last - depths[name])
-        return {key: value for key, value in values.items() if key != "lr" or value is not None}
 
-    return _grouped([(name, p, settings(name)) for name, p in named.items()])
+def _scaled(settings: Mapping[str, Any], scale: float | None) -> dict[str, Any]:
+    """Settings with their learning rate scaled, and without one that is None."""
+    lr = settings["lr"] if scale is None else settings["lr"] * scale
+    return {key: value for key, value in {**settings, "lr": lr}.items() if key != "lr" or value is not None}
 
 
 def _grouped(parameters: Iterable[tuple[str, nn.Parameter, dict[str, Any]]]) -> list[dict[str, Any]]:

@@ -1,16 +1,29 @@
-"""Options of the whole optimizer, and groups that say something of them: checked when they are given."""
+"""adamite's options beyond torch's arguments, and parameter groups that mention them: checked when they are given."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypedDict
 
 from adamite.frontend.settings import NonFinite, check_nonfinite
-from adamite.sparse.rows import check_sparse
-from adamite.storage import choice
-from adamite.storage.choice import Storage
+from adamite.sparse.rows import Sparse, check_sparse
+from adamite.storage import Rounding, choice
+from adamite.storage.choice import StateDtype, Storage
 from adamite.torch.settings import OPTIONS, WHOLE, Settings
+
+
+class Extras(TypedDict, total=False):
+    """What every class takes beyond torch's arguments."""
+
+    clip_norm: float | None
+    nonfinite: NonFinite
+    ema: float | None
+    cautious: bool
+    state: StateDtype
+    rounding: Rounding
+    seed: int
+    sparse: Sparse | None
 
 
 def checked(settings: Settings, option: str, value: Any) -> Any:
