@@ -83,7 +83,7 @@ def param_groups(
     weight_decay = _number("weight_decay", weight_decay)
     lr, layer_decay = _rates(lr, layer_decay, layer)
     named = _named(model, frozen)
-    exempt = dict.fromkeys(_spared(model, named, no_decay), {"weight_decay": 0.0})
+    exempt = {name: {"weight_decay": 0.0} for name in _spared(model, named, no_decay)}
     settings_of = _own({} if groups is None else groups, model, named)
     if not rest:
         _refuse_rest([name for name in named if name not in settings_of], len(named), bool(groups))
