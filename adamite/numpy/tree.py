@@ -37,9 +37,9 @@ class Tree:
         """
         if self._shape == 0:
             return [nesting]
-        found: list[Any] = []
-        _collect(self._shape, nesting, (), found)
-        return found
+        leaves: list[Any] = []
+        _collect(self._shape, nesting, (), leaves)
+        return leaves
 
     def check(self) -> None:
         """Raise if the nesting holds another object somewhere: whoever wrote it there would wait for it to move."""
@@ -55,7 +55,7 @@ class Tree:
                 )
 
 
-def _collect(shape: Any, node: Any, path: tuple[str, ...], found: list[Any]) -> None:
+def _collect(shape: Any, node: Any, path: tuple[str, ...], leaves: list[Any]) -> None:
     if type(shape) is dict:
         if type(node) is not dict and not isinstance(node, Mapping):
             raise _mismatch(path, f"a dict with the keys {_some(shape)}", node)
@@ -72,9 +72,9 @@ def _collect(shape: Any, node: Any, path: tuple[str, ...], found: list[Any]) -> 
         children = enumerate(shape)
     for key, child in children:
         if type(child) is int:
-            found.append(node[key])
+            leaves.append(node[key])
         else:
-            _collect(child, node[key], (*path, str(key)), found)
+            _collect(child, node[key], (*path, str(key)), leaves)
 
 
 def _at(path: tuple[str, ...]) -> str:

@@ -180,10 +180,10 @@ class Look:
         count = len(states[0])
         self._layouts = []
         cells = [0, len(parameters), job.place(X), job.place(G), job.place(STATES), count, _keys()]
-        for p, gradient, own in zip(parameters, types, states, strict=True):
-            layouts = [_facts(p, gradient), _facts(own[0] if own else p, gradient)]
+        for p, gradient, row_states in zip(parameters, types, states, strict=True):
+            layouts = [_facts(p, gradient), _facts(row_states[0] if row_states else p, gradient)]
             self._layouts += layouts
-            cells += [id(p), *map(ctypes.addressof, layouts), ctypes.addressof(_ZERO), 0, *map(id, own)]
+            cells += [id(p), *map(ctypes.addressof, layouts), ctypes.addressof(_ZERO), 0, *map(id, row_states)]
         self._cells = (ctypes.c_int64 * len(cells))(*cells)
         self._address = ctypes.addressof(self._cells)
         self._width = _FIRST_STATE + count
@@ -221,7 +221,7 @@ def readable(parameters: Sequence[Tensor], states: Sequence[Sequence[Tensor]]) -
     """Whether machine code can look at these: the states of a row have one shape."""
     return (
         all(type(p) in (torch.nn.Parameter, Tensor) and p.dim() <= _AXES for p in parameters)
-        and all(_same(s, own[0]) for own in states for s in own[1:])
+        and all(_same(s, row_states[0]) for row_states in states for s in row_states[1:])
         and available()
     )
 
@@ -334,11 +334,11 @@ def available() -> bool:
 
 
 def _tried(dtype: torch.dtype, shape: tuple[int, ...]) -> bool:
-    kept = dtype if dtype.is_complex else torch.float32
+    state_dtype = dtype if dtype.is_complex else torch.float32
     x = torch.nn.Parameter(torch.zeros(4, *shape, dtype=dtype, device="cpu")[1])
-    m = torch.zeros(3, *shape, dtype=kept, device="cpu")[2]
+    m = torch.zeros(3, *shape, dtype=state_dtype, device="cpu")[2]
     other = torch.nn.Parameter(torch.zeros(2, dtype=dtype, device="cpu"))
-    other.grad, n = torch.zeros_like(other), torch.zeros(2, dtype=kept, device="cpu")
+    other.grad, n = torch.zeros_like(other), torch.zeros(2, dtype=state_dtype, device="cpu")
     job = Job(2, STATES + 1)
     job.fill(X, [x.data_ptr(), other.data_ptr()])
     job.fill(STATES, [m.data_ptr(), n.data_ptr()])
@@ -359,7 +359,7 @@ def _tried(dtype: torch.dtype, shape: tuple[int, ...]) -> bool:
         good = good and not look()
         job.fill(X, [x.data_ptr(), other.data_ptr()])
         good = good and look()
-        m.data = torch.zeros(8, *shape, dtype=kept, device="cpu")[6]
+        m.data = torch.zeros(8, *shape, dtype=state_dtype, device="cpu")[6]
         good = good and not look()
         job.fill(STATES, [m.data_ptr(), n.data_ptr()])
         good = good and look()

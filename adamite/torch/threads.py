@@ -43,9 +43,9 @@ def _openmp() -> Any:
     """GOMP_parallel(function, argument, threads, flags) of the OpenMP library that torch has loaded."""
     if not sys.platform.startswith("linux") or "OpenMP" not in torch.__config__.parallel_info():
         return None
-    found = _loaded(Path("/proc/self/maps"))
+    libraries = _loaded(Path("/proc/self/maps"))
     try:
-        parallel = ctypes.CDLL(found[0]).GOMP_parallel
+        parallel = ctypes.CDLL(libraries[0]).GOMP_parallel
     except (IndexError, OSError, AttributeError):
         return None
     parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
