@@ -257,15 +257,20 @@ def process_environment(*path: Path) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (*path, ROOT)))}
 
 
-def interrupted(code: str, longest: float) -> list[str]:
-    """What a program prints that gets Ctrl-C, after up to so many seconds, each time it says that it is stepping."""
-    with subprocess.Popen(
+def running(code: str) -> subprocess.Popen[str]:
+    """A program that has been started, with its output in pipes."""
+    return subprocess.Popen(
         [sys.executable, "-u", "-c", textwrap.dedent(code)],
         env=process_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    ) as child:
+    )
+
+
+def interrupted(code: str, longest: float) -> list[str]:
+    """What a program prints that gets Ctrl-C, after up to so many seconds, each time it says that it is stepping."""
+    with running(code) as child:
         assert child.stdout and child.stderr
         reports, rng = [], np.random.default_rng(0)
         for line in child.stdout:

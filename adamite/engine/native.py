@@ -11,7 +11,7 @@ import numpy as np
 
 from adamite.codegen.job import CHUNK, COEFFICIENTS, STATES, G, Job
 from adamite.engine import kernels, norms, running
-from adamite.engine.batch import ALL, Found
+from adamite.engine.batch import ALL, Batch, Found
 from adamite.engine.coefficients import Cohort
 from adamite.engine.memory import Array, address, pieces
 from adamite.graph.lowering import lower
@@ -133,3 +133,27 @@ class NativeCall:
     def _run_piece(self, units: int, cells: Sequence[int]) -> None:
         self._piece.only(units, cells)
         running.run(self.kernel, self._piece)
+
+
+class NativeBatch(Batch):
+    """A batch whose step is one native call."""
+
+    _call: NativeCall
+
+    def gradient(self, row: int) -> Array:
+        """The gradient of a row, as an array."""
+        raise NotImplementedError
+
+    def written(self, row: int) -> Sequence[Array]:
+        """What the kernel writes of a row, as arrays: the parameter, then its states."""
+        raise NotImplementedError
+
+    def square(self, before: float, scale: float) -> float:
+        return self._call.square(self, before, scale)
+
+    def prepare(self) -> None:
+        super().prepare()
+        self._call.prepare(self.found)
+
+    def go(self) -> None:
+        self._call.go(self)

@@ -14,7 +14,7 @@ from adamite.engine import batch
 from adamite.engine.batch import ALL, Found
 from adamite.engine.coefficients import Cohort, Table
 from adamite.engine.memory import Array, Ranges, address
-from adamite.engine.native import NativeCall
+from adamite.engine.native import NativeBatch, NativeCall
 from adamite.frontend.settings import Settings
 from adamite.language.update import Update
 from adamite.numpy import look
@@ -78,7 +78,7 @@ class Batch(batch.Batch):
         """Go on where another optimizer was."""
 
 
-class MachineBatch(Batch):
+class MachineBatch(NativeBatch, Batch):
     """Parameters that one native call updates where they lie."""
 
     def __init__(self, update: Update, layout: Layout, slots: list[Slot], hyper: Hyperparameters, table: Table) -> None:
@@ -184,21 +184,11 @@ class MachineBatch(Batch):
         self._call.job.fill(G, gs)
         return strided
 
-    def square(self, before: float, scale: float = 1.0) -> float:
-        return self._call.square(self, before, scale)
-
     def nonfinite(self) -> Iterator[str]:
         for row in self._call.suspects(self):
             parts = np.nditer(self.gradient(row), ["external_loop", "buffered", "zerosize_ok"])
             if not all(np.isfinite(part).all() for part in parts):
                 yield self.slots[row].name
-
-    def prepare(self) -> None:
-        super().prepare()
-        self._call.prepare(self.found)
-
-    def go(self) -> None:
-        self._call.go(self)
 
     def gradient(self, row: int) -> Array:
         gradient: Array = self.gradients[self.slots[row].index]

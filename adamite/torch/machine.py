@@ -17,7 +17,7 @@ from torch import Tensor
 from adamite.codegen.job import G, X
 from adamite.engine import running
 from adamite.engine.batch import ALL, Found
-from adamite.engine.native import NativeCall
+from adamite.engine.native import NativeBatch, NativeCall
 from adamite.storage import COMPENSATION, Array, EightBit, Format, Layout
 from adamite.torch import look
 from adamite.torch.assigned import Compensated, alone
@@ -34,7 +34,7 @@ _dtype, _bytes = attrgetter("dtype"), attrgetter("nbytes")
 FORCE_ARRAYS = False  # for tests: array operations where machine code would run
 
 
-class MachineBatch(Batch):
+class MachineBatch(NativeBatch, Batch):
     """Rows on the CPU, which one native call updates where they lie."""
 
     @classmethod
@@ -155,21 +155,11 @@ class MachineBatch(Batch):
                 strided.append(row)
         return Found(missing, strided)
 
-    def square(self, before: float, scale: float) -> float:
-        return self._call.square(self, before, scale)
-
     def nonfinite(self) -> Iterator[str]:
         grads = self.grads or self.gradients()
         for row in self._call.suspects(self):
             if not torch.isfinite(grads[row]).all():
                 yield self.members[row].name
-
-    def prepare(self) -> None:
-        super().prepare()
-        self._call.prepare(self.found)
-
-    def go(self) -> None:
-        self._call.go(self)
 
     def gradient(self, row: int) -> Array:
         return view(self.grads[row])

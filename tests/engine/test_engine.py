@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
-import textwrap
 import threading
 import tracemalloc
 from pathlib import Path
@@ -26,8 +23,8 @@ from tests.support import (
     dtypes,
     elsewhere,
     interrupted,
-    process_environment,
     python,
+    running,
     same_bits,
     set_states,
     snapshot,
@@ -199,13 +196,7 @@ def test_an_interrupted_program_ends() -> None:
         while True:
             optimizer.step(g)
     """
-    with subprocess.Popen(
-        [sys.executable, "-u", "-c", textwrap.dedent(code)],
-        env=process_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as child:
+    with running(code) as child:
         assert child.stdout
         child.stdout.readline()
         threading.Event().wait(0.1)

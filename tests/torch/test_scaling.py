@@ -11,19 +11,8 @@ from torch import Tensor, nn
 
 import adamite.torch as ours
 from adamite import NonFiniteError
-from tests.torch.race import (
-    EVERY,
-    distance,
-    give,
-    gradient,
-    pair,
-    parameters,
-    params_of,
-    run,
-    same,
-    snapshot,
-    starts,
-)
+from tests.torch import race
+from tests.torch.race import EVERY, pair, run
 
 pytestmark = pytest.mark.usefixtures("double")
 FUSED = ["SGD", "Adagrad", "Adam", "AdamW"]  # torch's that take a scale
@@ -36,7 +25,7 @@ def options(name: str) -> dict[str, Any]:
 
 def scaled(params: Sequence[Tensor], step: int) -> None:
     for index, p in enumerate(params):
-        p.grad = SCALE * gradient(p, step, index)
+        p.grad = SCALE * race.gradient(p, step, index)
 
 
 def found(value: float) -> Tensor:
@@ -46,31 +35,31 @@ def found(value: float) -> Tensor:
 @pytest.mark.parametrize("name", FUSED)
 def test_as_torchs_fused_steps(name: str) -> None:
     """The same weights, states and step numbers; gradients are left unscaled, or alone where the step is left out."""
-    theirs, mine = pair(name, parameters(), **options(name), fused=True, weight_decay=0.1, maximize=True)
-    start = starts(theirs)
+    theirs, mine = pair(name, race.parameters(), **options(name), fused=True, weight_decay=0.1, maximize=True)
+    start = race.starts(theirs)
     for step in range(8):
         for optimizer in (theirs, mine):
-            scaled(params_of(optimizer), step)
+            scaled(race.params_of(optimizer), step)
             optimizer.grad_scale, optimizer.found_inf = found(SCALE), found(float(step % 3 == 1))
             optimizer.step()
-        for p, q in zip(params_of(mine), params_of(theirs), strict=True):
+        for p, q in zip(race.params_of(mine), race.params_of(theirs), strict=True):
             torch.testing.assert_close(p.grad, q.grad, rtol=1e-6, atol=0)
-    assert distance(mine, theirs, start) <= 1e-6  # torch divides by a float32
+    assert race.distance(mine, theirs, start) <= 1e-6  # torch divides by a float32
     assert mine.skipped == 3
 
 
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("more", [{}, {"clip_norm": 0.5, "ema": 0.9}, {"nonfinite": "skip", "cautious": True}], ids=str)
 def test_unscaled_as_never_scaled(name: str, more: dict[str, Any]) -> None:
-    plain, mine = (getattr(ours, name)(parameters(), **options(name), **more) for _ in range(2))
-    start = starts(plain)
+    plain, mine = (getattr(ours, name)(race.parameters(), **options(name), **more) for _ in range(2))
+    start = race.starts(plain)
     run(plain, range(5))
     for step in range(5):
-        scaled(params_of(mine), step)
+        scaled(race.params_of(mine), step)
         mine.grad_scale = SCALE  # any number will do
         mine.step()
         del mine.grad_scale
-    assert distance(mine, plain, start) <= 1e-11
+    assert race.distance(mine, plain, start) <= 1e-11
     if "clip_norm" in more:
         assert mine.gradient_norm == pytest.approx(plain.gradient_norm, rel=1e-12)
 
@@ -78,17 +67,17 @@ def test_unscaled_as_never_scaled(name: str, more: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("value", [1.0, 2.0, float("nan")])
 def test_a_step_is_left_out_whole(name: str, value: float) -> None:
-    mine = getattr(ours, name)(parameters(), **options(name), ema=0.9)
+    mine = getattr(ours, name)(race.parameters(), **options(name), ema=0.9)
     for first in (True, False):  # before there are states, and after
         mine.found_inf = found(value)
-        give(params_of(mine), 0)
-        before, grads = snapshot(mine), [p.grad for p in params_of(mine)]
+        race.give(race.params_of(mine), 0)
+        before, grads = race.snapshot(mine), [p.grad for p in race.params_of(mine)]
         assert mine.step(lambda: 7.0) == 7.0
-        assert same(snapshot(mine), before) and mine.skipped == 2 - first
-        assert all(p.grad is g for p, g in zip(params_of(mine), grads, strict=True))
+        assert race.same(race.snapshot(mine), before) and mine.skipped == 2 - first
+        assert all(p.grad is g for p, g in zip(race.params_of(mine), grads, strict=True))
         mine.found_inf.zero_()  # read at every step
         run(mine, range(2))
-        assert not same(snapshot(mine), before)
+        assert not race.same(race.snapshot(mine), before)
         del mine.found_inf
         assert not hasattr(mine, "found_inf") and not hasattr(mine, "grad_scale")
     with pytest.raises(AttributeError, match="found_inf"):
@@ -127,7 +116,7 @@ def test_sparse_gradients(more: dict[str, Any]) -> None:
 
 
 def test_expanded_gradients_and_those_of_two_parameters() -> None:
-    (p, q), (r,) = parameters(((3,), (3,))), parameters(((4,),), seed=1)
+    (p, q), (r,) = race.parameters(((3,), (3,))), race.parameters(((4,),), seed=1)
     mine = ours.SGD([p, q, r], lr=1.0)
     before = [x.detach().clone() for x in (p, q, r)]
     p.grad = q.grad = torch.full((3,), 8.0)
@@ -150,24 +139,24 @@ def test_the_step_in_the_backward_pass() -> None:
             mine.found_inf = found(1.0)
             (scale * model(torch.ones(2, 3)).square().sum()).backward()
         weights.append([p.detach() for p in model.parameters()])
-    assert same(weights[0], weights[1])
+    assert race.same(weights[0], weights[1])
 
 
 @pytest.mark.parametrize("wrong", [0.0, -1.0, float("inf"), float("nan")])
 def test_a_scale_out_of_range_is_refused(wrong: float) -> None:
-    mine = ours.Adam(parameters())
+    mine = ours.Adam(race.parameters())
     run(mine, range(1))
-    before = snapshot(mine)
+    before = race.snapshot(mine)
     mine.grad_scale = torch.tensor(wrong)
     with pytest.raises(ValueError, match=r"grad_scale must be a number in \(0, inf\), got"):
         run(mine, range(1, 2))
-    assert same(snapshot(mine), before)
+    assert race.same(race.snapshot(mine), before)
     mine.grad_scale = None  # as a scaler sets it where there is none
     run(mine, range(1, 2))
 
 
 def test_a_bad_gradient_is_told_before_it_is_unscaled() -> None:
-    (p,) = parameters(((3,),))
+    (p,) = race.parameters(((3,),))
     mine = ours.Adam([p], nonfinite="raise")
     mine.grad_scale = torch.tensor(4.0)
     p.grad = torch.tensor([4.0, float("inf"), 4.0])
@@ -179,26 +168,26 @@ def test_a_bad_gradient_is_told_before_it_is_unscaled() -> None:
 @pytest.mark.parametrize("name", EVERY)
 def test_a_scaler_and_a_scale_of_ones_own(name: str) -> None:
     """GradScaler unscales what it has scaled; what is set by hand comes on top, as for torch's fused steps."""
-    plain, mine = (getattr(ours, name)(parameters(dtype=torch.float32), **options(name)) for _ in range(2))
+    plain, mine = (getattr(ours, name)(race.parameters(dtype=torch.float32), **options(name)) for _ in range(2))
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12)
     run(plain, range(4))
     for step in range(4):
         scaler.scale(torch.zeros(()))  # makes the scale
-        for index, p in enumerate(params_of(mine)):
-            p.grad = gradient(p, step, index) * 2.0**14
+        for index, p in enumerate(race.params_of(mine)):
+            p.grad = race.gradient(p, step, index) * 2.0**14
         mine.grad_scale = torch.tensor(4.0)
         scaler.step(mine)
         scaler.update()
-    assert same(snapshot(mine), snapshot(plain))
+    assert race.same(race.snapshot(mine), race.snapshot(plain))
 
 
 @pytest.mark.parametrize("wrong", ["x", torch.ones(2), [1.0], b"1"], ids=repr)
 @pytest.mark.parametrize(("name", "allowed"), [("grad_scale", r"a number in \(0, inf\)"), ("found_inf", "a number")])
 def test_what_is_no_number_is_refused(name: str, allowed: str, wrong: Any) -> None:
-    mine = ours.Adam(parameters())
+    mine = ours.Adam(race.parameters())
     run(mine, range(1))
-    before = snapshot(mine)
+    before = race.snapshot(mine)
     setattr(mine, name, wrong)
     with pytest.raises(TypeError, match=rf"Adam: {name} must be {allowed}, got .*; set it to .*, or to None"):
         run(mine, range(1, 2))
-    assert same(snapshot(mine), before)
+    assert race.same(race.snapshot(mine), before)
