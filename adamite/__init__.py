@@ -50,8 +50,10 @@ def __getattr__(name: str) -> Any:
 
     if name in _MODULES:
         return import_module(f"adamite.{name}")
-    if name != "__all__" and (name.startswith("_") or find_spec(f"adamite.{name}")):  # `import adamite.torch` finds it
-        raise AttributeError(f"module 'adamite' has no attribute {name!r}; import adamite.{name}")
+    if name != "__all__" and (name.startswith("_") or not name.isidentifier()):
+        raise AttributeError(f"module 'adamite' has no attribute {name!r}")
+    if name != "__all__" and find_spec(f"adamite.{name}"):
+        raise AttributeError(f"adamite.{name} is a module that isn't imported yet; write `import adamite.{name}`")
     if name == "__all__":
         value: Any = _names()
     elif name in _ELSEWHERE or name in _names():

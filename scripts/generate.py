@@ -141,7 +141,7 @@ def _torch() -> str:
 
 
 def _keras() -> str:
-    types = {"learning_rate": "Any", "weight_decay": "float | None"}
+    types = {"learning_rate": "Any"}
     classes = [
         _class(spelling.name, spelling.base or "Optimizer", _doc(row), f"self, {form}, **options: Unpack[Extras]")
         for row, spelling in _spelled(KERAS)

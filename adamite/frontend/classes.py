@@ -42,6 +42,7 @@ def class_of_spelling(
     from adamite.frontend.about import spelled
 
     initialize.__signature__ = form  # type: ignore[attr-defined]
+    initialize.__qualname__ = f"{spelling.name}.__init__"
     body = {"_spelling": spelling, "__init__": initialize, "_document": functools.partial(spelled, spelling, words)}
     return Documented(spelling.name, (base,), {**body, **attributes})
 
@@ -55,13 +56,20 @@ def one_each(spellings: Mapping[str, Spelling], base: T, make: Callable[[Spellin
 
 
 def signature(form: Form, *before: str, options: str = "") -> inspect.Signature:
-    """A form as Python prints it, after other arguments, and with further options."""
+    """A form as Python prints it, after other arguments, and with further options.
+
+    From the first argument without a default that follows one with a default, arguments are shown as keyword-only.
+    """
     parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in before]
+    by_position, optional = True, False
     for place, (name, default) in enumerate(form.arguments.items()):
-        by_position = place < form.positional
+        by_position = by_position and place < form.positional and not (optional and form.required(name))
+        optional = optional or not form.required(name)
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD if by_position else inspect.Parameter.KEYWORD_ONLY
         default = inspect.Parameter.empty if form.required(name) else default
         parameters.append(inspect.Parameter(name, kind, default=default))
     if options:
+        while options in form.arguments:
+            options += "_"
         parameters.append(inspect.Parameter(options, inspect.Parameter.VAR_KEYWORD))
     return inspect.Signature(parameters)

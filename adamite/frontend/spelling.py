@@ -54,17 +54,22 @@ class Form(NamedTuple):
         """Whether an argument has no default."""
         return self.arguments[name] is REQUIRED
 
-    def given(self, args: Sequence[Any], options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def given(
+        self, args: Sequence[Any], options: Mapping[str, Any], leading: int = 0
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The value of each argument in a call, and the options that aren't arguments of this form.
+
+        Args:
+            leading: how many positional arguments come before those of the form.
 
         Raises:
             TypeError: for too many positional arguments, and for one that is given twice.
         """
         names = list(self.arguments)[: self.positional]
         if len(args) > len(names):
-            least = sum(map(self.required, names))
+            least, most = (leading + count for count in (sum(map(self.required, names)), len(names)))
             raise TypeError(
-                f"{self.name} takes from {least} to {len(names)} positional arguments but {len(args)} were given"
+                f"{self.name} takes from {least} to {most} positional arguments but {leading + len(args)} were given"
             )
         by_position = dict(zip(names, args))
         for name in by_position:

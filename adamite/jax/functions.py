@@ -46,7 +46,7 @@ def _make(kind: str | Rule) -> Callable[..., Transformation]:
     needed = {
         argument: rule.numbers[name].default
         for argument, (name,) in spelling.arguments.items()
-        if form.arguments[argument] is None and not rule.numbers[name].optional
+        if isinstance(kind, str) and form.arguments[argument] is None and not rule.numbers[name].optional
     }
 
     def make(*args: Any, **options: Any) -> Transformation:
@@ -57,7 +57,7 @@ def _make(kind: str | Rule) -> Callable[..., Transformation]:
             if given[name] is REQUIRED:
                 raise TypeError(f"{form.name}() missing 1 required positional argument: {name!r}")
             if given[name] is None is default and name in needed:
-                raise TypeError(f"{form.name} needs a {name}, {needed[name]} as in the paper")
+                raise TypeError(f"{form.name} needs a {name}, {needed[name]} as in the paper; optax's climbs without")
         return _core(kind, {name: as_real(value) for name, value in given.items()}).transformation()
 
     written: Any = make

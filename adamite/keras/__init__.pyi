@@ -33,7 +33,7 @@ class Adam(Optimizer):
 
 class AdamW(Adam):
     """AdamW: Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2)."""
-    def __init__(self, learning_rate: Any = 0.001, weight_decay: float | None = 0.004, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-07, amsgrad: bool = False, **options: Unpack[Extras]) -> None: ...
+    def __init__(self, learning_rate: Any = 0.001, weight_decay: float = 0.004, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-07, amsgrad: bool = False, **options: Unpack[Extras]) -> None: ...
 
 class AdaBelief(Optimizer):
     """AdaBelief (Zhuang et al. 2020, algorithm 2)."""

@@ -31,7 +31,7 @@ def _make(spelling: Spelling, base: type[Optimizer], module: str = "adamite.torc
     """A class of torch's form: `Adam(params, lr=..., ...)`."""
 
     def __init__(self: Optimizer, params: Any, *args: Any, **options: Any) -> None:
-        defaults, extras = spelling.form.given(args, options)
+        defaults, extras = spelling.form.given(args, options, leading=1)
         Optimizer.__init__(self, params, {**defaults, **spelling.fixed}, extras)
         if spelling.early:
             self._make_states()

@@ -195,5 +195,21 @@ def test_a_form_is_written_as_python_prints_it() -> None:
             form.given(args, options)
 
 
+def test_a_form_of_any_rule_can_be_shown() -> None:
+    """A number without a default may follow one with a default, and may be called like the further options."""
+    form = Form("f", {"lr": 0.1, "beta": REQUIRED, "more": 0.5}, 3)
+    assert str(signature(form, "params", options="more")) == "(params, lr=0.1, *, beta, more=0.5, **more_)"
+    assert form.given([1, 2], {}, leading=1) == ({"lr": 1, "beta": 2, "more": 0.5}, {})
+    with pytest.raises(TypeError, match="f takes from 2 to 4 positional arguments but 5 were given"):
+        form.given([1, 2, 3, 4], {}, leading=1)
+
+
+def test_names_that_adamite_lacks() -> None:
+    for name in ("foo.base", "_x", ".x", "torchy"):
+        assert getattr(adamite, name, None) is None
+    with pytest.raises(AttributeError, match="did you mean Adam"):
+        adamite.adma  # type: ignore[attr-defined]  # noqa: B018
+
+
 def test_no_optimizer_is_said_to_be_absent() -> None:
     assert not ABSENT.keys() & {row.name.lower() for row in CATALOGUE}
