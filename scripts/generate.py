@@ -242,11 +242,11 @@ _INTRODUCTION = """# Optimizers
 
 <!-- Written by scripts/generate.py from the catalogue; don't edit it, run `make generate`. -->
 
-Each row is one optimizer, written once in `adamite/rules/`. `adamite show NAME` prints its equations, its
+Each row is one optimizer. Its equations are written once, in `adamite/rules/`. `adamite show NAME` prints them, its
 hyperparameters with their ranges, and how the frameworks differ.
 """
 _NOTES = """An asterisk marks what the framework itself lacks: there the class follows the framework's conventions.
-All others have the framework's signature, defaults and numbers.
+All others have the framework's signature, defaults and numbers. A dash means that there is no class of this name.
 
 `adamite.optimizer(rule)`, `adamite.torch.optimizer(rule)`, `adamite.keras.optimizer(rule)` and
 `adamite.jax.optimizer(rule)` make the same from a rule of your own, or from a variant such as `"radam_eps_hat"`.

@@ -11,6 +11,8 @@ def named(name: BackendName) -> Backend:
         from adamite.backends.llvm import LLVM
 
         return LLVM()
-    from adamite.backends.numpy import NumPy
+    if name == "numpy":
+        from adamite.backends.numpy import NumPy
 
-    return NumPy()
+        return NumPy()
+    raise ValueError(f"there is no backend {name!r}")

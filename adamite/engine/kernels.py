@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import get_args
 
 from adamite.backends import named
 from adamite.backends.backend import Backend, BackendName, Kernel
@@ -68,9 +69,10 @@ _forced: BackendName | None = None
 def default_backend() -> BackendName:
     """llvm, unless `using` or ADAMITE_BACKEND says numpy."""
     name = _forced or os.environ.get("ADAMITE_BACKEND") or "llvm"
-    if name not in ("llvm", "numpy"):
-        raise ValueError(f"ADAMITE_BACKEND must be llvm or numpy, got {name!r}")
-    return "numpy" if name == "numpy" else "llvm"
+    names: tuple[BackendName, ...] = get_args(BackendName)
+    if name not in names:
+        raise ValueError(f"ADAMITE_BACKEND must be {' or '.join(names)}, got {name!r}")
+    return name
 
 
 @contextmanager
