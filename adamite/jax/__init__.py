@@ -2,6 +2,7 @@
 
 >>> import jax
 >>> import jax.numpy as jnp
+>>> import optax
 >>> tx = adamw(0.1)
 >>> params = {"w": jnp.ones(3)}
 >>> state = tx.init(params)
