@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, get_args
@@ -33,6 +35,15 @@ class Convention(NamedTuple):
         return spec.default if spec else 0.0
 
 
+# "lr=1e-3", "betas=(0.9, 0.999)", "params" or "*": a name, and what stands behind its "=".
+_ARGUMENT = re.compile(r"(\*|\w+)(?:=(\([^)]*\)|[^,]+))?(?:, |$)")
+
+
+@functools.cache
+def _value(default: str) -> Any:
+    return eval(default) if default else REQUIRED  # the catalogue's own text
+
+
 class Form(NamedTuple):
     """A signature: the name of a class or function, and its arguments with their defaults (or REQUIRED), in order."""
 
@@ -43,12 +54,12 @@ class Form(NamedTuple):
     @classmethod
     def of(cls, text: str) -> Form:
         """The form that is written as a framework's documentation prints it: `Adam(lr=1e-3, *, maximize=False)`."""
-        name, _, arguments = text.partition("(")
-        function = eval(f"lambda {arguments.removesuffix(')')}: None")  # the catalogue's own text
-        code, defaults = function.__code__, function.__defaults__ or ()
-        names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-        given = {**dict(zip(names[code.co_argcount - len(defaults) :], defaults)), **(function.__kwdefaults__ or {})}
-        return cls(name, {name: given.get(name, REQUIRED) for name in names}, code.co_argcount)
+        name, _, rest = text.partition("(")
+        written = _ARGUMENT.findall(rest.removesuffix(")"))
+        names = [argument for argument, _ in written]
+        positional = names.index("*") if "*" in names else len(names)
+        arguments = {argument: _value(default) for argument, default in written if argument != "*"}
+        return cls(name, arguments, positional)
 
     def required(self, name: str) -> bool:
         """Whether an argument has no default."""
