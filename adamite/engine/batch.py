@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from adamite.engine.coefficients import Cohort, Key, Table, size
+from adamite.engine.coefficients import CoefficientTable, Cohort, Key, size
 from adamite.graph.lowering import lower
 from adamite.language.update import Update
 from adamite.storage import Layout
@@ -28,7 +28,7 @@ ALL = Found()  # every row has a gradient, and lies as it should
 class Batch:
     """Rows of one update and layout. `look`, `square`, `prepare`, `go` and `finish` make a step."""
 
-    def __init__(self, update: Update, layout: Layout, rows: int, table: Table) -> None:
+    def __init__(self, update: Update, layout: Layout, rows: int, table: CoefficientTable) -> None:
         self.update, self.layout, self.graph = update, layout, lower(update)
         self.found = ALL
         self.cohorts: list[Cohort] = []

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from adamite.graph.nodes import Graph
 
 
-class Table:
+class CoefficientTable:
     """The memory for the coefficients of a step, one cohort behind the other; the first `used` bytes hold some."""
 
     def __init__(self) -> None:
@@ -48,7 +48,9 @@ class Cohort:
     index: Any  # its rows as an index, for those who keep step numbers in arrays
     scheduled = False  # whether its numbers are read anew at every step
 
-    def __init__(self, graph: Graph, layout: Layout, table: Table, offset: int, key: Key, rows: Sequence[int]) -> None:
+    def __init__(
+        self, graph: Graph, layout: Layout, table: CoefficientTable, offset: int, key: Key, rows: Sequence[int]
+    ) -> None:
         self.group, self.t, self.scalars = key
         self.rows = rows
         self.after: tuple[float, tuple[float, ...]] = self.t, self.scalars  # t and scalars, once the step is done

@@ -22,7 +22,7 @@ from adamite.graph.lowering import lower
 from adamite.keras import arrays, loading
 from adamite.keras.loading import stepped
 from adamite.keras.rows import Rows, rows_of, with_rows
-from adamite.keras.settings import Extras, Resolved, Settings
+from adamite.keras.settings import ClassSettings, Extras, Resolved
 from adamite.language.rule import Rule
 from adamite.language.update import Update
 from adamite.storage import BFLOAT16, COMPENSATION, Format, Layout, choice
@@ -104,7 +104,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
     __doc__: str | None
 
     _spelling: ClassVar[Spelling]
-    _settings: ClassVar[Settings]
+    _settings: ClassVar[ClassSettings]
     _made_from: ClassVar[Rule | None] = None
     _pickled: ClassVar[tuple[Callable[..., Any], Rule]]  # for the class of a rule: how pickle makes an optimizer again
     _storage = Storage()
@@ -112,7 +112,7 @@ class Optimizer(keras.optimizers.Optimizer, metaclass=Documented):  # type: igno
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
         if "_spelling" in cls.__dict__:
-            cls._settings = Settings(cls.__name__, cls._spelling)
+            cls._settings = ClassSettings(cls.__name__, cls._spelling)
 
     def __init__(self, given: Mapping[str, Any], options: Mapping[str, Any]) -> None:
         owner = type(self).__name__

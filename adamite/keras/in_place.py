@@ -12,7 +12,7 @@ from torch import Tensor
 from torch._compile import _disable_dynamo
 from torch.compiler import is_dynamo_compiling
 
-from adamite.engine.coefficients import Table
+from adamite.engine.coefficients import CoefficientTable
 from adamite.language.update import Update
 from adamite.storage import COMPENSATION, Format, Layout, choice
 from adamite.storage.choice import Storage
@@ -98,7 +98,7 @@ class InPlace:
         self._types = [row.gradient for row in rows]
         self._batches: list[tuple[Batch, list[int]]] = []  # with the numbers of the rows
         self._readings: dict[int, Resolved] = {}
-        table, alike = Table(), dict[Any, list[int]]()
+        table, alike = CoefficientTable(), dict[Any, list[int]]()
         sharing = shared(self.parameters)  # a variable listed twice too: these move one after another
         for index, (row, p) in enumerate(zip(rows, self.parameters, strict=True)):
             layout = row.layout.with_gradient(FORMATS[row.gradient])

@@ -67,7 +67,7 @@ class Resolved(NamedTuple):
     numbers: Mapping[str, float]  # all but lr
 
 
-class Settings:
+class ClassSettings:
     """The arguments of one class, and their meaning."""
 
     def __init__(self, owner: str, spelling: Spelling) -> None:

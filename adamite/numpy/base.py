@@ -10,7 +10,7 @@ from threading import get_ident
 from typing import Any, ClassVar
 
 from adamite.engine import norms, running
-from adamite.engine.coefficients import Table
+from adamite.engine.coefficients import CoefficientTable
 from adamite.engine.memory import Ranges
 from adamite.errors import counted
 from adamite.frontend.classes import Documented
@@ -321,7 +321,7 @@ class Optimizer(metaclass=Documented):
         if now != [(b.graph, b.by_rows, b.slots) for b in self._batches]:
             self.flush()
             self._history = self._histories()
-            table = Table()
+            table = CoefficientTable()
             self._batches = [self._batch(*kind, slots, table) for kind, slots in kinds.items()]
             for batch in self._batches:
                 batch.start(self._history)
@@ -330,7 +330,9 @@ class Optimizer(metaclass=Documented):
         self._inspects = self._hyper.settings.source("clip_norm") is not None or self._nonfinite != "propagate"
         self._hyper.stale = False
 
-    def _batch(self, update: Update, layout: Layout, by_rows: bool, slots: list[Slot], table: Table) -> Batch:
+    def _batch(
+        self, update: Update, layout: Layout, by_rows: bool, slots: list[Slot], table: CoefficientTable
+    ) -> Batch:
         if by_rows and (mode := self._rows_mode(slots[0])) is not None:
             from adamite.numpy.sparse import RowsBatch
 

@@ -12,7 +12,7 @@ import numpy as np
 from adamite.codegen.job import G, X
 from adamite.engine import batch
 from adamite.engine.batch import ALL, Found
-from adamite.engine.coefficients import Cohort, Table
+from adamite.engine.coefficients import CoefficientTable, Cohort
 from adamite.engine.memory import Array, Ranges, address
 from adamite.engine.native import NativeBatch, NativeCall
 from adamite.frontend.settings import Settings
@@ -35,7 +35,9 @@ class Batch(batch.Batch):
 
     by_rows = False  # whether in some of their rows alone
 
-    def __init__(self, update: Update, layout: Layout, slots: list[Slot], hyper: Hyperparameters, table: Table) -> None:
+    def __init__(
+        self, update: Update, layout: Layout, slots: list[Slot], hyper: Hyperparameters, table: CoefficientTable
+    ) -> None:
         super().__init__(update, layout, len(slots), table)
         self.slots, self._hyper = slots, hyper
         self.gradients: list[Any] = []  # of all parameters of the optimizer
@@ -81,7 +83,9 @@ class Batch(batch.Batch):
 class MachineBatch(NativeBatch, Batch):
     """Parameters that one native call updates where they lie."""
 
-    def __init__(self, update: Update, layout: Layout, slots: list[Slot], hyper: Hyperparameters, table: Table) -> None:
+    def __init__(
+        self, update: Update, layout: Layout, slots: list[Slot], hyper: Hyperparameters, table: CoefficientTable
+    ) -> None:
         super().__init__(update, layout, slots, hyper, table)
         self._call = NativeCall(update, layout, [s.size for s in slots], [s.stream for s in slots])
         self._states = [[s.states[name] for name in self.graph.inputs[2:]] for s in slots]

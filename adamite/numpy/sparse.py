@@ -9,7 +9,7 @@ import numpy as np
 
 from adamite.engine import kernels
 from adamite.engine.batch import Found
-from adamite.engine.coefficients import Table
+from adamite.engine.coefficients import CoefficientTable
 from adamite.engine.memory import address
 from adamite.graph.lowering import lower
 from adamite.language.update import Update
@@ -32,7 +32,7 @@ class RowsBatch(Batch):
         layout: Layout,
         slots: list[Slot],
         hyper: Hyperparameters,
-        table: Table,
+        table: CoefficientTable,
         sparse: Sparse,
     ) -> None:
         super().__init__(update, layout, slots, hyper, table)

@@ -31,7 +31,7 @@ from adamite.torch.loading import Loading
 from adamite.torch.options import Extras, check_group, checked, refuse_all_at_once
 from adamite.torch.plan import Plan
 from adamite.torch.scaling import Handed, overflown, scale_of, unscale
-from adamite.torch.settings import OPTIONS, WHOLE, Settings
+from adamite.torch.settings import OPTIONS, WHOLE, GroupSettings
 from adamite.torch.sparse import Tables, refusal
 from adamite.torch.state import EMA, keys
 from adamite.torch.step_in_backward import StepInBackward
@@ -113,7 +113,7 @@ class Optimizer(torch.optim.Optimizer, metaclass=Documented):
         choice.check(type(self).__name__, self._storage, [*map(format_of, every)])
 
     def _prepare(self, defaults: Mapping[str, Any]) -> None:
-        self._settings = Settings(type(self).__name__, self._spelling, defaults)
+        self._settings = GroupSettings(type(self).__name__, self._spelling, defaults)
         self._plans: dict[int, Plan] = {}  # of all parameters (0), and of single ones
         self._tables = Tables(type(self).__name__, self.sparse)
         self._written = Written()

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from adamite.engine import batch
 from adamite.engine.batch import Found
-from adamite.engine.coefficients import Table
+from adamite.engine.coefficients import CoefficientTable
 from adamite.language.update import Update
 from adamite.storage import Array, Layout
 from adamite.torch.assigned import Compensated
@@ -47,7 +47,7 @@ class Contents(NamedTuple):
     members: Sequence[Member]
     keys: Mapping[str, str]  # torch's names of the states, by the rule's
     readings: Readings
-    table: Table
+    table: CoefficientTable
     given: Sequence[Any] | None = None  # the gradients, where they don't lie beside the parameters
 
 

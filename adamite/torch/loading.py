@@ -16,7 +16,7 @@ from adamite.language.update import Update
 from adamite.storage import Format
 from adamite.storage.choice import Storage
 from adamite.torch.names import pairs
-from adamite.torch.settings import OPTIONS, REFUSED, WHOLE, Settings
+from adamite.torch.settings import OPTIONS, REFUSED, WHOLE, GroupSettings
 from adamite.torch.state import adapted, numbers_of, one_number, required, stored, tensors_of
 from adamite.torch.tensors import optimizable
 
@@ -26,7 +26,7 @@ class Loading:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: GroupSettings,
         storage: Storage,
         groups: Sequence[Mapping[str, Any]],
         defaults: Mapping[str, Any],

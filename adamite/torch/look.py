@@ -40,7 +40,7 @@ _TYPES: dict[torch.dtype, int] = {
 }
 
 
-class Layout(NamedTuple):
+class Offsets(NamedTuple):
     """Which word of a structure holds what."""
 
     impl: int  # of the Python object
@@ -54,7 +54,7 @@ class Layout(NamedTuple):
     keys: int
 
 
-def _text(at: Layout) -> str:
+def _text(at: Offsets) -> str:
     """A loop over the rows, as `Look` lays them out."""
     loop = _Loop(at)
     loop.write()
@@ -64,7 +64,7 @@ def _text(at: Layout) -> str:
 class _Loop:
     """The text of the loop: whatever isn't as its row says leads to the label `other`."""
 
-    def __init__(self, at: Layout) -> None:
+    def __init__(self, at: Offsets) -> None:
         self.at, self.out = at, Text()
 
     def word(self, base: Value | str, index: Value | int | str, kind: str = "i64") -> Value:
@@ -232,7 +232,7 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 @functools.cache
 def _compiled() -> compiler.Compiled:
-    layout = _layout()
+    layout = _offsets()
     if layout is None:
         raise RuntimeError("torch keeps its tensors otherwise")
     return compiler.compile(_text(layout))
@@ -257,7 +257,7 @@ def _only(values: Sequence[int], wanted: int) -> int:
 
 
 @functools.cache
-def _layout() -> Layout | None:
+def _offsets() -> Offsets | None:
     """Find the words on a tensor whose values are like no others."""
     if sys.implementation.name != "cpython" or ctypes.sizeof(ctypes.c_void_p) != 8:
         return None
@@ -277,7 +277,7 @@ def _layout() -> Layout | None:
             for k in range(3, 5)
             if words[k] > 1 << 16 and x.grad._cdata in _words(words[k], 12)
         )
-        return Layout(
+        return Offsets(
             impl=_only(_words(id(x), 4), x._cdata),
             storage=_only(words, storage._cdata),
             data=_words(storage._cdata, 6).index(storage.data_ptr()),
@@ -325,7 +325,7 @@ def _mark() -> int | None:
 @functools.cache
 def available() -> bool:
     """Whether machine code reads tensors as torch says that they are."""
-    if _layout() is None:
+    if _offsets() is None:
         return False
     try:
         return all(_tried(dtype, shape) for dtype in _TYPES for shape in ((), (3,), (2, 3), (0,), (2, 1, 3, 2, 2)))

@@ -10,7 +10,7 @@ from adamite.frontend.settings import NonFinite, check_nonfinite
 from adamite.sparse.rows import Sparse, check_sparse
 from adamite.storage import Rounding, choice
 from adamite.storage.choice import StateDtype, Storage
-from adamite.torch.settings import OPTIONS, WHOLE, Settings
+from adamite.torch.settings import OPTIONS, WHOLE, GroupSettings
 
 
 class Extras(TypedDict, total=False):
@@ -26,7 +26,7 @@ class Extras(TypedDict, total=False):
     sparse: Sparse | None
 
 
-def checked(settings: Settings, option: str, value: Any) -> Any:
+def checked(settings: GroupSettings, option: str, value: Any) -> Any:
     """A value of an option of the whole optimizer, if it is one."""
     if option == "clip_norm":
         return None if value is None else settings.option(option, value)
@@ -39,7 +39,7 @@ def checked(settings: Settings, option: str, value: Any) -> Any:
 
 
 def check_group(
-    settings: Settings, group: Mapping[str, Any], defaults: Mapping[str, Any], of_all: Callable[[str], Any]
+    settings: GroupSettings, group: Mapping[str, Any], defaults: Mapping[str, Any], of_all: Callable[[str], Any]
 ) -> None:
     """Refuse a group with misspelled settings, or with options of the whole optimizer that the optimizer doesn't have.
 

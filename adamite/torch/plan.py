@@ -15,14 +15,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from adamite.engine import running
-from adamite.engine.coefficients import Table
+from adamite.engine.coefficients import CoefficientTable
 from adamite.language.update import Update
 from adamite.storage import Layout, choice
 from adamite.storage.choice import Storage
 from adamite.torch.assigned import Written
 from adamite.torch.batch import Batch, Contents, Member, SparseRefusal
 from adamite.torch.kinds import kind_for
-from adamite.torch.settings import Settings
+from adamite.torch.settings import GroupSettings
 from adamite.torch.sparse import RowsBatch, Tables
 from adamite.torch.state import bind, complete, keys, refusal, stored
 from adamite.torch.tensors import format_of, local, of_rows, optimizable, with_gradient
@@ -38,7 +38,7 @@ class Plan:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: GroupSettings,
         groups: Groups,
         state: Any,
         clip: bool,
@@ -86,7 +86,7 @@ class Plan:
         """Make the batches. Parameters that share memory, as tied ones may, move one after another, as in torch."""
         spelling = self.settings.spelling
         alike: dict[Any, tuple[list[Member], list[bool]]] = {}
-        sharing, table = shared([local(p) for p in self.parameters]), Table()
+        sharing, table = shared([local(p) for p in self.parameters]), CoefficientTable()
         for row, m in enumerate(self.members):
             p, reading = m.parameter, self.readings[m.group]
             part = local(p)

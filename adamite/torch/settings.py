@@ -63,7 +63,7 @@ class Resolved(NamedTuple):
     numbers: Mapping[str, float]
 
 
-class Settings:
+class GroupSettings:
     """Checks and reads the parameter groups of one optimizer."""
 
     def __init__(self, owner: str, spelling: Spelling, defaults: Mapping[str, Any]) -> None:

@@ -20,11 +20,11 @@ from adamite.sparse.tables import Behind, CatchUp, Gradient, Memory, Steps, Touc
 from adamite.storage import Format, Layout
 from adamite.torch.batch import Batch, Contents, Member, SparseRefusal
 from adamite.torch.machine import MachineBatch
-from adamite.torch.settings import Settings
+from adamite.torch.settings import GroupSettings
 from adamite.torch.tensors import local, of_rows, view, with_gradient
 
 
-class Table:
+class SparseTable:
     """What the rows of one parameter have missed."""
 
     def __init__(self, p: Tensor, states: Sequence[Tensor], update: Update, format: Format, fresh: bool) -> None:
@@ -56,7 +56,7 @@ class Tables:
 
     def __init__(self, owner: str, mode: Sparse | None) -> None:
         self.owner, self.mode = owner, mode
-        self.tables: dict[int, Table] = {}
+        self.tables: dict[int, SparseTable] = {}
 
     def take(self, name: str, p: Tensor, update: Update, layout: Layout) -> bool:
         """Whether a parameter with a sparse gradient is stepped on by rows.
@@ -94,7 +94,7 @@ class Tables:
             self.settle(p)
             fresh = False
         if id(p) not in self.tables:
-            self.tables[id(p)] = Table(p, states, update, format, fresh)
+            self.tables[id(p)] = SparseTable(p, states, update, format, fresh)
         self.tables[id(p)].notice()
         return self.tables[id(p)].behind
 
@@ -106,7 +106,7 @@ class Tables:
         self, p: Tensor, states: Sequence[Tensor], update: Update, format: Format, pending: Mapping[str, Any]
     ) -> None:
         """Go on with a parameter where another optimizer was."""
-        table = self.tables[id(p)] = Table(p, states, update, format, fresh=False)
+        table = self.tables[id(p)] = SparseTable(p, states, update, format, fresh=False)
         table.behind.resume(pending)
 
     def flush(self, p: Tensor | None = None, indices: Any = None) -> None:
@@ -120,7 +120,7 @@ class Tables:
             self.tables[id(p)].flush(rows)
 
 
-def refusal(settings: Settings, mode: Sparse | None, group: Mapping[str, Any]) -> str | None:
+def refusal(settings: GroupSettings, mode: Sparse | None, group: Mapping[str, Any]) -> str | None:
     """Why a group refuses sparse gradients that aren't stepped on by rows; None where they are made dense."""
     owner = settings.owner
     if mode is not None:
