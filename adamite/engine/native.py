@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 
@@ -17,18 +16,6 @@ from adamite.engine.memory import Array, address, pieces
 from adamite.graph.lowering import lower
 from adamite.language.update import Update
 from adamite.storage import Layout
-
-
-class Tensors(Protocol):
-    """The tensors of a job's rows as arrays, for those that go through buffers."""
-
-    found: Found
-
-    def gradient(self, row: int) -> Array:
-        """The gradient of a row."""
-
-    def written(self, row: int) -> Sequence[Array]:
-        """What the kernel writes of a row: the parameter, then its states."""
 
 
 class NativeCall:
@@ -70,7 +57,7 @@ class NativeCall:
     def _piece_squares(self) -> norms.Squares:
         return norms.Squares(self.layout.g, [CHUNK], self.backend)
 
-    def square(self, tensors: Tensors, before: float, scale: float) -> float:
+    def square(self, tensors: NativeBatch, before: float, scale: float) -> float:
         """The sum of the gradients' squares, tensor after tensor, after what came before."""
         strided, places = tensors.found.strided, self.job.read(G)
         for row in strided:
@@ -86,7 +73,7 @@ class NativeCall:
                 before += float(self._piece_squares.run([place], scale, [size])[0])
         return before
 
-    def suspects(self, tensors: Tensors) -> list[int]:
+    def suspects(self, tensors: NativeBatch) -> list[int]:
         """Rows whose gradient may hold NaN or infinity, after `square`: the squares of finite numbers may overflow."""
         missing, strided = tensors.found
         total = self._squares.total
@@ -109,7 +96,7 @@ class NativeCall:
             self._left_out = rows
         self._whole = not rows
 
-    def go(self, tensors: Tensors) -> None:
+    def go(self, tensors: NativeBatch) -> None:
         """Update. May be interrupted and called again: nothing is done twice."""
         running.run(self.kernel, self.job)
         while self._pending:
@@ -136,7 +123,7 @@ class NativeCall:
 
 
 class NativeBatch(Batch):
-    """A batch whose step is one native call."""
+    """A batch whose step is one native call. It gives arrays of the rows that go through buffers."""
 
     _call: NativeCall
 

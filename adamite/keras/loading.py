@@ -10,8 +10,9 @@ import keras
 from keras import ops
 
 from adamite.errors import StateDictError
+from adamite.frontend.loading import Problems
 from adamite.keras import arrays
-from adamite.storage import EIGHT_BIT_SIGNED, choice
+from adamite.storage import EIGHT_BIT_SIGNED
 
 EIGHT_BIT = "uint8"  # Keras's type of 8-bit states
 _NARROW = {EIGHT_BIT: "8bit", "bfloat16": "bfloat16"}  # types of states, as they are asked for
@@ -55,18 +56,17 @@ def load(
     """
     for index, target in enumerate(targets):
         _check_fits(owner, saved(index), target)
-    converted: dict[tuple[str, str], set[int]] = {}  # types there and here -> the model's variables
+    problems = Problems(owner)
     for index, (variable, name, of) in enumerate(targets):
         value = saved(index)
         there, here = map(_type, (value, variable))
         if of is not None and there != here:
             if here in _NARROW or (there in _NARROW and there != _type(of)):  # Keras's are of the variable's type
-                converted.setdefault((there, here), set()).add(id(of))
+                problems.convert(_NARROW.get(there, there), _NARROW.get(here, here), id(of))
             if EIGHT_BIT in (there, here):
                 value = adapted(value, name, of)
         variable.assign(value)
-    for (there, here), variables in converted.items():
-        choice.tell_converted(owner, _NARROW.get(there, there), _NARROW.get(here, here), len(variables))
+    problems.tell()
 
 
 def _check_fits(owner: str, value: Any, target: Target) -> None:

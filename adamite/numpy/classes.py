@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from adamite.frontend.catalogue import CATALOGUE
+from adamite.frontend.catalogue import CONVENTIONS
 from adamite.frontend.classes import Documented
 from adamite.frontend.named import named
 from adamite.frontend.spelling import Convention, class_name
@@ -31,7 +31,7 @@ def _document(name: str, conventions: Mapping[str, Convention]) -> str:
     return documentation(conventions["paper"], about(name, conventions).arguments, words)
 
 
-CLASSES = {row.name: _make(row.name, row.conventions, "adamite.numpy") for row in CATALOGUE}
+CLASSES = {name: _make(name, conventions, "adamite.numpy") for name, conventions in CONVENTIONS.items()}
 OPTIMIZERS = {name.lower(): cls for name, cls in CLASSES.items()}
 
 
